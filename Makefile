@@ -1,0 +1,57 @@
+# Two commands set everything up: `make demo` and `make test`. Both build .venv on first use.
+#   PYTHON      interpreter that makes .venv                (python3)
+#   TORCH       what to install for torch, first and alone  (torch)
+#   VENV_FLAGS  --system-site-packages reuses a torch that is already installed
+PYTHON ?= python3
+TORCH ?= torch
+VENV_FLAGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-comfyui test-browser lint format bench clean
+
+demo: $(VENV)/.installed
+	$(RUN) -m janus_core demo --out out/demo
+
+test: $(VENV)/.test
+	$(RUN) -m pytest tests/unit tests/parity tests/cli
+
+test-comfyui: $(VENV)/.test
+	$(RUN) -m pytest tests/comfyui
+
+test-browser: $(VENV)/.test
+	$(RUN) -m pip install --quiet --disable-pip-version-check playwright
+	$(RUN) -m pytest tests/browser
+
+lint: $(VENV)/.lint
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m codespell_lib .
+
+format: $(VENV)/.lint
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(VENV)/.test
+	$(RUN) -m benchmarks --size tiny
+
+# torch comes first and alone, so that nothing installed later replaces it.
+$(VENV)/.installed: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(RUN) -c "import torch" 2>/dev/null || $(PIP) $(TORCH)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) "pytest>=8" websocket-client
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(PIP) "ruff>=0.12" "mypy>=1.15" "codespell>=2.4"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist

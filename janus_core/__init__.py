@@ -1,0 +1,115 @@
+"""DeepSeek's Janus in plain PyTorch: one model that looks at pictures and draws them.
+
+Public names are imported when first used, so that importing the package costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .checkpoints.folders import bundled_models, is_janus_folder
+    from .checkpoints.load import Checkpoint, read_checkpoint
+    from .config import JanusConfig
+    from .errors import (
+        CheckpointError,
+        ConfigError,
+        ImageError,
+        JanusError,
+        OutputError,
+        PromptError,
+        SamplingError,
+    )
+    from .image_tokens import ImageTokens
+    from .janus import Drawn, Janus, Turn
+    from .loading import assemble, load_janus
+    from .memory import answer_bytes, decode_bytes, draw_bytes
+    from .model import JanusModel, build_model
+    from .options import DrawOptions, TextOptions
+    from .prefill import Compute
+    from .preprocessing import to_uint8
+    from .preview import fit_code_colours, preview_image
+    from .prompting import CAPTION_STYLES, SYSTEM_TEXT
+    from .text_generation import Answer
+
+_ROOMS = {
+    "Answer": "text_generation",
+    "CAPTION_STYLES": "prompting",
+    "Checkpoint": "checkpoints.load",
+    "CheckpointError": "errors",
+    "Compute": "prefill",
+    "ConfigError": "errors",
+    "DrawOptions": "options",
+    "Drawn": "janus",
+    "ImageError": "errors",
+    "ImageTokens": "image_tokens",
+    "Janus": "janus",
+    "JanusConfig": "config",
+    "JanusError": "errors",
+    "JanusModel": "model",
+    "OutputError": "errors",
+    "PromptError": "errors",
+    "SYSTEM_TEXT": "prompting",
+    "SamplingError": "errors",
+    "TextOptions": "options",
+    "Turn": "janus",
+    "answer_bytes": "memory",
+    "assemble": "loading",
+    "build_model": "model",
+    "bundled_models": "checkpoints.folders",
+    "decode_bytes": "memory",
+    "draw_bytes": "memory",
+    "fit_code_colours": "preview",
+    "is_janus_folder": "checkpoints.folders",
+    "load_janus": "loading",
+    "preview_image": "preview",
+    "read_checkpoint": "checkpoints.load",
+    "to_uint8": "preprocessing",
+}
+
+__all__ = [
+    "Answer",
+    "CAPTION_STYLES",
+    "Checkpoint",
+    "CheckpointError",
+    "Compute",
+    "ConfigError",
+    "DrawOptions",
+    "Drawn",
+    "ImageError",
+    "ImageTokens",
+    "Janus",
+    "JanusConfig",
+    "JanusError",
+    "JanusModel",
+    "OutputError",
+    "PromptError",
+    "SYSTEM_TEXT",
+    "SamplingError",
+    "TextOptions",
+    "Turn",
+    "answer_bytes",
+    "assemble",
+    "build_model",
+    "bundled_models",
+    "decode_bytes",
+    "draw_bytes",
+    "fit_code_colours",
+    "is_janus_folder",
+    "load_janus",
+    "preview_image",
+    "read_checkpoint",
+    "to_uint8",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its room on first use."""
+    if name not in _ROOMS:
+        raise AttributeError(f"janus_core has no public name {name!r}")
+    return getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

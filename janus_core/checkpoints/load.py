@@ -1,0 +1,280 @@
+"""Read a model folder into a `Checkpoint`: configuration, tokenizer and tensors under our names, checked.
+
+Tensors stay mapped from their files; nothing is converted and no model is built with memory here. Pickles are
+read with `weights_only`, so a folder cannot run code.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..config import JanusConfig
+from ..errors import CheckpointError, ConfigError
+from ..image_tokens import codebook_identity
+from ..model import JanusModel, build_model
+from ..text_tokenizer import TextTokenizer, read_tokenizer
+from .config_files import parse_authors, parse_transformers
+from .folders import resolve_model
+from .layout import CheckpointFiles, Layout, find_files, read_optional_json
+from .names import is_unused, match_suffixes, published_names
+
+ReadTensors = Callable[[Path], dict[str, Tensor]]
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_POSITIONS = "seeing.vision_tower.position_embedding.weight"  # the authors store it as a batch of one
+_ZIP_MARK = b"PK\x03\x04"
+# How torch's unpickler says that a file asks for more than tensors; anything else it says means damage.
+_CODE = re.compile(
+    r"(?:GLOBAL|Unsupported class) ([\w.]+)|unrecognized function|Can only (?:build|create)|TorchScript"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One model folder, read.
+
+    Attributes:
+        config: the architecture.
+        tokenizer: the text tokenizer.
+        state_dict: tensors under our names, complete and of right shape, in the file's dtype and mapped from
+            it, except for the few that a layout stores in parts.
+        folder: where it came from.
+        layout: whose names the files carry.
+        codebook: identity of the VQ codebook.
+    """
+
+    config: JanusConfig
+    tokenizer: TextTokenizer
+    state_dict: dict[str, Tensor]
+    folder: Path
+    layout: Layout
+    codebook: str
+
+
+def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | None = None) -> Checkpoint:
+    """Read a model folder of any published layout.
+
+    Args:
+        path: the folder, or the name of a bundled model.
+        read_tensors: how to read one weight file; by default mapped safetensors or a `weights_only` pickle.
+
+    Raises:
+        CheckpointError: the folder, its tokenizer or its tensors cannot be used.
+        ConfigError: its configuration is impossible or unsupported.
+    """
+    files = find_files(resolve_model(path))
+    config = read_config(files)
+    tokenizer = read_tokenizer(files.folder)
+    _check_vocabulary(config, tokenizer, files.folder)
+    published = _read_all(files, read_tensors or read_weight_file)
+    state_dict = to_our_names(published, config, files)
+    return Checkpoint(
+        config=config,
+        tokenizer=tokenizer,
+        state_dict=state_dict,
+        folder=files.folder,
+        layout=files.layout,
+        codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
+    )
+
+
+def read_config(files: CheckpointFiles) -> JanusConfig:
+    """Parse a folder's configuration files; the message of a ConfigError names the folder."""
+    preprocessor = read_optional_json(files.folder / "preprocessor_config.json")
+    processor = read_optional_json(files.folder / "processor_config.json")
+    try:
+        if files.layout == "transformers":
+            nested = processor.get("image_processor")
+            return parse_transformers(files.config, nested if isinstance(nested, dict) else preprocessor)
+        return parse_authors(files.config, preprocessor, processor)
+    except ConfigError as error:
+        raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
+
+
+def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:
+    rows = config.language.vocab_size
+    if tokenizer.largest_id >= rows:
+        raise CheckpointError(
+            f'The tokenizer in "{folder}" has ids up to {tokenizer.largest_id}, the model has only {rows} '
+            "token embeddings. The tokenizer belongs to another model: fetch the one beside the weights."
+        )
+
+
+def _read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Tensor]:
+    """Return the tensors of all weight files under their published names."""
+    published: dict[str, Tensor] = {}
+    for path in files.weights:
+        tensors = read_tensors(path)
+        cure = f'Files of two downloads seem mixed, "{path.name}" is one of them: fetch the folder again'
+        _refuse(published.keys() & tensors.keys(), "in two weight files", cure, files)
+        published |= tensors
+    return published
+
+
+def read_weight_file(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of one weight file, mapped from disk.
+
+    Raises:
+        CheckpointError: the file is damaged, or a pickle that wants to run code.
+    """
+    if path.suffix != ".safetensors":
+        return _read_pickle(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        is_zip = _is_plain_zip(path)  # what torch wrote before 1.6 is no zip file and cannot be mapped
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged files make torch talk of their pickle protocol
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:
+        found = _CODE.search(str(error))
+        if found:
+            what = f"something other than plain tensors{f' ({found[1]})' if found[1] else ''}"
+            raise CheckpointError(
+                f'"{path}" was refused: it holds {what}, which could run code on this computer. Use the '
+                "safetensors version of this model, or fetch the file from its publisher."
+            ) from error
+        # torch's own text for a broken pickle recommends to load it unsafely
+        is_broken = isinstance(error, pickle.UnpicklingError)
+        raise _unreadable(path, "its list of tensors is broken" if is_broken else str(error)) from error
+    if not isinstance(content, dict) or not content or not all(map(_is_named_tensor, content.items())):
+        raise CheckpointError(f'"{path}" is no table of named tensors. Fetch the model weights again.')
+    return {name: tensor.detach() for name, tensor in content.items()}
+
+
+def _is_plain_zip(path: Path) -> bool:
+    """Tell zip files from older ones; mapped, a compressed entry would silently be read as numbers."""
+    with path.open("rb") as file:
+        if file.read(len(_ZIP_MARK)) != _ZIP_MARK:
+            return False
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise OSError("it was compressed after it was written")
+    return True
+
+
+def _is_named_tensor(item: tuple[object, object]) -> bool:
+    name, tensor = item
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        return False
+    return tensor.layout == torch.strided and tensor.device.type == "cpu"
+
+
+def _unreadable(path: Path, reason: str) -> CheckpointError:
+    first_line = reason.partition("\n")[0].rstrip(".?")[:200] or "it ends too early"
+    return CheckpointError(
+        f'Cannot read "{path}": {first_line}. The file is damaged or incomplete: fetch it again.'
+    )
+
+
+def to_our_names(
+    published: dict[str, Tensor], config: JanusConfig, files: CheckpointFiles
+) -> dict[str, Tensor]:
+    """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
+
+    Raises:
+        CheckpointError: with the count, the first tensor's name, and what to do.
+        ConfigError: the configuration describes a model that no computer can hold.
+    """
+    expected = _expected_shapes(config, files)
+    sources = {ours: published_names(ours, files.layout) for ours in expected}
+    wanted = {name for names in sources.values() for name in names}
+    published = {name: tensor for name, tensor in published.items() if not is_unused(name)}
+    if files.layout == "transformers":
+        renames = match_suffixes(published, wanted)
+        twice = [name for name, count in Counter(renames.values()).items() if count > 1]
+        _refuse(twice, "stored twice under different prefixes", "Fetch the weights again", files)
+        published = {renames[name]: tensor for name, tensor in published.items()}
+    _check_dtypes(published, files)
+    missing, foreign = wanted - published.keys(), published.keys() - wanted
+    _refuse(missing, "missing", "The download is probably incomplete: fetch it again", files)
+    _refuse(foreign, "unexpected", "The weights do not belong to this config.json", files)
+    _check_shapes(published, sources, expected, files)
+    return {ours: _gather([published[name] for name in names], ours) for ours, names in sources.items()}
+
+
+def _expected_shapes(config: JanusConfig, files: CheckpointFiles) -> dict[str, torch.Size]:
+    try:
+        return {name: tensor.shape for name, tensor in build_model(config).state_dict().items()}
+    except RuntimeError as error:  # a size that does not fit into 64 bits
+        raise ConfigError(
+            f'Cannot load "{files.folder}": the sizes in its config.json multiply to more than any computer '
+            "can hold. Fetch config.json again."
+        ) from error
+
+
+def _refuse(names: Iterable[str], what: str, cure: str, files: CheckpointFiles) -> None:
+    listed = sorted(names)
+    if listed:
+        count = f"{len(listed)} tensors are" if len(listed) > 1 else "1 tensor is"
+        raise CheckpointError(f'Cannot load "{files.folder}": {count} {what}, first "{listed[0]}". {cure}.')
+
+
+def _check_dtypes(published: dict[str, Tensor], files: CheckpointFiles) -> None:
+    for name, tensor in published.items():
+        if tensor.dtype not in _DTYPES:
+            raise CheckpointError(
+                f'Cannot load "{files.folder}": "{name}" is stored as {tensor.dtype}. Quantised checkpoints '
+                "are not supported; use one in float32, bfloat16 or float16."
+            )
+
+
+def _check_shapes(
+    published: dict[str, Tensor],
+    sources: dict[str, tuple[str, ...]],
+    expected: dict[str, torch.Size],
+    files: CheckpointFiles,
+) -> None:
+    wrong: dict[str, str] = {}
+    for ours, names in sources.items():
+        whole = expected[ours]
+        shape = (whole[0] // len(names), *whole[1:])
+        fitting = (shape, (1, *shape)) if ours == _POSITIONS else (shape,)
+        for name in names:
+            if published[name].shape not in fitting:
+                wrong[name] = f"It has {list(published[name].shape)} instead of {list(shape)}"
+    if wrong:
+        cure = f"{wrong[min(wrong)]}: fetch weights and config.json again, from one place"
+        _refuse(wrong, "of another shape than config.json says", cure, files)
+
+
+def _gather(parts: list[Tensor], ours: str) -> Tensor:
+    """Return one of our tensors: a single published one, mapped as it is, or several stacked."""
+    if len(parts) > 1:
+        return torch.cat(parts)
+    return parts[0].reshape(parts[0].shape[-2:]) if ours == _POSITIONS else parts[0]
+
+
+def assign_weights(model: JanusModel, state_dict: dict[str, Tensor]) -> None:
+    """Make the tensors the model's parameters, without copying.
+
+    Args:
+        model: as `build_model` made it.
+        state_dict: complete, as in `Checkpoint`.
+
+    Raises:
+        CheckpointError: something is left without memory.
+    """
+    model.load_state_dict(state_dict, strict=False, assign=True)
+    model.requires_grad_(False)
+    empty = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if empty:
+        raise CheckpointError(f'{len(empty)} tensors of the model got no weights, first "{empty[0]}".')

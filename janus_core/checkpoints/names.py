@@ -1,0 +1,133 @@
+"""What each layout calls our tensors: one table of patterns per layout, and the walk from one to the other.
+
+A placeholder such as {i} stands for one number, {p} for the parameter's own name. Tables are data; nothing
+here reads a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from .layout import Layout
+
+_AUTHORS = (
+    ("seeing.vision_tower.position_embedding.weight", "vision_model.vision_tower.pos_embed"),
+    ("seeing.vision_tower.patch_embedding.{p}", "vision_model.vision_tower.patch_embed.proj.{p}"),
+    ("seeing.vision_tower.blocks.{i}.attention.{m}.{p}", "vision_model.vision_tower.blocks.{i}.attn.{m}.{p}"),
+    ("seeing.vision_tower.blocks.{i}.mlp.{m}.{p}", "vision_model.vision_tower.blocks.{i}.mlp.{m}.{p}"),
+    ("seeing.vision_tower.blocks.{i}.{m}.{p}", "vision_model.vision_tower.blocks.{i}.{m}.{p}"),
+    ("seeing.vision_tower.norm.{p}", "vision_model.vision_tower.norm.{p}"),
+    ("seeing.understanding_aligner.layers.{i}.{p}", "aligner.layers.{i}.{p}"),
+    ("language.language_model.lm_head.weight", "language_model.lm_head.weight"),
+    ("language.language_model.{rest}", "language_model.model.{rest}"),
+    ("language.image_token_embedding.weight", "gen_embed.weight"),
+    ("language.generation_aligner.layers.{i}.{p}", "gen_aligner.layers.{i}.{p}"),
+    ("language.generation_head.inner.{p}", "gen_head.output_mlp_projector.{p}"),
+    ("language.generation_head.output.{p}", "gen_head.vision_head.{p}"),
+    ("vq_tokenizer.codebook.weight", "gen_vision_model.quantize.embedding.weight"),
+    ("vq_tokenizer.{rest}", "gen_vision_model.{rest}"),
+)
+
+_VISION = "model.vision_model."
+_VQ = "model.vqmodel."
+_TRANSFORMERS = (
+    ("seeing.vision_tower.position_embedding.weight", _VISION + "embeddings.position_embedding.weight"),
+    ("seeing.vision_tower.patch_embedding.{p}", _VISION + "embeddings.patch_embedding.{p}"),
+    (
+        "seeing.vision_tower.blocks.{i}.attention.qkv.{p}",
+        _VISION + "encoder.layers.{i}.self_attn.{{q,k,v}}_proj.{p}",
+    ),
+    (
+        "seeing.vision_tower.blocks.{i}.attention.proj.{p}",
+        _VISION + "encoder.layers.{i}.self_attn.projection_layer.{p}",
+    ),
+    ("seeing.vision_tower.blocks.{i}.mlp.{m}.{p}", _VISION + "encoder.layers.{i}.mlp.{m}.{p}"),
+    ("seeing.vision_tower.blocks.{i}.norm{j}.{p}", _VISION + "encoder.layers.{i}.layer_norm{j}.{p}"),
+    ("seeing.vision_tower.norm.{p}", _VISION + "post_layernorm.{p}"),
+    ("seeing.understanding_aligner.layers.0.{p}", "model.aligner.fc1.{p}"),
+    ("seeing.understanding_aligner.layers.{2k+2}.{p}", "model.aligner.hidden_layers.{2k+2}.{p}"),
+    ("language.language_model.lm_head.weight", "lm_head.weight"),
+    ("language.language_model.{rest}", "model.language_model.{rest}"),
+    ("language.image_token_embedding.weight", "model.generation_embeddings.weight"),
+    ("language.generation_aligner.layers.0.{p}", "model.generation_aligner.fc1.{p}"),
+    ("language.generation_aligner.layers.{2k+2}.{p}", "model.generation_aligner.hidden_layers.{2k+2}.{p}"),
+    ("language.generation_head.inner.{p}", "model.generation_head.proj_out.{p}"),
+    ("language.generation_head.output.{p}", "model.generation_head.vision_head.{p}"),
+    ("vq_tokenizer.codebook.weight", _VQ + "quantize.embedding.weight"),
+    ("vq_tokenizer.{half}.mid.1.{rest}", _VQ + "{half}.mid.attn_1.{rest}"),
+    ("vq_tokenizer.{half}.mid.0.{rest}", _VQ + "{half}.mid.block_1.{rest}"),
+    ("vq_tokenizer.{half}.mid.2.{rest}", _VQ + "{half}.mid.block_2.{rest}"),
+    ("vq_tokenizer.encoder.conv_blocks.{i}.res.{j}.{rest}", _VQ + "encoder.down.{i}.block.{j}.{rest}"),
+    ("vq_tokenizer.encoder.conv_blocks.{i}.{rest}", _VQ + "encoder.down.{i}.{rest}"),
+    ("vq_tokenizer.decoder.conv_blocks.{i}.res.{j}.{rest}", _VQ + "decoder.up.{i}.block.{j}.{rest}"),
+    ("vq_tokenizer.decoder.conv_blocks.{i}.{rest}", _VQ + "decoder.up.{i}.{rest}"),
+    ("vq_tokenizer.{rest}", _VQ + "{rest}"),
+)
+
+_TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS}
+
+# Tensors that published files carry and no computation reads: SigLIP's pooling head, a training counter of
+# the codebook, rotary tables that old versions of transformers saved.
+_UNUSED = re.compile(r".*(\.attn_pool\..*|quantize\.codebook_used|\.rotary_emb\.inv_freq|\.position_ids)")
+
+_PLACEHOLDER = re.compile(r"\{(2k\+2|\w+)\}")
+_WIDER = {"rest": r".+", "half": r"encoder|decoder", "m": r"\w+", "p": r"weight|bias"}
+
+
+def is_unused(name: str) -> bool:
+    """Tell whether a published tensor plays no part in any computation."""
+    return _UNUSED.fullmatch(name) is not None
+
+
+def published_names(ours: str, layout: Layout) -> tuple[str, ...]:
+    """Return what a layout calls one of our tensors: one name, or three that are to be stacked along axis 0.
+
+    Args:
+        ours: a key of `JanusModel.state_dict()`.
+        layout: whose names.
+    """
+    for pattern, template in _compiled(layout):
+        found = pattern.fullmatch(ours)
+        if found:
+            name = _fill(template, found)
+            if "{{q,k,v}}" in name:
+                return tuple(name.replace("{{q,k,v}}", part) for part in "qkv")
+            return (name,)
+    raise KeyError(ours)
+
+
+def match_suffixes(names: Iterable[str], expected: Iterable[str]) -> dict[str, str]:
+    """Map the names of a transformers-native file to the expected ones, whatever prefix it was saved with.
+
+    Files saved before mid-2025 lack the leading "model." or carry it elsewhere.
+    """
+    bare = {_bare(name): name for name in expected}
+    return {name: bare.get(_bare(name), name) for name in names}
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "model")
+
+
+def _fill(template: str, found: re.Match[str]) -> str:
+    def value(mark: re.Match[str]) -> str:
+        placeholder = mark.group(1)
+        if placeholder == "2k+2":  # authors' aligners count their GELUs, native ones do not
+            return str(int(found.group("even")) // 2 - 1)
+        return found.group(placeholder)
+
+    return _PLACEHOLDER.sub(value, template)
+
+
+@lru_cache(maxsize=2)
+def _compiled(layout: Layout) -> tuple[tuple[re.Pattern[str], str], ...]:
+    def to_group(mark: re.Match[str]) -> str:
+        name = mark.group(1)
+        return r"(?P<even>\d+)" if name == "2k+2" else f"(?P<{name}>{_WIDER.get(name, chr(92) + 'd+')})"
+
+    return tuple(
+        (re.compile(_PLACEHOLDER.sub(to_group, ours.replace(".", r"\."))), theirs)
+        for ours, theirs in _TABLES[layout]
+    )

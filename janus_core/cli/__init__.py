@@ -1,0 +1,49 @@
+"""The command line: reads arguments, runs one command, turns errors into one sentence and an exit code.
+
+Exit codes: 0 done, 1 a JanusError, 2 wrong usage, 130 interrupted. With --json one object goes to stdout and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import JanusError
+from .arguments import parse
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (default: the process's arguments) asks for and return the exit code."""
+    arguments = parse(argv)
+    _never_fail_on_characters()
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.debug else logging.ERROR if arguments.quiet else logging.WARNING,
+        format="%(message)s",
+        force=True,
+    )
+    try:
+        return int(arguments.run(arguments) or 0)
+    except JanusError as error:
+        if arguments.debug:
+            raise
+        print(f"janus: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("janus: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has had enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the interpreter's last flush
+        return 0
+
+
+def _never_fail_on_characters() -> None:
+    """Escape characters that stdout or stderr cannot show; an answer may contain any."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,206 @@
+"""What can be asked for: commands, flags, help. Imports nothing heavy, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+_STYLES = ("short", "detailed", "tags", "text")
+# In which file each command lives.
+_ROOMS = {
+    "demo": "drawing",
+    "ask": "understanding",
+    "caption": "understanding",
+    "draw": "drawing",
+    "encode": "image_tokens",
+    "decode": "image_tokens",
+    "inspect": "inspection",
+}
+_OVERVIEW = """examples:
+  janus demo
+  janus draw "a red circle above a blue square" -n 4 --seed 7 --out pictures
+  janus ask photo.png -q "What is on the table?" --model path/to/Janus-Pro-1B
+  janus caption photos/ --style detailed --sidecar --model path/to/Janus-Pro-1B
+  janus inspect path/to/Janus-Pro-1B
+
+janus COMMAND --help explains one command. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
+"""
+_EXAMPLES = {
+    "demo": """
+  janus demo
+  janus demo --out pictures --model path/to/Janus-Pro-1B
+""",
+    "ask": """
+  janus ask photo.png -q "What is on the table?"
+  janus ask before.png after.png -q "What has changed?"
+  janus ask a.png b.png -q "Is <image_placeholder> older than <image_placeholder>?"
+  janus ask photo.png -q "Name the colours." --max-new-tokens 40 --stop . --json
+
+Pictures come before the question, unless <image_placeholder> marks the place of each.
+""",
+    "caption": """
+  janus caption photo.png
+  janus caption photos/ --style tags --sidecar
+  janus caption photos/ more/ --batch-size 16 --out captions.jsonl
+  janus caption signs/ --question "What does the sign say?" --out signs.jsonl
+
+With --out or --sidecar each batch is written when it is finished, and a second run goes on where the
+first one stopped.
+""",
+    "draw": """
+  janus draw "a lighthouse at dusk"
+  janus draw "a lighthouse at dusk" -n 8 --seed 100 --out pictures
+  janus draw "a lighthouse at dusk" --negative "people, text" --cfg 7
+  janus draw "a lighthouse at dusk" --temperature 0
+
+Files are called janus_<seed>.png, never replace another one, and carry prompt, seed and options inside.
+""",
+    "encode": """
+  janus encode photo.png -o photo.safetensors
+  janus encode photos/*.png -o photos.safetensors --fit pad
+""",
+    "decode": """
+  janus decode photo.safetensors -o again.png
+""",
+    "inspect": """
+  janus inspect path/to/Janus-Pro-1B
+  janus inspect path/to/Janus-Pro-1B --json
+
+Weights are mapped from the disk, not loaded, and no model is built.
+""",
+}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse arguments; wrong usage ends the process with code 2."""
+    parser = argparse.ArgumentParser(
+        prog="janus",
+        description="One model that looks at pictures and draws them.",
+        epilog=_OVERVIEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = _common()
+    for add in (_add_demo, _add_ask, _add_caption, _add_draw, _add_encode, _add_decode, _add_inspect):
+        add(commands, common)
+    return parser.parse_args(argv)
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("common")
+    group.add_argument(
+        "--model", metavar="NAME_OR_PATH", help="model folder (default: the model that ships with us)"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the weights (default: auto)",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    group.add_argument("--quiet", action="store_true", help="no progress bars and no remarks")
+    group.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return common
+
+
+def _command(
+    commands: Any, common: argparse.ArgumentParser, name: str, summary: str
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(
+        name,
+        parents=[common],
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="examples:" + _EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def run(arguments: argparse.Namespace) -> Any:
+        return getattr(import_module(f".{_ROOMS[name]}", __package__), name)(arguments)
+
+    made.set_defaults(run=run)
+    return made
+
+
+def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "demo", "draw three pictures, then ask about them")
+    made.add_argument(
+        "--out", default="out/demo", metavar="DIR", help="where the PNGs go (default: out/demo)"
+    )
+
+
+def _add_ask(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "ask", "answer a question about any number of pictures")
+    made.add_argument("images", nargs="*", metavar="IMAGE", help="any number of pictures, or none")
+    made.add_argument("-q", "--question", required=True, metavar="TEXT", help="what to ask")
+    made.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
+    _add_text_options(made)
+
+
+def _add_caption(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "caption", "describe pictures or whole folders")
+    made.add_argument("paths", nargs="+", metavar="PATH", help="pictures or folders of pictures")
+    made.add_argument("--style", choices=_STYLES, default="detailed", help="default: detailed")
+    made.add_argument("--question", metavar="TEXT", help="ask this instead of a style's instruction")
+    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at once (default: 8)")
+    target = made.add_mutually_exclusive_group()
+    target.add_argument(
+        "--out", metavar="FILE", help="append to a .jsonl file; pictures already in it are skipped"
+    )
+    target.add_argument(
+        "--sidecar",
+        action="store_true",
+        help="write a .txt beside each picture; pictures that have one are skipped",
+    )
+    _add_text_options(made)
+
+
+def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "draw", "draw pictures from a prompt")
+    made.add_argument("prompt", metavar="TEXT", help="what to draw; an empty one leaves it to the model")
+    made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
+    made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
+    made.add_argument("--cfg", type=float, default=5.0, metavar="W", help="guidance, 1 is off (default: 5)")
+    made.add_argument("--negative", default="", metavar="TEXT", help="what to draw away from")
+    made.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
+    made.add_argument("--top-k", type=int, default=0, metavar="K", help="0 is off (default)")
+    made.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1 is off (default)")
+    made.add_argument("--seed", type=int, default=0, metavar="S", help="picture k uses seed + k (default: 0)")
+    made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
+
+
+def _add_encode(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "encode", "turn pictures into image tokens")
+    made.add_argument("images", nargs="+", metavar="IMAGE", help="one picture or several")
+    made.add_argument("-o", "--out", required=True, metavar="T.safetensors", help="the file to write")
+    made.add_argument(
+        "--fit", choices=("crop", "pad", "stretch"), default="crop", help="other sizes (default: crop)"
+    )
+
+
+def _add_decode(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "decode", "turn image tokens into pictures")
+    made.add_argument("tokens", metavar="T.safetensors", help="a file that encode wrote")
+    made.add_argument(
+        "-o", "--out", required=True, metavar="IMAGE", help="several pictures get _1, _2 and so on"
+    )
+
+
+def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "inspect", "say what a model folder holds and what it needs")
+    made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
+
+
+def _add_text_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="default: 512")
+    made.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy (default)")
+    made.add_argument("--top-p", type=float, default=0.95, metavar="P", help="1 is off (default: 0.95)")
+    made.add_argument("--top-k", type=int, default=0, metavar="K", help="0 is off (default)")
+    made.add_argument("--seed", type=int, default=0, metavar="S", help="answer k uses seed + k (default: 0)")
+    made.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="ends an answer; may be repeated"
+    )

@@ -1,0 +1,133 @@
+"""Where pictures come from and results go: checked before the minutes of work, written whole."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from ..errors import ImageError, OutputError
+from ..preprocessing import to_uint8
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_SOFTWARE = "janus-nodes"
+
+
+def ready_folder(folder: Path) -> Path:
+    """Make a folder and prove that files can be written into it.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f'Cannot write into "{folder}": {error}. Choose a folder you may write to.'
+        ) from error
+    return folder
+
+
+def ready_file(path: Path) -> Path:
+    """Prove that a file can be written, in a folder that is made if need be.
+
+    Raises:
+        OutputError: the folder cannot be written to, or a folder has the file's name.
+    """
+    ready_folder(path.parent)
+    if path.is_dir():
+        raise OutputError(f'Cannot write "{path}": it is a folder. Add a file name.')
+    return path
+
+
+def check_picture_name(path: Path) -> None:
+    """Raise OutputError unless the name ends like a picture that can be written."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise OutputError(
+            f'Cannot write "{path}": its ending names no picture format. End it in .png, .jpg or .webp.'
+        )
+
+
+@contextmanager
+def partial(path: Path) -> Iterator[Path]:
+    """Lend a name beside `path` for what is to be renamed when it is whole; nothing is left under it."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_picture(image: Tensor, path: Path, notes: dict[str, str] | None = None) -> None:
+    """Write one picture (h, w, 3) in 0..1, with text chunks where the format is PNG.
+
+    Raises:
+        OutputError: the file cannot be written, or its ending names no picture format.
+    """
+    chunks = PngInfo()
+    for key, value in {**(notes or {}), "software": _SOFTWARE}.items():
+        # A prompt from the command line may hold bytes that are no text.
+        chunks.add_itxt(key, value.encode("utf-8", "replace").decode("utf-8"))
+    picture = Image.fromarray(to_uint8(image[None])[0])
+    try:
+        with partial(path) as part:
+            if path.suffix.lower() == ".png":
+                picture.save(part, pnginfo=chunks)
+            else:
+                picture.save(part)
+            part.replace(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f'Cannot write "{path}": {error}. Choose another name, for example one in .png.'
+        ) from error
+
+
+def unused(path: Path) -> Path:
+    """Return the path, or with a counter where it is taken."""
+    free, count = path, 1
+    while free.exists():
+        count += 1
+        free = path.with_name(f"{path.stem}_{count}{path.suffix}")
+    return free
+
+
+def find_pictures(paths: Sequence[str]) -> list[Path]:
+    """List pictures: files as given, folders by the pictures in them, sorted; each once.
+
+    Raises:
+        ImageError: a path that does not exist, or a folder without pictures.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        try:
+            for picture in _pictures_at(Path(path)):
+                found.setdefault(picture.absolute(), picture)
+        except OSError as error:
+            raise ImageError(f'Cannot look at "{path}": {error.strerror}. Check the path.') from error
+    return list(found.values())
+
+
+def _pictures_at(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if _is_picture(file))
+        if not found:
+            raise ImageError(
+                f'The folder "{path}" has no pictures ({", ".join(sorted(_PICTURES))}). Choose another one.'
+            )
+        return found
+    if not path.exists():
+        raise ImageError(f'There is no picture or folder at "{path}". Check the path.')
+    return [path]
+
+
+def _is_picture(file: Path) -> bool:
+    """Tell by its name; hidden files are what other programs leave, such as ._photo.jpg."""
+    return file.suffix.lower() in _PICTURES and not file.name.startswith(".") and file.is_file()

@@ -1,0 +1,75 @@
+"""What a person sees of a command: its result on stdout; progress and remarks on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from ..options import OnStep
+
+
+def report(arguments: Namespace, content: dict[str, Any], text: str) -> None:
+    """Print a command's result: the content as one JSON object if asked for, else the text, if any."""
+    if arguments.json:
+        text = to_json(content, is_utf8=(sys.stdout.encoding or "").lower().replace("-", "") == "utf8")
+    if text:
+        print(text)
+    sys.stdout.flush()
+
+
+def to_json(content: object, *, is_utf8: bool = True) -> str:
+    """Return one line of JSON, escaped where its target, or a file name that is no text, needs it."""
+    text = json.dumps(content, ensure_ascii=False)
+    is_text = not any("\ud800" <= character <= "\udfff" for character in text)
+    return text if is_utf8 and is_text else json.dumps(content)
+
+
+def print_beside_bar(text: str) -> None:
+    """Print to stdout at once, without tearing a progress bar on the same terminal."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def remark(arguments: Namespace, text: str) -> None:
+    """Print what is good to know, unless --quiet."""
+    if not arguments.quiet:
+        print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(arguments: Namespace, what: str, total: int) -> Iterator[OnStep]:
+    """Show a progress bar on stderr, unless it is no terminal or --quiet."""
+    hidden = arguments.quiet or not sys.stderr.isatty()
+    with tqdm(total=total, desc=what, disable=hidden, leave=False, file=sys.stderr) as bar:
+
+        def on_step(done: int, total: int) -> None:
+            bar.update(min(done, total or done) - bar.n)
+
+        yield on_step
+
+
+class GrowingAnswer:
+    """Prints an answer to the terminal as it grows."""
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        # What may turn out to be the beginning of a stop text is not shown yet.
+        self._held = max((len(text) for text in stop), default=1) - 1
+        self._shown = ""
+
+    def on_text(self, row: int, text: str) -> None:
+        """Print what is new and certain; text that no longer begins with what was shown waits."""
+        certain = text[: len(text) - self._held].rstrip() if self._held else text
+        if certain.startswith(self._shown):
+            print(certain[len(self._shown) :], end="", flush=True)
+            self._shown = certain
+
+    def finish(self, text: str) -> None:
+        """Print what is left, or everything again if something else had been shown, and end the line."""
+        is_continued = text.startswith(self._shown)
+        print(text[len(self._shown) :] if is_continued else "\n" + text, flush=True)

@@ -1,0 +1,40 @@
+"""Every error that this package raises on purpose, so that a caller can catch them all as one.
+
+    JanusError
+    ├── ConfigError(ValueError)        a configuration file states something impossible or unsupported
+    ├── CheckpointError(OSError)       a model folder cannot be used: files, tensors, tokenizer
+    ├── PromptError(ValueError)        a question, prompt or conversation cannot be turned into tokens
+    ├── ImageError(ValueError)         a picture or a set of image tokens cannot be used
+    ├── SamplingError(ValueError)      an option for drawing or answering is out of its range
+    └── OutputError(OSError)           a result cannot be written where it was asked for
+
+Each message says what happened, where, and what to do. Nothing below this file catches these errors.
+"""
+
+
+class JanusError(Exception):
+    """Base of all errors that come from Janus itself."""
+
+
+class ConfigError(JanusError, ValueError):
+    """A configuration file states something impossible or unsupported."""
+
+
+class CheckpointError(JanusError, OSError):
+    """A model folder cannot be used: its files, tensors or tokenizer."""
+
+
+class PromptError(JanusError, ValueError):
+    """A question, prompt or conversation cannot be turned into tokens."""
+
+
+class ImageError(JanusError, ValueError):
+    """A picture or a set of image tokens cannot be used."""
+
+
+class SamplingError(JanusError, ValueError):
+    """An option for drawing or answering is out of its range."""
+
+
+class OutputError(JanusError, OSError):
+    """A result cannot be written where it was asked for."""

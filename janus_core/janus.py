@@ -1,0 +1,388 @@
+"""Janus, what a person holds: ask, caption, chat, draw, encode, decode, each a few lines over other rooms.
+
+Every public method runs under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .config import JanusConfig
+from .errors import ImageError, PromptError, SamplingError
+from .image_generation import DrawPlan, generate_image_tokens
+from .image_tokens import ImageTokens
+from .model import JanusModel
+from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions
+from .packing import pack_for_answering, pack_for_drawing
+from .prefill import Compute
+from .preprocessing import Fit, Picture, read_picture, to_images, to_pixel_values, to_vq_input
+from .prompting import (
+    CAPTION_STYLES,
+    SYSTEM_TEXT,
+    PromptPlan,
+    Role,
+    TurnText,
+    plan_conversation,
+    plan_drawing,
+)
+from .prompting import unconditional as unconditional_row
+from .text_generation import Answer, Prompts, generate_text
+from .text_tokenizer import TextTokenizer
+
+_VQ_CHUNK = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        text: what is said; `<image_placeholder>` marks the place of a picture, without it they come first.
+        images: the pictures of this turn.
+    """
+
+    role: Role
+    text: str
+    images: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """Drawn pictures.
+
+    Attributes:
+        images: (b, h, w, 3) float32 in 0..1 on the CPU.
+        tokens: the image tokens they were decoded from.
+        seeds: the seed of each picture; drawn alone with it, the picture is the same (in float32).
+    """
+
+    images: Tensor
+    tokens: ImageTokens
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Janus:
+    """A loaded model with everything needed to use it.
+
+    Attributes:
+        model: weights on `device`, or wherever a host's layers keep them.
+        tokenizer: the text tokenizer.
+        codebook: identity of the VQ codebook.
+        compute: where everything is computed, and the dtype of seeing and language.
+        vq_dtype: of the VQ tokenizer.
+    """
+
+    model: JanusModel
+    tokenizer: TextTokenizer
+    codebook: str
+    compute: Compute
+    vq_dtype: torch.dtype
+
+    @property
+    def config(self) -> JanusConfig:
+        """The architecture."""
+        return self.model.config
+
+    def ask(
+        self,
+        question: str,
+        images: Sequence[Picture] = (),
+        *,
+        system: str = SYSTEM_TEXT,
+        options: TextOptions | None = None,
+        seed: int = 0,
+        on_text: OnText | None = None,
+    ) -> str:
+        """Answer one question about any number of pictures.
+
+        Args:
+            question: may place its pictures by `<image_placeholder>`.
+            images: PIL pictures, paths, or (h, w, 3) floats in 0..1.
+            system: text before the conversation.
+            options: how to write; default greedy, at most 512 tokens.
+            seed: of the noise at a temperature above 0.
+            on_text: receives the answer as it grows.
+
+        Raises:
+            PromptError: empty question, marks that do not fit the pictures, or too long.
+            ImageError: a picture cannot be read.
+        """
+        turns = (Turn(role="user", text=question, images=tuple(images)),)
+        return self.answer([turns], system=system, options=options, seed=seed, on_text=on_text)[0].text
+
+    def chat(
+        self,
+        turns: Sequence[Turn],
+        *,
+        system: str = SYSTEM_TEXT,
+        options: TextOptions | None = None,
+        seed: int = 0,
+        on_text: OnText | None = None,
+    ) -> tuple[Turn, ...]:
+        """Answer the last turn of a conversation and return the conversation with the answer appended."""
+        [answer] = self.answer([turns], system=system, options=options, seed=seed, on_text=on_text)
+        return (*turns, Turn(role="assistant", text=answer.text))
+
+    def caption(
+        self,
+        images: Sequence[Picture],
+        style: str = "detailed",
+        *,
+        question: str | None = None,
+        batch_size: int = 8,
+        options: TextOptions | None = None,
+        seed: int = 0,
+        on_text: OnText | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[str]:
+        """Describe pictures, one text each.
+
+        Args:
+            images: the pictures; text i draws its noise from seed + i.
+            style: a key of `CAPTION_STYLES`.
+            question: asked instead of the style's instruction.
+            batch_size: pictures answered together.
+            options: how to write.
+            seed: of the first text.
+            on_text: receives (picture, text so far).
+            on_step: receives (pictures finished, pictures).
+
+        Raises:
+            PromptError: unknown style. ImageError: a picture cannot be read.
+        """
+        if question is None and style not in CAPTION_STYLES:
+            raise PromptError(
+                f'There is no caption style "{style}". Choose one of {", ".join(CAPTION_STYLES)}.'
+            )
+        asked = CAPTION_STYLES[style] if question is None else question
+        return self.answer_in_batches(
+            [(Turn(role="user", text=asked, images=(image,)),) for image in images],
+            batch_size=batch_size,
+            options=options,
+            seed=seed,
+            on_text=on_text,
+            on_step=on_step,
+        )
+
+    def answer_in_batches(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        batch_size: int = 8,
+        system: str = SYSTEM_TEXT,
+        options: TextOptions | None = None,
+        seed: int = 0,
+        on_text: OnText | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[str]:
+        """Answer any number of conversations, `batch_size` together, and return the texts.
+
+        Args:
+            conversations: each ends with a user's turn; text i draws its noise from seed + i.
+            batch_size: conversations answered together, at least 1.
+            system: text before each conversation.
+            options: how to write.
+            seed: of the first text.
+            on_text: receives (conversation, text so far).
+            on_step: receives (conversations finished, conversations).
+
+        Raises:
+            SamplingError: batch_size below 1.
+        """
+        if batch_size < 1:
+            raise SamplingError(f"batch_size is {batch_size}; it must be at least 1.")
+        texts: list[str] = []
+        for start in range(0, len(conversations), batch_size):
+            answers = self.answer(
+                conversations[start : start + batch_size],
+                system=system,
+                options=options,
+                seed=seed + start,
+                on_text=_shifted(on_text, start),
+            )
+            texts += [answer.text for answer in answers]
+            if on_step is not None:
+                on_step(len(texts), len(conversations))
+        return texts
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        system: str = SYSTEM_TEXT,
+        options: TextOptions | None = None,
+        seed: int = 0,
+        on_text: OnText | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[Answer]:
+        """Answer a batch of conversations together; the general form of ask, chat and caption.
+
+        Args:
+            conversations: each ends with a user's turn; row i draws its noise from seed + i.
+            system: text before each conversation.
+            options: how to write.
+            seed: of the first row.
+            on_text: receives (row, text so far).
+            on_step: receives (tokens done, tokens at most).
+        """
+        if not conversations:
+            return []
+        pack_for_answering(self.model.language)
+        plans = [self.plan_conversation(turns, system) for turns in conversations]
+        pictures = [image for turns in conversations for turn in turns for image in turn.images]
+        return generate_text(
+            self.model.language,
+            Prompts(plans=plans, image_embeddings=self.see(pictures) if pictures else None),
+            self.tokenizer,
+            options or TextOptions(),
+            seed=seed,
+            compute=self.compute,
+            on_text=on_text,
+            on_step=on_step,
+        )
+
+    def plan_conversation(self, turns: Sequence[Turn], system: str = SYSTEM_TEXT) -> PromptPlan:
+        """Return the prompt of a conversation as token ids, without looking at its pictures."""
+        return plan_conversation(
+            [TurnText(role=turn.role, text=turn.text, num_images=len(turn.images)) for turn in turns],
+            self.tokenizer,
+            image_tokens=self.config.vision.num_patches,
+            system=system,
+            old_roles=self.config.old_roles,
+        )
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[Picture]) -> Tensor:
+        """Return image embeddings (pictures, n, d) of pictures, as the decoder reads them."""
+        rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
+        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_images: int = 1,
+        seed: int = 0,
+        negative_prompt: str = "",
+        options: DrawOptions | None = None,
+        batch_size: int = 4,
+        on_step: OnStep | None = None,
+        on_tokens: OnTokens | None = None,
+    ) -> Drawn:
+        """Draw pictures from one or several prompts.
+
+        Args:
+            prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
+            num_images: pictures of each prompt; picture i of a prompt uses seed + i.
+            seed: any integer.
+            negative_prompt: what to draw away from; empty is the reference's guidance.
+            options: guidance and sampling.
+            batch_size: pictures drawn together.
+            on_step: receives (image tokens done, image tokens of all batches).
+            on_tokens: receives the tokens so far of the batch being drawn.
+
+        Raises:
+            SamplingError: num_images or batch_size below 1. PromptError: a prompt exceeds the context.
+        """
+        for name, value in (("num_images", num_images), ("batch_size", batch_size)):
+            if value < 1:
+                raise SamplingError(f"{name} is {value}; it must be at least 1.")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
+        pictures = [
+            self._plan(text, negative_prompt, seed + i) for text in prompts for i in range(num_images)
+        ]
+        pack_for_drawing(self.model.language)
+        cells, batches = self.config.num_image_tokens, -(-len(pictures) // batch_size)
+        drawn = [
+            generate_image_tokens(
+                self.model.language,
+                pictures[index * batch_size : (index + 1) * batch_size],
+                options or DrawOptions(),
+                num_image_tokens=cells,
+                pad=self.tokenizer.special.pad,
+                compute=self.compute,
+                on_step=_within(on_step, index * cells, batches * cells),
+                on_tokens=on_tokens,
+            )
+            for index in range(batches)
+        ]
+        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
+        tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
+        seeds = tuple(picture.seed % 2**64 for picture in pictures)
+        return Drawn(images=self.decode(tokens), tokens=tokens, seeds=seeds)
+
+    def _plan(self, prompt: str, negative_prompt: str, seed: int) -> DrawPlan:
+        cond = plan_drawing(prompt, self.tokenizer, old_roles=self.config.old_roles)
+        if negative_prompt.strip():
+            uncond = plan_drawing(negative_prompt, self.tokenizer, old_roles=self.config.old_roles)
+        else:
+            uncond = unconditional_row(cond, self.tokenizer)
+        return DrawPlan(cond=cond, uncond=uncond, seed=seed)
+
+    @torch.inference_mode()
+    def encode(self, images: Picture | Sequence[Picture], fit: Fit = "crop") -> ImageTokens:
+        """Turn pictures into image tokens.
+
+        Args:
+            images: one picture or several; of another size than the model's they are fitted.
+            fit: crop the middle, pad with grey, or stretch.
+
+        Raises:
+            ImageError: there is no picture, or one cannot be read.
+        """
+        several: Sequence[Picture] = images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
+        if not several:
+            raise ImageError("There is no picture to encode. Give at least one.")
+        side_px = self.config.vision.image_size
+        pixels = torch.stack([to_vq_input(image, side_px, fit) for image in several])
+        grids = [
+            self.model.vq_tokenizer.encode(
+                # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
+                chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
+            ).cpu()
+            for chunk in _chunks(pixels)
+        ]
+        return ImageTokens(grid=torch.cat(grids), codebook=self.codebook)
+
+    @torch.inference_mode()
+    def decode(self, tokens: ImageTokens) -> Tensor:
+        """Turn image tokens into pictures (b, h, w, 3) float32 in 0..1 on the CPU.
+
+        Raises:
+            ImageError: the tokens belong to another codebook, have another grid, or are damaged.
+        """
+        tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
+        chunks = [to_images(self.decode_pixels(chunk)).cpu() for chunk in _chunks(tokens.grid)]
+        return torch.cat(chunks)
+
+    @torch.inference_mode()
+    def decode_pixels(self, grid: Tensor) -> Tensor:
+        """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
+        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
+
+
+def _chunks(tensor: Tensor) -> list[Tensor]:
+    return [tensor[start : start + _VQ_CHUNK] for start in range(0, len(tensor), _VQ_CHUNK)]
+
+
+def _shifted(on_text: OnText | None, start: int) -> OnText | None:
+    if on_text is None:
+        return None
+    return lambda row, text: on_text(start + row, text)
+
+
+def _within(on_step: OnStep | None, start: int, total: int) -> OnStep | None:
+    if on_step is None:
+        return None
+    return lambda done, _: on_step(start + done, total)

@@ -1,0 +1,67 @@
+"""The decoder's memory of keys and values, allocated once at its final size and written by position.
+
+It knows tensors only: no model, no tokens. A cache lives in one call and is passed down; nothing keeps it.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from .config import LanguageConfig
+
+
+class KVCache:
+    """Keys and values of every layer for `rows` sequences of up to `capacity` tokens.
+
+    Attributes:
+        keys: (layers, rows, kv_heads, capacity, head_dim).
+        values: as `keys`.
+        length: tokens already stored, the same for all rows.
+    """
+
+    def __init__(
+        self, config: LanguageConfig, *, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, capacity, config.head_dim)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.length = 0
+
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind the stored ones and return all up to and including them.
+
+        The length moves only with `advance`, once all layers have stored.
+
+        Args:
+            layer: index of the decoder layer.
+            keys: (rows, kv_heads, t, head_dim).
+            values: as `keys`.
+
+        Returns: views (rows, kv_heads, length + t, head_dim) of keys and values.
+        """
+        end = self.length + keys.shape[2]
+        self.keys[layer, :, :, self.length : end] = keys
+        self.values[layer, :, :, self.length : end] = values
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def advance(self, count: int) -> None:
+        """Count `count` freshly stored tokens as part of the sequence."""
+        self.length += count
+
+    def select(self, rows: Tensor) -> KVCache:
+        """Return a cache whose row i holds what row `rows[i]` holds here (rows: (n,) int64)."""
+        selected = copy.copy(self)
+        shape = (self.keys.shape[0], rows.shape[0], *self.keys.shape[2:])
+        selected.keys, selected.values = self.keys.new_empty(shape), self.values.new_empty(shape)
+        selected.keys[..., : self.length, :] = self.keys[..., : self.length, :].index_select(1, rows)
+        selected.values[..., : self.length, :] = self.values[..., : self.length, :].index_select(1, rows)
+        return selected
+
+
+def kv_cache_bytes(config: LanguageConfig, rows: int, capacity: int, dtype: torch.dtype) -> int:
+    """Return the size in bytes of a cache before it is made."""
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    return per_token * rows * capacity * dtype.itemsize

@@ -1,0 +1,129 @@
+"""The Llama decoder: embeddings in, hidden states out, the KV cache passed in.
+
+It does not know whether an embedding came from a word, a picture or an image token, and it samples nothing.
+Source: Touvron et al. 2023 (arXiv:2302.13971); layer names follow the published tensors.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import LanguageConfig
+from .kv_cache import KVCache
+from .layers import GatedMLP, Operations, attend, embedding, rotary_table, rotate
+
+RotaryTable = tuple[Tensor, Tensor]
+
+
+class SelfAttention(nn.Module):
+    """Causal attention with rotary positions and, where configured, fewer key heads than query heads."""
+
+    def __init__(self, config: LanguageConfig, operations: Operations) -> None:
+        super().__init__()
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        q_width, kv_width = self.heads * config.head_dim, self.kv_heads * config.head_dim
+        self.q_proj = operations.Linear(config.hidden_size, q_width, bias=False)
+        self.k_proj = operations.Linear(config.hidden_size, kv_width, bias=False)
+        self.v_proj = operations.Linear(config.hidden_size, kv_width, bias=False)
+        self.o_proj = operations.Linear(q_width, config.hidden_size, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of x (b, t, d), each (b, t, width)."""
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+    def forward(
+        self, x: Tensor, table: RotaryTable, mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        """Map (b, t, d) to (b, t, d), reading and extending `cache` where one is given."""
+        q, k, v = self.project(x)
+        q = rotate(rearrange(q, "b t (heads head_dim) -> b heads t head_dim", heads=self.heads), table)
+        k = rotate(rearrange(k, "b t (heads head_dim) -> b heads t head_dim", heads=self.kv_heads), table)
+        v = rearrange(v, "b t (heads head_dim) -> b heads t head_dim", heads=self.kv_heads)
+        if cache is not None:
+            k, v = cache.store(layer, k, v)
+        is_causal = mask is None and q.shape[2] > 1
+        return self.o_proj(attend(q, k, v, mask=mask, is_causal=is_causal))  # type: ignore[no-any-return]
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm block: attention and gated MLP, each added to its input."""
+
+    def __init__(self, config: LanguageConfig, operations: Operations) -> None:
+        super().__init__()
+        eps = config.rms_norm_eps
+        self.self_attn = SelfAttention(config, operations)
+        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, operations)
+        self.input_layernorm = operations.RMSNorm(config.hidden_size, eps=eps)
+        self.post_attention_layernorm = operations.RMSNorm(config.hidden_size, eps=eps)
+
+    def forward(
+        self, x: Tensor, table: RotaryTable, mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        """Map (b, t, d) to (b, t, d)."""
+        x = x + self.self_attn(self.input_layernorm(x), table, mask, cache, layer)
+        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+
+
+class LanguageModel(nn.Module):
+    """Token embedding, decoder layers, final norm and the text head."""
+
+    def __init__(self, config: LanguageConfig, operations: Operations) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = embedding(config.vocab_size, config.hidden_size, operations)
+        self.layers = nn.ModuleList(DecoderLayer(config, operations) for _ in range(config.num_hidden_layers))
+        self.norm = operations.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.lm_head = operations.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        positions: Tensor,
+        *,
+        cache: KVCache | None = None,
+        attended: Tensor | None = None,
+    ) -> Tensor:
+        """Run the decoder over new positions of each row.
+
+        Args:
+            embeddings: (b, t, d), the new tokens.
+            positions: (b, t) int64, counted from 0 over each row's real tokens.
+            cache: stored keys and values of earlier tokens; extended by t.
+            attended: (b, s) bool over stored and new tokens, False where a key is padding, or None if there
+                is none.
+
+        Returns: hidden states (b, t, d) after the final norm.
+        """
+        stored = 0 if cache is None else cache.length
+        table = rotary_table(positions, self.config.head_dim, self.config.rope_theta, embeddings.dtype)
+        mask = attention_mask(attended, embeddings.shape[1], stored, embeddings.device)
+        x = embeddings
+        for index, layer in enumerate(self.layers):
+            x = layer(x, table, mask, cache, index)
+        if cache is not None:
+            cache.advance(embeddings.shape[1])
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+def attention_mask(attended: Tensor | None, new: int, stored: int, device: torch.device) -> Tensor | None:
+    """Combine causality and padding into one mask, or None where plain causal attention is enough.
+
+    Args:
+        attended: (b, stored + new) bool, or None.
+        new: tokens in this pass.
+        stored: tokens already in the cache.
+        device: where the mask is needed when `attended` is None.
+
+    Returns: (b or 1, 1, new, stored + new) bool, or None. A padded query sees itself, so that no row of the
+        softmax is empty; what it computes is never looked at.
+    """
+    if attended is None and (stored == 0 or new == 1):
+        return None
+    keys = torch.arange(stored + new, device=device)
+    queries = keys[stored:, None]
+    causal = keys <= queries  # (new, stored + new)
+    if attended is None:
+        return causal[None, None]
+    return (causal & attended[:, None, :] | (keys == queries))[:, None]

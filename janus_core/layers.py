@@ -1,0 +1,134 @@
+"""Small pieces that several networks share: layer classes to build from, attention, rotary embedding, MLP.
+
+Nothing here knows of Janus. Every layer with weights comes from an `operations` namespace, so that a host may
+pass classes that stream or cast their weights; `torch.nn` is the default.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class Operations(Protocol):
+    """The layer classes a model is built from; `torch.nn` satisfies it."""
+
+    @property
+    def Linear(self) -> type[nn.Linear]:  # noqa: N802 - named after torch.nn
+        """Matrix product."""
+
+    @property
+    def Embedding(self) -> type[nn.Embedding]:  # noqa: N802
+        """Table look-up."""
+
+    @property
+    def Conv2d(self) -> type[nn.Conv2d]:  # noqa: N802
+        """Convolution over (b, c, h, w)."""
+
+    @property
+    def LayerNorm(self) -> type[nn.LayerNorm]:  # noqa: N802
+        """Normalise over the last axis, with bias."""
+
+    @property
+    def GroupNorm(self) -> type[nn.GroupNorm]:  # noqa: N802
+        """Normalise over groups of channels."""
+
+    @property
+    def RMSNorm(self) -> type[nn.RMSNorm]:  # noqa: N802
+        """Scale by the root mean square over the last axis."""
+
+
+def embedding(rows: int, width: int, operations: Operations) -> nn.Embedding:
+    """Return a table to be filled later.
+
+    torch's own class draws first values, and on the meta device that imports its compiler: two seconds for
+    nothing.
+    """
+    if operations.Embedding is nn.Embedding:
+        return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    return operations.Embedding(rows, width)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    """Mix values by scaled dot-product attention; the one place where attention is computed.
+
+    Args:
+        q: (b, heads, t, head_dim).
+        k: (b, kv_heads, s, head_dim); each serves `heads / kv_heads` query heads.
+        v: as `k`.
+        mask: (b, 1, t, s) bool, True where a query may look, or None.
+        is_causal: query i sees keys 0 … i; only without `mask` and with t = s.
+
+    Returns: (b, t, heads * head_dim).
+    """
+    if q.shape[2] == 1 and mask is None and q.dtype == torch.float32 and q.device.type == "cpu":
+        return _attend_to_all(q, k, v)
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+    return rearrange(mixed, "b heads t head_dim -> b t (heads head_dim)")
+
+
+def _attend_to_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Let one query per row see every key: two plain products, half the time of torch's kernel for blocks."""
+    q = rearrange(q, "b (kv_heads groups) 1 head_dim -> b kv_heads groups head_dim", kv_heads=k.shape[1])
+    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1)
+    mixed: Tensor = rearrange(weights @ v, "b kv_heads groups head_dim -> b 1 (kv_heads groups head_dim)")
+    return mixed
+
+
+def rotary_table(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Compute cosines and sines for rotary embedding on the device of `positions`.
+
+    Args:
+        positions: (b, t) int64.
+        head_dim: even width of one head.
+        theta: base of the geometric series of wavelengths.
+        dtype: of the result; the angles are float32, since bfloat16 cannot tell neighbouring positions apart.
+
+    Returns: cosines and sines, each (b, 1, t, head_dim), the second half repeating the first.
+    Source: Su et al. 2021 (arXiv:2104.09864), in the half-split arrangement of Llama.
+    """
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions[:, None, :, None].float() * theta**-exponents
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (i, i + head_dim / 2) of x (b, heads, t, head_dim) by its angle."""
+    cos, sin = table
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+class GatedMLP(nn.Module):
+    """Llama's feed-forward block: down(silu(gate(x)) * up(x)), without biases."""
+
+    def __init__(self, width: int, inner_width: int, operations: Operations) -> None:
+        super().__init__()
+        self.gate_proj = operations.Linear(width, inner_width, bias=False)
+        self.up_proj = operations.Linear(width, inner_width, bias=False)
+        self.down_proj = operations.Linear(inner_width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to (…, width)."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    """Two linear layers with biases and an exact (erf) GELU between them."""
+
+    def __init__(self, width: int, inner_width: int, operations: Operations) -> None:
+        super().__init__()
+        self.fc1 = operations.Linear(width, inner_width)
+        self.fc2 = operations.Linear(inner_width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to (…, width)."""
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]

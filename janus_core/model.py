@@ -1,0 +1,85 @@
+"""JanusModel: the parts held together in the three groups that a host loads separately.
+
+*Seeing* turns pictures into embeddings, *language* thinks, answers and scores image tokens, the *VQ
+tokenizer* turns image tokens into pixels. No loops, no sampling, no files.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .config import JanusConfig
+from .heads import Aligner, GenerationHead
+from .language_model import LanguageModel
+from .layers import Operations, embedding
+from .vision_tower import VisionTower
+from .vq_tokenizer import VQTokenizer
+
+
+class Seeing(nn.Module):
+    """Vision tower and understanding aligner."""
+
+    def __init__(self, config: JanusConfig, operations: Operations) -> None:
+        super().__init__()
+        self.vision_tower = VisionTower(config.vision, operations)
+        self.understanding_aligner = Aligner(config.understanding_aligner, operations)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Return image embeddings (b, n, d) of pixel values (b, 3, h, w) in −1..1."""
+        return self.understanding_aligner(self.vision_tower(pixel_values))  # type: ignore[no-any-return]
+
+
+class Language(nn.Module):
+    """Decoder with its text head, and what lets it read and score image tokens."""
+
+    def __init__(self, config: JanusConfig, operations: Operations) -> None:
+        super().__init__()
+        self.language_model = LanguageModel(config.language, operations)
+        self.image_token_embedding = embedding(config.vq.codebook_size, config.vq.code_width, operations)
+        self.generation_aligner = Aligner(config.generation_aligner, operations)
+        self.generation_head = GenerationHead(config.generation_head, operations)
+
+    def embed_image_tokens(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return embeddings (…, d) in `dtype` of image tokens (…,) int64."""
+        return self.generation_aligner(self.image_token_embedding(tokens).to(dtype))  # type: ignore[no-any-return]
+
+    def embed_prompt(
+        self, token_ids: Tensor, is_image: Tensor, image_embeddings: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """Return embeddings (b, t, d): words from the table, places of pictures filled in row-major order.
+
+        Args:
+            token_ids: (b, t) int64.
+            is_image: (b, t) bool, True where an image feature stands; the id there is not looked up.
+            image_embeddings: (pictures, n, d), as many vectors as `is_image` has True, or None.
+            dtype: of the result; a host's layers may keep their tables in another one.
+        """
+        embeddings: Tensor = self.language_model.embed_tokens(token_ids.masked_fill(is_image, 0)).to(dtype)
+        if image_embeddings is None:
+            return embeddings
+        flat = image_embeddings.reshape(-1, image_embeddings.shape[-1]).to(dtype)
+        return embeddings.masked_scatter(is_image[..., None], flat)
+
+
+class JanusModel(nn.Module):
+    """The three groups of one Janus model."""
+
+    def __init__(self, config: JanusConfig, operations: Operations) -> None:
+        super().__init__()
+        self.config = config
+        self.seeing = Seeing(config, operations)
+        self.language = Language(config, operations)
+        self.vq_tokenizer = VQTokenizer(config.vq, operations)
+
+
+def build_model(config: JanusConfig, operations: Operations | None = None) -> JanusModel:
+    """Build a model on the meta device: its structure, without memory for weights.
+
+    Args:
+        config: the architecture.
+        operations: namespace of layer classes; default `torch.nn`.
+    """
+    with torch.device("meta"):
+        model = JanusModel(config, nn if operations is None else operations)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,102 @@
+"""What a caller may choose when drawing and answering, each with its range, and the shape of the callbacks.
+
+Ranges are checked once, when the options are made; nothing below checks them again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .errors import SamplingError
+
+
+class OnText(Protocol):
+    """Called whenever the text of one answer has grown; may raise to interrupt."""
+
+    def __call__(self, row: int, text: str) -> None:
+        """Receive the whole text so far of answer `row`."""
+
+
+class OnStep(Protocol):
+    """Called after each step; may raise to interrupt."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Receive how many of at most `total` steps are done."""
+
+
+class OnTokens(Protocol):
+    """Called after each step with the tokens so far; may raise to interrupt."""
+
+    def __call__(self, tokens: Tensor) -> None:
+        """Receive image tokens (b, cells drawn so far) int64; they are not to be changed."""
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise SamplingError unless `value` is a number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise SamplingError(f"{name} is {value!r}; it must be between {low} and {high}.")
+
+
+def check_whole(name: str, value: int, low: int, high: int) -> None:
+    """Raise SamplingError unless `value` is a whole number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SamplingError(f"{name} is {value!r}; it must be a whole number between {low} and {high}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """How answers are written.
+
+    Attributes:
+        max_new_tokens: 1 … 4096; the context may end an answer earlier.
+        temperature: 0 … 2; 0 always takes the likeliest token.
+        top_k: 0 … 1,000,000; 0 is off.
+        top_p: above 0 … 1; 1 is off.
+        min_p: 0 … 1; 0 is off.
+        repetition_penalty: 0.1 … 10 on tokens already in the answer; 1 is off.
+        stop: texts that end an answer and are not part of it.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 0.95
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_whole("max_new_tokens", self.max_new_tokens, 1, 4096)
+        check_range("temperature", self.temperature, 0, 2)
+        check_whole("top_k", self.top_k, 0, 1_000_000)
+        check_range("top_p", self.top_p, 1e-6, 1)
+        check_range("min_p", self.min_p, 0, 1)
+        check_range("repetition_penalty", self.repetition_penalty, 0.1, 10)
+        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
+            raise SamplingError(f"stop is {self.stop!r}; it must be a list of texts that are not empty.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """How pictures are drawn.
+
+    Attributes:
+        cfg_weight: 0 … 100, how strongly the prompt guides; 1 is off and twice as fast on few rows.
+        temperature: 0 … 2; 0 always takes the likeliest code.
+        top_k: 0 … 1,000,000; 0 is off.
+        top_p: above 0 … 1; 1 is off.
+    """
+
+    cfg_weight: float = 5.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("cfg_weight", self.cfg_weight, 0, 100)
+        check_range("temperature", self.temperature, 0, 2)
+        check_whole("top_k", self.top_k, 0, 1_000_000)
+        check_range("top_p", self.top_p, 1e-6, 1)

@@ -1,0 +1,48 @@
+"""Rough pictures of a drawing under way, cheap enough to show after every row of image tokens.
+
+One colour per image token, from a linear map of its code that is fitted to a small decode; a real decode of
+every step would cost as much as the drawing itself on a CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor
+
+from .vq_tokenizer import VQTokenizer
+
+_SIDE = 8  # the fit decodes a grid of 8 × 8 codes spread over the codebook
+_GREY = 0.5
+
+
+def fit_code_colours(vq_tokenizer: VQTokenizer, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the colour of every code: (v, 3) float32 in 0..1 on the CPU.
+
+    Fits the mean colour of each decoded cell by least squares on its unit-length code and a constant.
+    """
+    size = vq_tokenizer.config.codebook_size
+    spread = torch.arange(_SIDE * _SIDE, device=device) * size // (_SIDE * _SIDE)
+    decoded = vq_tokenizer.decode(rearrange(spread, "(h w) -> 1 h w", h=_SIDE), dtype).float()
+    cells = F.adaptive_avg_pool2d((decoded.clamp(-1, 1) + 1) / 2, (_SIDE, _SIDE))
+    colours = rearrange(cells, "1 c h w -> (h w) c").cpu()
+    table = vq_tokenizer.codes(torch.arange(size, device=device)).float().cpu()
+    table = torch.cat((table, table.new_ones(size, 1)), dim=1)
+    fitted: Tensor = torch.linalg.pinv(table[spread.cpu()]) @ colours
+    return (table @ fitted).clamp(0, 1)
+
+
+def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int) -> Tensor:
+    """Return a picture (size_px, size_px, 3) float32 in 0..1 of the cells drawn so far, the others mid-grey.
+
+    Args:
+        tokens: (cells so far,) int64.
+        code_colours: from `fit_code_colours`.
+        side: cells along one side of the grid.
+        size_px: side of the picture, a multiple of `side`.
+    """
+    cells = code_colours.new_full((side * side, 3), _GREY)
+    cells[: len(tokens)] = code_colours[tokens.cpu()]
+    scale = size_px // side
+    return repeat(cells, "(h w) c -> (h y) (w x) c", h=side, y=scale, x=scale)

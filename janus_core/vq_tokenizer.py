@@ -1,0 +1,229 @@
+"""The VQ tokenizer: pictures to image tokens and back. Knows nothing of language, prompts or sampling.
+
+Both halves are convolutional, with attention at the lowest resolution only. Codes are compared and looked up
+on the unit sphere. Pixel values run from −1 to 1.
+Source: Esser et al. 2021 (arXiv:2012.09841), Sun et al. 2024 (arXiv:2406.06525); the authors' vq_model.py.
+Unlike theirs, upsampling keeps its input's dtype, so float16 works.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import VQConfig
+from .layers import Operations, embedding
+
+_GROUPS = 32
+_NORM_EPS = 1e-6
+
+
+def _norm(channels: int, operations: Operations) -> nn.GroupNorm:
+    return operations.GroupNorm(_GROUPS, channels, eps=_NORM_EPS)
+
+
+class ResBlock(nn.Module):
+    """Two normalised 3×3 convolutions added to the input, which a 1×1 convolution widens where needed."""
+
+    def __init__(self, in_channels: int, out_channels: int, operations: Operations) -> None:
+        super().__init__()
+        self.norm1 = _norm(in_channels, operations)
+        self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = _norm(out_channels, operations)
+        self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.nin_shortcut = (
+            operations.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to (b, c', h, w)."""
+        inner = self.conv1(F.silu(self.norm1(x)))
+        inner = self.conv2(F.silu(self.norm2(inner)))
+        return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + inner  # type: ignore[no-any-return]
+
+
+class SpatialAttention(nn.Module):
+    """Single-head attention among all positions of a feature map, added to the input."""
+
+    def __init__(self, channels: int, operations: Operations) -> None:
+        super().__init__()
+        self.norm = _norm(channels, operations)
+        self.q = operations.Conv2d(channels, channels, 1)
+        self.k = operations.Conv2d(channels, channels, 1)
+        self.v = operations.Conv2d(channels, channels, 1)
+        self.proj_out = operations.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to (b, c, h, w)."""
+        normed = self.norm(x)
+        q, k, v = (rearrange(conv(normed), "b c h w -> b 1 (h w) c") for conv in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(rearrange(mixed, "b 1 (h w) c -> b c h w", h=x.shape[2]))  # type: ignore[no-any-return]
+
+
+class Downsample(nn.Module):
+    """Halve both sides by a strided convolution after padding right and bottom by one."""
+
+    def __init__(self, channels: int, operations: Operations) -> None:
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to (b, c, h/2, w/2)."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+
+
+class Upsample(nn.Module):
+    """Double both sides by repetition, then smooth by a convolution."""
+
+    def __init__(self, channels: int, operations: Operations) -> None:
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to (b, c, 2h, 2w)."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, each followed by attention if the level has it, then a resampler."""
+
+    def __init__(self, res: nn.ModuleList, attn: nn.ModuleList, resample: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.res = res
+        self.attn = attn
+        for name, module in resample.items():  # "downsample" or "upsample", as the published tensors say
+            self.add_module(name, module)
+        self.resample_name = next(iter(resample), None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to (b, c', h', w')."""
+        for index, block in enumerate(self.res):
+            x = block(x)
+            if self.attn:
+                x = self.attn[index](x)
+        return x if self.resample_name is None else self.get_submodule(self.resample_name)(x)
+
+
+def _level(
+    channels: tuple[int, int], blocks: int, attends: bool, resample: str | None, ops: Operations
+) -> Level:
+    """Build one level from `channels` (in, out); `resample` is "downsample", "upsample" or None."""
+    first, out = channels
+    res = nn.ModuleList(ResBlock(first if i == 0 else out, out, ops) for i in range(blocks))
+    attn = nn.ModuleList(SpatialAttention(out, ops) for _ in range(blocks if attends else 0))
+    kinds = {"downsample": Downsample, "upsample": Upsample}
+    return Level(res, attn, {} if resample is None else {resample: kinds[resample](out, ops)})
+
+
+def _middle(channels: int, operations: Operations) -> nn.Sequential:
+    return nn.Sequential(
+        ResBlock(channels, channels, operations),
+        SpatialAttention(channels, operations),
+        ResBlock(channels, channels, operations),
+    )
+
+
+class Encoder(nn.Module):
+    """Pixel values (b, 3, H, W) to latents (b, latent_channels, h, w)."""
+
+    def __init__(self, config: VQConfig, operations: Operations) -> None:
+        super().__init__()
+        widths = [config.base_channels * m for m in config.channel_multipliers]
+        last = len(widths) - 1
+        self.conv_in = operations.Conv2d(3, config.base_channels, 3, padding=1)
+        self.conv_blocks = nn.ModuleList(
+            _level(
+                (config.base_channels if i == 0 else widths[i - 1], widths[i]),
+                config.num_res_blocks,
+                i == last,
+                None if i == last else "downsample",
+                operations,
+            )
+            for i in range(len(widths))
+        )
+        self.mid = _middle(widths[-1], operations)
+        self.norm_out = _norm(widths[-1], operations)
+        self.conv_out = operations.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, 3, H, W) to (b, latent_channels, h, w)."""
+        x = self.conv_in(x)
+        for level in self.conv_blocks:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Latents (b, latent_channels, h, w) to pixel values; level 0 is the lowest resolution."""
+
+    def __init__(self, config: VQConfig, operations: Operations) -> None:
+        super().__init__()
+        widths = [config.base_channels * m for m in reversed(config.channel_multipliers)]
+        last = len(widths) - 1
+        self.conv_in = operations.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.mid = _middle(widths[0], operations)
+        self.conv_blocks = nn.ModuleList(
+            _level(
+                (widths[max(i - 1, 0)], widths[i]),
+                config.num_res_blocks + 1,
+                i == 0,
+                None if i == last else "upsample",
+                operations,
+            )
+            for i in range(len(widths))
+        )
+        self.norm_out = _norm(widths[-1], operations)
+        self.conv_out = operations.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map (b, latent_channels, h, w) to (b, 3, H, W)."""
+        x = self.mid(self.conv_in(z))
+        for level in self.conv_blocks:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))  # type: ignore[no-any-return]
+
+
+class VQTokenizer(nn.Module):
+    """Encoder, codebook and decoder."""
+
+    def __init__(self, config: VQConfig, operations: Operations) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, operations)
+        self.decoder = Decoder(config, operations)
+        self.codebook = embedding(config.codebook_size, config.code_width, operations)
+        self.quant_conv = operations.Conv2d(config.latent_channels, config.code_width, 1)
+        self.post_quant_conv = operations.Conv2d(config.code_width, config.latent_channels, 1)
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        """Look up unit-length codes: image tokens (…,) int64 to (…, c)."""
+        return F.normalize(self.codebook(tokens), dim=-1)
+
+    def latents(self, pixel_values: Tensor) -> Tensor:
+        """Return latents (b, c, h, w), not yet quantised, of pixel values (b, 3, H, W) in −1..1."""
+        return self.quant_conv(self.encoder(pixel_values))  # type: ignore[no-any-return]
+
+    def nearest(self, latents: Tensor) -> Tensor:
+        """Return for each latent of (b, c, h, w) the image token of its nearest code, (b, h, w) int64.
+
+        Both are of unit length, so the nearest code is the one with the largest cosine; float32, since
+        neighbouring codes differ by less than half precision resolves.
+        """
+        table = self.codes(torch.arange(self.config.codebook_size, device=latents.device)).float()
+        directions = F.normalize(rearrange(latents.float(), "b c h w -> b h w c"), dim=-1)
+        return (directions @ table.T).argmax(dim=-1)
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Return the image tokens (b, h, w) int64 of pixel values (b, 3, H, W) in −1..1."""
+        return self.nearest(self.latents(pixel_values))
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Return pixel values (b, 3, H, W), about −1..1, of codes (b, c, h, w)."""
+        return self.decoder(self.post_quant_conv(codes))  # type: ignore[no-any-return]
+
+    def decode(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
+        return self.decode_codes(rearrange(self.codes(tokens).to(dtype), "b h w c -> b c h w"))

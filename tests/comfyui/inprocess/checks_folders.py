@@ -1,0 +1,70 @@
+"""Which model folders are offered and in which order, on an installation laid out for the check."""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import folder_paths
+from janus_pack.janus_core import CheckpointError
+from janus_pack.nodes.bridge import folders
+
+PUBLISHED = ["Janus-Pro-1B", "Janus-Pro-7B", "Janus-1.3B"]
+
+
+@contextlib.contextmanager
+def installation(**extra):
+    """Give ComfyUI an empty models folder, no bundled model, and further folders of a person by key."""
+    with (
+        tempfile.TemporaryDirectory() as models,
+        mock.patch.object(folder_paths, "models_dir", models),
+        mock.patch.dict(folder_paths.folder_names_and_paths, clear=True),
+        mock.patch.object(folders, "bundled_models", dict),
+    ):
+        for key, path in extra.items():
+            folder_paths.add_model_folder_path(key, str(path))
+        folders.register()
+        yield Path(models)
+
+
+def check_no_model_at_all_is_said_in_the_list(_: Path) -> None:
+    with installation():
+        assert folders.model_choices() == [folders.NOTHING_INSTALLED, *PUBLISHED]
+        try:
+            folders.model_folder(folders.NOTHING_INSTALLED)
+        except CheckpointError as error:
+            message = str(error)
+    assert "There is no Janus model yet. Put one into" in message
+
+
+def check_installed_models_come_before_published_ones(models: Path) -> None:
+    with installation() as base:
+        shutil.copytree(models / "janus-tiny", base / "janus" / "mine")
+        assert folders.model_choices() == ["mine", *PUBLISHED]
+        assert folders.model_folder("mine") == base / "janus" / "mine"
+
+
+def check_a_published_model_that_is_installed_is_listed_once(models: Path) -> None:
+    with installation() as base:
+        shutil.copytree(models / "janus-tiny", base / "Janus-Pro" / "Janus-Pro-1B")
+        assert folders.model_choices() == PUBLISHED
+        assert folders.model_folder("Janus-Pro-1B") == base / "Janus-Pro" / "Janus-Pro-1B"
+
+
+def check_a_persons_own_folder_comes_first(models: Path) -> None:
+    with tempfile.TemporaryDirectory() as elsewhere, installation(janus=elsewhere) as base:
+        for parent in (Path(elsewhere), base / "janus", base / "LLM"):
+            shutil.copytree(models / "janus-tiny", parent / "mine")
+        assert folders.model_choices() == ["mine", *PUBLISHED]
+        assert folders.model_folder("mine") == Path(elsewhere) / "mine"
+
+
+def check_a_replaced_file_changes_the_state_of_a_folder(models: Path) -> None:
+    with installation() as base:
+        folder = base / "janus" / "mine"
+        shutil.copytree(models / "janus-tiny", folder)
+        before = folders.folder_state(folder)
+        assert folders.folder_state(folder) == before
+        (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+        assert folders.folder_state(folder) != before

@@ -1,0 +1,57 @@
+"""Runs every `check_…` beside this file by ComfyUI's own Python and writes what came of each as JSON.
+
+    python run.py COMFYUI PACK MODELS RESULTS
+
+The pack is imported as ComfyUI does it, as a package of another name; its root is never on the path.
+"""
+
+import importlib
+import json
+import sys
+import time
+import traceback
+import types
+from pathlib import Path
+
+
+def enter_comfyui(comfyui: Path, pack: Path) -> None:
+    """Make `comfy`, core's `nodes` and the pack, as `janus_pack`, importable, on the CPU."""
+    sys.argv = sys.argv[:1]
+    sys.path.insert(0, str(comfyui))
+    importlib.import_module("comfy.options")  # before the arguments are read
+    importlib.import_module("comfy.cli_args").args.cpu = True
+    # Core's nodes hide `utils` behind another module of that name, so the server's part comes first.
+    for name in ("utils.install_util", "nodes", "server"):
+        importlib.import_module(name)
+
+    package = types.ModuleType("janus_pack")
+    package.__path__ = [str(pack)]
+    sys.modules["janus_pack"] = package
+
+
+def import_seconds() -> float:
+    """Return the computing time of importing the nodes where core is there already."""
+    started = time.process_time()
+    importlib.import_module("janus_pack.nodes")
+    return time.process_time() - started
+
+
+def run_checks(models: Path) -> dict[str, str | None]:
+    """Return by check None or why it failed."""
+    results: dict[str, str | None] = {}
+    for file in sorted(Path(__file__).parent.glob("checks_*.py")):
+        module = importlib.import_module(file.stem)
+        for name in [name for name in vars(module) if name.startswith("check_")]:
+            try:
+                getattr(module, name)(models)
+                results[name] = None
+            except BaseException:  # noqa: BLE001 - an interrupt is one in newer releases
+                results[name] = traceback.format_exc()
+    return results
+
+
+if __name__ == "__main__":
+    comfyui, pack, models, out = (Path(argument) for argument in sys.argv[1:5])
+    enter_comfyui(comfyui, pack)
+    seconds = import_seconds()
+    out.write_text(json.dumps({"import_seconds": seconds, "checks": run_checks(models)}), encoding="utf-8")

@@ -1,0 +1,42 @@
+"""Checks that need the nodes at hand, run by ComfyUI's own Python in one process of its own."""
+
+import ast
+import json
+import shutil
+import subprocess
+
+import pytest
+from comfy_server import PACK, ComfyUI, environment
+from conftest import GOLDEN, HERE
+
+_FILES = sorted((HERE / "inprocess").glob("checks_*.py"))
+_CHECKS = [
+    function.name
+    for file in _FILES
+    for function in ast.parse(file.read_text(encoding="utf-8")).body
+    if isinstance(function, ast.FunctionDef) and function.name.startswith("check_")
+]
+
+
+@pytest.fixture(scope="module")
+def results(comfy: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Return the seconds of the import, and by check None or its traceback."""
+    folder = tmp_path_factory.mktemp("inprocess")
+    models, out = folder / "models", folder / "results.json"
+    shutil.copytree(GOLDEN / "janus-tiny-bin", models / "janus-tiny")
+    command = [comfy.python, HERE / "inprocess" / "run.py", comfy.path, PACK, models, out]
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert out.exists(), done.stdout + done.stderr
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("check", _CHECKS)
+def test_inside_comfyui(results: dict, check: str) -> None:
+    trace = results["checks"][check]
+    assert trace is None, trace
+
+
+def test_nodes_import_in_less_than_three_tenths_of_a_second(results: dict) -> None:
+    assert results["import_seconds"] < 0.3

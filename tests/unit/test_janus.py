@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from janus_core import (
+    CAPTION_STYLES,
+    DrawOptions,
+    ImageError,
+    Janus,
+    PromptError,
+    SamplingError,
+    TextOptions,
+    Turn,
+)
+from janus_core.preprocessing import Picture
+
+GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
+CPU = torch.device("cpu")
+SHORT = TextOptions(temperature=1.0, top_p=1.0, max_new_tokens=6)
+HALF = [torch.bfloat16, torch.float16]
+
+TASKS: dict[str, Callable[[Janus, list[Image.Image]], object]] = {
+    "ask": lambda janus, pictures: janus.ask("Who?", pictures, options=SHORT),
+    "chat": lambda janus, pictures: janus.chat([Turn(role="user", text="Who?")], options=SHORT),
+    "caption": lambda janus, pictures: janus.caption(pictures, options=SHORT),
+    "draw": lambda janus, pictures: janus.draw("a cat"),
+    "encode": lambda janus, pictures: janus.encode(pictures),
+    "decode": lambda janus, pictures: janus.decode(janus.encode(pictures)),
+}
+each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+
+
+# asking
+
+
+def test_an_answer_is_the_text_of_its_conversation(janus: Janus, pictures: list[Image.Image]) -> None:
+    turn = Turn(role="user", text="Who?", images=tuple(pictures))
+    [expected] = janus.answer([[turn]], options=SHORT, seed=3)
+    assert janus.ask("Who?", pictures, options=SHORT, seed=3) == expected.text
+
+
+def test_the_system_text_reaches_the_model(janus: Janus) -> None:
+    assert janus.ask("Who?", system="Be brief.", options=SHORT) != janus.ask("Who?", options=SHORT)
+
+
+def test_chatting_appends_the_answer(janus: Janus) -> None:
+    turns = [Turn(role="user", text="Who?")]
+    expected = Turn(role="assistant", text=janus.ask("Who?", options=SHORT))
+    assert janus.chat(turns, options=SHORT) == (turns[0], expected)
+
+
+def test_earlier_turns_and_their_pictures_are_remembered(janus: Janus, pictures: list[Image.Image]) -> None:
+    def answer(picture: Image.Image) -> str:
+        turns = (
+            Turn(role="user", text="Who?", images=(picture,)),
+            Turn(role="assistant", text="Me."),
+            Turn(role="user", text="Why?"),
+        )
+        return janus.chat(turns, options=TextOptions(max_new_tokens=40))[-1].text
+
+    assert answer(pictures[0]) != answer(pictures[1])
+
+
+def test_pictures_that_come_with_an_answer_are_refused(janus: Janus, pictures: list[Image.Image]) -> None:
+    turns = (
+        Turn(role="user", text="Draw me."),
+        Turn(role="assistant", text="Here.", images=(pictures[0],)),
+        Turn(role="user", text="Who is it?", images=(pictures[1],)),
+    )
+    with pytest.raises(PromptError, match=r"only questions can show pictures"):
+        janus.chat(turns)
+
+
+def test_a_picture_may_be_a_path_a_tensor_or_a_pil_picture(janus: Janus, tmp_path: Path) -> None:
+    samples = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(samples).save(tmp_path / "picture.png")
+    several: list[Picture] = [
+        tmp_path / "picture.png",
+        Image.fromarray(samples),
+        torch.from_numpy(samples / 255).float(),
+    ]
+    embeddings = janus.see(several)
+    assert torch.equal(embeddings[0], embeddings[1])
+    assert torch.equal(embeddings[0], embeddings[2])
+
+
+# captions
+
+
+@pytest.mark.parametrize("style", CAPTION_STYLES)
+def test_a_caption_asks_for_its_style(janus: Janus, pictures: list[Image.Image], style: str) -> None:
+    expected = janus.ask(CAPTION_STYLES[style], pictures[:1], options=SHORT)
+    assert janus.caption(pictures[:1], style, options=SHORT) == [expected]
+
+
+def test_a_question_replaces_the_style(janus: Janus, pictures: list[Image.Image]) -> None:
+    expected = janus.ask("Who?", pictures[:1], options=SHORT)
+    assert janus.caption(pictures[:1], question="Who?", options=SHORT) == [expected]
+
+
+def test_an_unknown_style_names_the_known_ones(janus: Janus) -> None:
+    with pytest.raises(PromptError, match=r'"loud"\. Choose one of short, detailed, tags, text\.'):
+        janus.caption([], "loud")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_the_batch_size_does_not_change_captions(
+    janus: Janus, pictures: list[Image.Image], batch_size: int
+) -> None:
+    singles = [janus.caption([picture], options=SHORT, seed=30 + i)[0] for i, picture in enumerate(pictures)]
+    assert janus.caption(pictures, options=SHORT, seed=30, batch_size=batch_size) == singles
+
+
+def test_no_picture_gives_no_caption(janus: Janus) -> None:
+    assert janus.caption([]) == []
+
+
+def test_finished_captions_are_counted(janus: Janus, pictures: list[Image.Image]) -> None:
+    steps: list[tuple[int, int]] = []
+    janus.caption(
+        pictures, options=SHORT, batch_size=2, on_step=lambda done, total: steps.append((done, total))
+    )
+    assert steps == [(2, 3), (3, 3)]
+
+
+def test_streamed_captions_are_numbered_through_all_batches(
+    janus: Janus, pictures: list[Image.Image]
+) -> None:
+    last: dict[int, str] = {}
+
+    def remember(row: int, text: str) -> None:
+        last[row] = text
+
+    texts = janus.caption(pictures, options=SHORT, batch_size=2, on_text=remember)
+    assert [last[row] for row in range(3)] == texts
+
+
+def test_a_batch_size_of_zero_is_refused(janus: Janus) -> None:
+    with pytest.raises(SamplingError, match=r"batch_size is 0; it must be at least 1"):
+        janus.caption([], batch_size=0)
+
+
+# drawing
+
+
+def test_a_drawn_picture_is_ready_for_a_host(janus: Janus) -> None:
+    images = janus.draw("a cat", num_images=2).images
+    assert (images.shape, images.dtype, images.device) == ((2, 16, 16, 3), torch.float32, CPU)
+    assert 0 <= images.min() < images.max() <= 1
+
+
+def test_a_drawn_picture_is_decoded_from_its_tokens(janus: Janus) -> None:
+    drawn = janus.draw("a cat", num_images=2)
+    assert torch.equal(janus.decode(drawn.tokens), drawn.images)
+
+
+def test_drawn_tokens_name_the_codebook(janus: Janus) -> None:
+    assert janus.draw("a cat").tokens.codebook == janus.codebook
+
+
+def test_drawn_pictures_tell_their_seeds(janus: Janus) -> None:
+    seeds = janus.draw(["a cat", "it"], num_images=2, seed=-1).seeds
+    assert seeds == (2**64 - 1, 0, 2**64 - 1, 0)
+
+
+@pytest.mark.parametrize("name", ["num_images", "batch_size"])
+def test_drawing_nothing_is_refused(janus: Janus, name: str) -> None:
+    options: dict[str, Any] = {name: 0}
+    with pytest.raises(SamplingError, match=rf"{name} is 0; it must be at least 1"):
+        janus.draw("a cat", **options)
+
+
+def test_drawing_from_no_prompt_is_refused(janus: Janus) -> None:
+    with pytest.raises(PromptError, match=r"no prompt to draw"):
+        janus.draw([])
+
+
+# image tokens
+
+
+def test_many_pictures_encode_to_what_each_encodes_to(janus: Janus, pictures: list[Image.Image]) -> None:
+    several = [*pictures, *pictures]
+    singles = torch.cat([janus.encode(picture).grid for picture in several])
+    assert torch.equal(janus.encode(several).grid, singles)
+
+
+def test_many_grids_decode_to_what_each_decodes_to(janus: Janus) -> None:
+    tokens = janus.draw("a cat", num_images=5).tokens
+    singles = [janus.decode(type(tokens)(grid=grid[None], codebook=janus.codebook)) for grid in tokens.grid]
+    assert_close(janus.decode(tokens), torch.cat(singles))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_picture_of_another_size_is_fitted(janus: Janus, pictures: list[Image.Image], fit: Any) -> None:
+    assert janus.encode(pictures[0].resize((40, 20)), fit).grid.shape == (1, 4, 4)
+
+
+def test_encoding_no_picture_is_refused(janus: Janus) -> None:
+    with pytest.raises(ImageError, match=r"no picture to encode"):
+        janus.encode([])
+
+
+def test_a_batch_passed_as_one_picture_is_refused(janus: Janus) -> None:
+    with pytest.raises(ImageError, match=r"is a batch"):
+        janus.encode(torch.zeros(2, 16, 16, 3))
+
+
+# manners
+
+
+@each_task
+def test_global_random_state_is_left_alone(
+    janus: Janus,
+    pictures: list[Image.Image],
+    task: Callable[[Janus, list[Image.Image]], object],
+) -> None:
+    def states() -> tuple[bytes, bytes, object]:
+        numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - the very state to leave alone
+        return torch.get_rng_state().numpy().tobytes(), numpy["state"]["key"].tobytes(), random.getstate()
+
+    before = states()
+    task(janus, pictures)
+    assert states() == before
+
+
+@each_task
+def test_global_random_state_is_not_read(
+    janus: Janus,
+    pictures: list[Image.Image],
+    task: Callable[[Janus, list[Image.Image]], Any],
+) -> None:
+    def result(seed: int) -> object:
+        torch.manual_seed(seed)
+        found = task(janus, pictures)
+        if hasattr(found, "tokens"):
+            found = found.tokens
+        found = getattr(found, "grid", found)
+        return found.tolist() if isinstance(found, torch.Tensor) else found
+
+    with torch.random.fork_rng(devices=[]):
+        assert result(1) == result(2)
+
+
+@each_task
+def test_everything_runs_in_inference_mode(
+    janus: Janus,
+    pictures: list[Image.Image],
+    task: Callable[[Janus, list[Image.Image]], object],
+) -> None:
+    modes: list[bool] = []
+    vq = janus.model.vq_tokenizer
+    hooks = [
+        part.register_forward_pre_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
+        for part in (janus.model.language.language_model, vq.encoder, vq.decoder)
+    ]
+    task(janus, pictures)
+    for hook in hooks:
+        hook.remove()
+    assert set(modes) == {True}
+
+
+def test_results_do_not_require_gradients(janus: Janus, pictures: list[Image.Image]) -> None:
+    assert not janus.draw("a cat").images.requires_grad
+    assert not janus.see(pictures).requires_grad
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@each_task
+def test_everything_runs_in_half_precision(
+    make_janus: Callable[[torch.dtype], Janus],
+    pictures: list[Image.Image],
+    task: Callable[[Janus, list[Image.Image]], object],
+    dtype: torch.dtype,
+) -> None:
+    assert task(make_janus(dtype), pictures) is not None
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_image_embeddings_in_half_precision_are_close_to_float32(
+    make_janus: Callable[[torch.dtype], Janus], janus: Janus, pictures: list[Image.Image], dtype: torch.dtype
+) -> None:
+    found = make_janus(dtype).see(pictures)
+    assert found.dtype == dtype
+    assert_close(found.float(), janus.see(pictures), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_pictures_drawn_in_half_precision_are_proper(
+    make_janus: Callable[[torch.dtype], Janus], dtype: torch.dtype
+) -> None:
+    images = make_janus(dtype).draw("a cat", options=DrawOptions(temperature=0.0)).images
+    assert images.dtype == torch.float32
+    assert bool(images.isfinite().all())

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from janus_core import Compute, Janus, SamplingError, assemble, build_model, load_janus, read_checkpoint
+from janus_core.loading import choose_device, choose_dtype
+
+GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Janus:
+    return load_janus(GOLDEN / "janus-tiny-bin", dtype="bfloat16", device="cpu")
+
+
+def test_seeing_and_language_are_loaded_in_the_dtype_asked_for(loaded: Janus) -> None:
+    groups = (loaded.model.seeing, loaded.model.language)
+    assert {weight.dtype for group in groups for weight in group.parameters()} == {torch.bfloat16}
+
+
+def test_the_vq_tokenizer_is_loaded_in_float32(loaded: Janus) -> None:
+    assert {weight.dtype for weight in loaded.model.vq_tokenizer.parameters()} == {torch.float32}
+    assert loaded.vq_dtype == torch.float32
+
+
+def test_loaded_parameters_need_no_gradient(loaded: Janus) -> None:
+    assert not any(weight.requires_grad for weight in loaded.model.parameters())
+
+
+def test_the_codebook_has_one_identity_whatever_the_layout_and_dtype(loaded: Janus) -> None:
+    native = load_janus(GOLDEN / "janus-tiny-hf", dtype="float32", device="cpu")
+    assert native.codebook == loaded.codebook
+
+
+def test_loading_is_reported_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="janus"):
+        load_janus(GOLDEN / "janus-tiny-bin", dtype="float32", device="cpu")
+    [record] = caplog.records
+    assert record.getMessage().startswith("Janus: loaded janus-tiny-bin in float32 on cpu in ")
+
+
+def test_loading_leaves_the_default_dtype_alone() -> None:
+    before = torch.get_default_dtype()
+    load_janus(GOLDEN / "janus-tiny-bin", dtype="bfloat16", device="cpu")
+    assert torch.get_default_dtype() == before
+
+
+def test_a_host_may_bring_its_own_layers() -> None:
+    class OurLinear(nn.Linear):
+        pass
+
+    names = ("Embedding", "Conv2d", "LayerNorm", "GroupNorm", "RMSNorm")
+    operations: Any = SimpleNamespace(Linear=OurLinear, **{name: getattr(nn, name) for name in names})
+    hosted = load_janus(GOLDEN / "janus-tiny-bin", dtype="float32", device="cpu", operations=operations)
+    assert isinstance(hosted.model.language.language_model.lm_head, OurLinear)
+
+
+def test_a_host_may_keep_every_tensor_as_it_is_stored() -> None:
+    checkpoint = read_checkpoint(GOLDEN / "janus-tiny-bin")
+    janus = assemble(
+        checkpoint,
+        build_model(checkpoint.config),
+        Compute(device=CPU, dtype=torch.float32),
+        weights_on=CPU,
+        weights_dtype=None,
+    )
+    assert {weight.dtype for weight in janus.model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_a_dtype_is_chosen_by_its_name(name: Any) -> None:
+    assert choose_dtype(name, CPU) == getattr(torch, name)
+
+
+def test_a_dtype_may_be_given_as_such() -> None:
+    assert choose_dtype(torch.float64, CPU) == torch.float64
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_takes_bfloat16_where_a_cpu_has_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    assert choose_dtype("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_auto_takes_bfloat16_where_a_gpu_has_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert choose_dtype("auto", torch.device("cuda")) == expected
+
+
+def test_auto_takes_float16_on_other_devices() -> None:
+    assert choose_dtype("auto", torch.device("mps")) == torch.float16
+
+
+def test_an_unknown_dtype_names_the_known_ones() -> None:
+    with pytest.raises(SamplingError, match=r'no dtype "int4"\. Use auto, float32, bfloat16 or float16\.'):
+        choose_dtype("int4", CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["tpu-of-nobody", "cuda:99", "hpu"])
+def test_an_unusable_device_is_named(device: str) -> None:
+    with pytest.raises(SamplingError, match=rf'The device "{device}" cannot be used'):
+        choose_device(device)
+
+
+def test_the_device_may_be_left_to_us() -> None:
+    assert choose_device("auto").type in ("cuda", "mps", "cpu")
