@@ -1,0 +1,214 @@
+"""Measure a model folder on unseen compositions: a table on stdout, a JSON file and a contact sheet.
+
+`python -m janus_core.training.evaluate MODEL [--scenes 1000] [--out DIR] [--quick]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from ..errors import JanusError
+from ..janus import Janus
+from ..loading import load_janus
+from ..options import OnStep
+from .measuring import (
+    STYLES,
+    Captions,
+    Share,
+    Sketch,
+    measure_answers,
+    measure_captions,
+    measure_drawings,
+    measure_round_trip,
+    measure_vq,
+    share,
+    unseen_scenes,
+)
+from .world.contact_sheet import contact_sheet
+from .world.vocabulary import Kind
+
+_QUICK_SCENES = 50
+_CFG_WEIGHTS = (1.0, 2.0, 5.0, 8.0)
+_DRAWN: dict[str, Kind] = {"one object": "single", "two related objects": "pair"}
+_SHEET_EACH = 24
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """Everything measured.
+
+    Attributes:
+        captions: by style.
+        answers: by kind of question.
+        drawings: what was drawn, by what and by cfg_weight.
+        round_trip: drawings at the best cfg_weight that the model itself captions as they were asked for.
+        vq_psnr_db: of pictures that went through the VQ tokenizer.
+        scenes: how many of each.
+        elapsed_s: seconds in all.
+    """
+
+    captions: dict[str, Captions]
+    answers: dict[str, Share]
+    drawings: dict[str, dict[float, list[Sketch]]]
+    round_trip: dict[str, Share]
+    vq_psnr_db: float
+    scenes: int
+    elapsed_s: float
+
+    @property
+    def all_answers(self) -> Share:
+        """Answers of all kinds together."""
+        return Share(
+            right=sum(part.right for part in self.answers.values()),
+            of=sum(part.of for part in self.answers.values()),
+        )
+
+
+def best_cfg(drawings: dict[str, dict[float, list[Sketch]]]) -> float:
+    """Return the cfg_weight at which most drawings are right."""
+    weights = next(iter(drawings.values()))
+    return max(
+        weights, key=lambda cfg: sum(sketch.is_right for each in drawings.values() for sketch in each[cfg])
+    )
+
+
+def evaluate(
+    janus: Janus, scenes: int, cfg_weights: Sequence[float] = _CFG_WEIGHTS, is_quiet: bool = False
+) -> Evaluation:
+    """Measure everything on `scenes` unseen compositions of each kind."""
+    started = time.perf_counter()
+    shown = unseen_scenes(scenes)
+    captions: dict[str, Captions] = {}
+    for style in STYLES:
+        captions[style] = measure_captions(janus, shown, style, _bar(f"captions, {style}", is_quiet))
+    answers = measure_answers(janus, shown, _bar("answers", is_quiet))
+    drawings: dict[str, dict[float, list[Sketch]]] = {}
+    for name, kind in _DRAWN.items():
+        wished, drawings[name] = unseen_scenes(scenes, (kind,)), {}
+        for cfg in cfg_weights:
+            bar = _bar(f"{name}, cfg {cfg:g}", is_quiet)
+            drawings[name][cfg] = measure_drawings(janus, wished, cfg, bar)
+    best = best_cfg(drawings)
+    round_trip = {
+        name: measure_round_trip(janus, sketches[best], _bar(f"round trip, {name}", is_quiet))
+        for name, sketches in drawings.items()
+    }
+    return Evaluation(
+        captions=captions,
+        answers=answers,
+        drawings=drawings,
+        round_trip=round_trip,
+        vq_psnr_db=measure_vq(janus, shown),
+        scenes=scenes,
+        elapsed_s=time.perf_counter() - started,
+    )
+
+
+def _bar(name: str, is_quiet: bool) -> OnStep:
+    """Return what moves a progress bar of its own on stderr."""
+    bar = tqdm(desc=name, disable=is_quiet)
+
+    def on_step(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return on_step
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return all figures as plain JSON values, shares in per cent."""
+    return {
+        "scenes": evaluation.scenes,
+        "elapsed_s": round(evaluation.elapsed_s, 1),
+        "captions": {
+            style: {"exact": _round(part.exact), "with_details": _round(part.details)}
+            for style, part in evaluation.captions.items()
+        },
+        "answers": {"all": _round(evaluation.all_answers)}
+        | {kind: _round(part) for kind, part in sorted(evaluation.answers.items())},
+        "drawings": {
+            name: {
+                f"{cfg:g}": {
+                    "right": _round(share([sketch.is_right for sketch in sketches])),
+                    "right_objects": _round(share([sketch.has_things for sketch in sketches])),
+                }
+                for cfg, sketches in by_cfg.items()
+            }
+            for name, by_cfg in evaluation.drawings.items()
+        },
+        "best_cfg": best_cfg(evaluation.drawings),
+        "round_trip": {name: _round(part) for name, part in evaluation.round_trip.items()},
+        "vq_psnr_db": round(evaluation.vq_psnr_db, 2),
+    }
+
+
+def _round(part: Share) -> float:
+    return round(part.percent, 1)
+
+
+def to_table(figures: dict[str, Any]) -> str:
+    """Lay the figures of `to_json` out for reading."""
+    rows: list[tuple[str, str]] = []
+    for style, part in figures["captions"].items():
+        rows.append((f"captions, {style}", f"{part['exact']} % exact, {part['with_details']} % with details"))
+    rows += [(f"answers, {kind}", f"{right} %") for kind, right in figures["answers"].items()]
+    for name, by_cfg in figures["drawings"].items():
+        for cfg, part in by_cfg.items():
+            figure = f"{part['right']} % right, {part['right_objects']} % with the right objects"
+            rows.append((f"drawings, {name}, cfg {cfg}", figure))
+    rows += [(f"round trip, {name}", f"{right} %") for name, right in figures["round_trip"].items()]
+    rows.append(("VQ tokenizer", f"{figures['vq_psnr_db']} dB"))
+    rows.append(("scenes of each kind", f"{figures['scenes']}, in {figures['elapsed_s']:.0f} s"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {figure}" for name, figure in rows)
+
+
+def draw_sheet(evaluation: Evaluation) -> Image.Image:
+    """Lay drawings at the best cfg_weight out, each under its prompt and marked right or wrong."""
+    best = best_cfg(evaluation.drawings)
+    shown = [sketch for by_cfg in evaluation.drawings.values() for sketch in by_cfg[best][:_SHEET_EACH]]
+    labels = [f"{sketch.prompt}\n[{'right' if sketch.is_right else 'wrong'}]" for sketch in shown]
+    return contact_sheet([sketch.picture for sketch in shown], labels)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate a model folder."""
+    parser = argparse.ArgumentParser(description="Measure a model on unseen compositions.")
+    parser.add_argument("model", metavar="MODEL", help="a model folder, or the name of a bundled model")
+    parser.add_argument("--scenes", type=int, default=1000, metavar="N", help="of each kind (default: 1000)")
+    parser.add_argument("--out", metavar="DIR", help="where evaluation.json and evaluation.png go")
+    parser.add_argument("--quick", action="store_true", help=f"{_QUICK_SCENES} scenes and cfg 5 alone")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    arguments = parser.parse_args(argv)
+    try:
+        janus = load_janus(arguments.model, device=arguments.device)
+    except JanusError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    scenes, cfg_weights = (_QUICK_SCENES, (5.0,)) if arguments.quick else (arguments.scenes, _CFG_WEIGHTS)
+    evaluation = evaluate(janus, scenes, cfg_weights, arguments.quiet)
+    figures = to_json(evaluation)
+    sys.stdout.write(f"{to_table(figures)}\n")
+    if arguments.out is not None:
+        out = Path(arguments.out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        draw_sheet(evaluation).save(out / "evaluation.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The training loop: stages one after the other, in slices of any length that end in a resumable state.
+
+It knows what a stage learns only as a `Task`: parameters and a loss per step. Progress goes to a callback and
+to `log.jsonl`, from which the charts are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .recipe import Recipe, StageRecipe
+from .state import LOG, Position, cut_log, load_moments, load_weights, read_position, save_state
+
+_BETAS = (0.9, 0.95)
+_LARGEST_GRADIENT = 1.0
+_FLOOR = 0.1  # share of the highest learning rate at the end of a stage
+
+
+class Task(Protocol):
+    """What one stage learns."""
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Return what learns."""
+
+    def loss(self, sample: int) -> dict[str, Tensor]:
+        """Return losses of one micro-batch by name, a pure function of `sample` and weights.
+
+        Their sum is minimised.
+        """
+
+
+MakeTask = Callable[[StageRecipe, nn.ModuleDict], Task]
+OnTrainingStep = Callable[[str, int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """How long to train now: until either limit, whichever comes first.
+
+    Attributes:
+        minutes: wall-clock minutes.
+        steps: optimiser steps.
+        save_every: steps between saves.
+        autocast: compute in bfloat16 where that is safe; weights and moments stay float32.
+    """
+
+    minutes: float = math.inf
+    steps: float = math.inf
+    save_every: int = 200
+    autocast: bool = False
+
+
+def train(
+    recipe: Recipe,
+    run: Path,
+    modules: nn.ModuleDict,
+    make_task: MakeTask,
+    limit: Slice,
+    on_step: OnTrainingStep | None = None,
+) -> bool:
+    """Train one slice of a recipe, resuming where the run's folder stands.
+
+    Args:
+        recipe: what to train.
+        run: folder of state and log.
+        modules: everything that learns in any stage, on the device to train on.
+        make_task: builds the task of a stage.
+        limit: when to stop.
+        on_step: receives (stage, steps done, steps, losses).
+
+    Returns: True when the recipe is finished.
+    """
+    position = read_position(run, recipe) or Position()
+    load_weights(run, modules)
+    cut_log(run)
+    deadline, left = time.monotonic() + 60 * limit.minutes, limit.steps
+    while position.stage < len(recipe.stages):
+        stage = recipe.stages[position.stage]
+        task = make_task(stage, modules)
+        learning = list(task.parameters())
+        modules.requires_grad_(False)  # what does not learn now needs no gradient either
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        optimiser = make_optimiser(learning, stage)
+        if position.step:
+            load_moments(run, optimiser)
+        while position.step < stage.steps:
+            if left <= 0 or time.monotonic() > deadline:
+                save_state(run, recipe, position, modules, optimiser)
+                return False
+            losses = take_step(task, optimiser, stage, position.step, limit.autocast)
+            position.step, left = position.step + 1, left - 1
+            _log(run, stage, position.step, losses)
+            if on_step is not None:
+                on_step(stage.stage, position.step, stage.steps, losses)
+            if position.step % limit.save_every == 0:
+                save_state(run, recipe, position, modules, optimiser)
+        position = Position(stage=position.stage + 1)
+        save_state(run, recipe, position, modules, optimiser)
+    return True
+
+
+def make_optimiser(parameters: Iterable[nn.Parameter], stage: StageRecipe) -> torch.optim.AdamW:
+    """Return AdamW with weight decay on matrices only."""
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in learning if p.ndim > 1], "weight_decay": stage.weight_decay},
+            {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=stage.learning_rate,
+        betas=_BETAS,
+    )
+
+
+def learning_rate(stage: StageRecipe, step: int) -> float:
+    """Return the learning rate of a step counted from 0: linear warm-up, then a cosine."""
+    if step < stage.warmup_steps:
+        return stage.learning_rate * (step + 1) / stage.warmup_steps
+    done = (step - stage.warmup_steps) / max(stage.steps - stage.warmup_steps, 1)
+    return stage.learning_rate * (_FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def take_step(
+    task: Task, optimiser: torch.optim.Optimizer, stage: StageRecipe, step: int, autocast: bool = False
+) -> dict[str, float]:
+    """Take one optimiser step over all its micro-batches.
+
+    Args:
+        task: what is learnt.
+        optimiser: of the task's parameters.
+        stage: learning rate and micro-batches.
+        step: counted from 0.
+        autocast: compute in bfloat16 where that is safe.
+
+    Returns: the mean losses by name.
+    """
+    learning = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(stage, step)
+    optimiser.zero_grad(set_to_none=True)
+    sums: dict[str, float] = {}
+    for micro in range(stage.accumulation):
+        with torch.autocast(learning[0].device.type, torch.bfloat16, enabled=autocast):
+            losses = task.loss(step * stage.accumulation + micro)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum() / stage.accumulation
+        total.backward()  # type: ignore[no-untyped-call]
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) / stage.accumulation
+    nn.utils.clip_grad_norm_(learning, _LARGEST_GRADIENT)
+    optimiser.step()
+    return sums
+
+
+def _log(run: Path, stage: StageRecipe, step: int, losses: dict[str, float]) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"stage": stage.stage, "step": step, "losses": losses}) + "\n")

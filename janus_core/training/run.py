@@ -1,0 +1,175 @@
+"""Train a recipe for a while: the door for people, with a progress bar, charts and a model folder at the end.
+
+`python -m janus_core.training.run RECIPE --run DIR` does the same as the command line's `train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..errors import JanusError, OutputError
+from ..loading import choose_device, load_janus
+from .arguments import add_train_options
+from .charts import draw_curves, picture_grid, read_curves
+from .loop import Slice, train
+from .recipe import Recipe, find_recipe
+from .stages import Workshop, model_of
+from .state import LOG
+from .weights import write_folder
+from .world.rendering import render
+from .world.scene_sampling import sample_scene
+
+_PROMPTS = (
+    "a red circle",
+    "a blue square",
+    "a yellow star on a black background",
+    "three green triangles",
+    "a red circle above a blue square",
+    "a pink cross left of a green diamond",
+    "a small orange circle inside a large purple square",
+    "a yellow triangle, a cyan star and a red square",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What to train, where and for how long.
+
+    Attributes:
+        recipe: a recipe file, or the name of one that comes with us.
+        folder: where state, log and charts go; a run that is there already goes on.
+        limit: how long.
+        device: "auto", "cpu", "cuda" or another torch device.
+        out: where the model folder goes; None puts it into the run's folder.
+        is_quiet: show no progress bar.
+    """
+
+    recipe: str
+    folder: Path
+    limit: Slice
+    device: str = "auto"
+    out: Path | None = None
+    is_quiet: bool = False
+
+
+def run_training(run: Run) -> bool:
+    """Train one slice, then write charts and the model folder.
+
+    Args:
+        run: what, where and for how long.
+
+    Returns: True when the recipe is finished.
+
+    Raises:
+        ConfigError: the recipe cannot be read. CheckpointError: the folder holds another run.
+        OutputError: the folder cannot be written.
+    """
+    device = choose_device(run.device)
+    limit = replace(run.limit, autocast=device.type == "cuda")
+    workshop = _open_workshop(find_recipe(run.recipe), device, run.folder)
+    with _Progress(run.is_quiet) as progress:
+        is_finished = train(
+            workshop.recipe, run.folder, workshop.modules, workshop.make_task, limit, progress.show
+        )
+    out = run.out or run.folder / "model"
+    write_folder(model_of(workshop.modules), workshop.tokenizer_json, out, torch.bfloat16)
+    write_charts(run.folder, out, device)
+    return is_finished
+
+
+def _open_workshop(recipe: Recipe, device: torch.device, folder: Path) -> Workshop:
+    """Make a recipe's model; the tokenizer is learnt once for each run, so that its ids never change."""
+    kept = folder / "tokenizer.json"
+    if kept.is_file():
+        return Workshop(recipe, device, kept.read_text(encoding="utf-8"))
+    workshop = Workshop(recipe, device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / "tokenizer.json.new"
+        fresh.write_text(workshop.tokenizer_json, encoding="utf-8")
+        fresh.replace(kept)
+    except OSError as error:
+        raise OutputError(f'Cannot write to "{folder}": {error}. Choose another folder.') from error
+    return workshop
+
+
+def write_charts(folder: Path, model: Path, device: torch.device) -> None:
+    """Write `losses.png`, `restored.png` (pictures, and below through the VQ tokenizer) and `drawn.png`."""
+    if (folder / LOG).exists():
+        draw_curves(read_curves(folder / LOG)).save(folder / "losses.png")
+    janus = load_janus(model, device=device)
+    size_px = janus.config.vision.image_size
+    pictures = [torch.from_numpy(render(sample_scene(number, "test"), size_px)) for number in range(8)]
+    restored = janus.decode(janus.encode(pictures))
+    picture_grid(torch.cat((torch.stack(pictures), restored)), columns=len(pictures)).save(
+        folder / "restored.png"
+    )
+    drawn = janus.draw(_PROMPTS, num_images=2, batch_size=2 * len(_PROMPTS))
+    picture_grid(drawn.images, columns=4).save(folder / "drawn.png")
+
+
+class _Progress:
+    """A progress bar on stderr, one for each stage."""
+
+    def __init__(self, is_quiet: bool) -> None:
+        self._is_quiet, self._stage = is_quiet, ""
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, stage: str, done: int, steps: int, losses: dict[str, float]) -> None:
+        """Move the bar of a stage to `done` of `steps`."""
+        if self._bar is None or stage != self._stage:
+            self.__exit__()
+            self._stage = stage
+            self._bar = tqdm(
+                desc=f"stage {stage}", total=steps, initial=done - 1, unit="step", disable=self._is_quiet
+            )
+        self._bar.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()}, refresh=False)
+        self._bar.update()
+
+
+def train_command(arguments: argparse.Namespace) -> int:
+    """Train as the options of `add_train_options` say, with `device` and `quiet`."""
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    run_training(
+        Run(
+            recipe=arguments.recipe,
+            folder=Path(arguments.folder),
+            limit=Slice(minutes=arguments.minutes, steps=arguments.steps),
+            device=arguments.device,
+            out=None if arguments.out is None else Path(arguments.out),
+            is_quiet=arguments.quiet,
+        )
+    )
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run training alone, without the command line's other commands."""
+    parser = argparse.ArgumentParser(description="Train a Janus by a recipe.")
+    add_train_options(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    try:
+        return train_command(parser.parse_args(argv))
+    except JanusError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
