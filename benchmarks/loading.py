@@ -1,0 +1,181 @@
+"""Load time and private memory, each measured in a process of its own.
+
+Private memory is the peak of RssAnon while the process works, read from outside; weights mapped from a file
+are page cache, not private. Linux only; elsewhere memory is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .sizes import Size
+from .timing import Clock
+from .weights import Folders, make_folders
+
+_PAGE_ENTRIES = 1024  # float32 entries of one memory page
+READY = "ready"
+
+
+def touch(tensors: Iterable[Tensor]) -> None:
+    """Read one entry of every page, as the first use would."""
+    for tensor in tensors:
+        tensor.detach().flatten()[::_PAGE_ENTRIES].sum()
+
+
+def _bare(folder: Path, dtype: torch.dtype) -> None:
+    """Map the file, convert where needed, assign to a model without memory: the least that a loader does."""
+    from safetensors.torch import load_file
+
+    from janus_core import build_model
+    from janus_core.checkpoints.config_files import parse_authors
+    from janus_core.checkpoints.names import published_names
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = build_model(parse_authors(config, {}, {}))
+    published = load_file(folder / "model.safetensors")
+    weights = {ours: published[published_names(ours, "authors")[0]] for ours in model.state_dict()}
+    table = "seeing.vision_tower.position_embedding.weight"
+    weights[table] = weights[table][0]
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
+    touch(model.parameters())
+
+
+def _ours(folder: Path, dtype: torch.dtype) -> None:
+    from janus_core import load_janus
+
+    touch(load_janus(folder, dtype=dtype, device="cpu").model.parameters())
+
+
+def _ours_drawing(folder: Path, dtype: torch.dtype) -> None:
+    from .contenders import Ours
+
+    Ours(Folders(authors=folder, native=folder), dtype).draw(4)
+
+
+def _transformers(folder: Path, dtype: torch.dtype) -> None:
+    from transformers import JanusForConditionalGeneration
+
+    touch(JanusForConditionalGeneration.from_pretrained(folder, dtype=dtype).parameters())
+
+
+LOADERS: dict[str, Callable[[Path, torch.dtype], None]] = {
+    "ours": _ours,
+    "ours, then 4 steps": _ours_drawing,
+    "transformers": _transformers,
+    "bare": _bare,
+}
+
+
+# Stored as it runs, or as published files are stored.
+LOAD_ROWS: dict[str, torch.dtype | None] = {"load": None, "load_converted": torch.bfloat16}
+
+
+def time_loading(
+    row: str, size: Size, dtype: torch.dtype, workdir: Path, repeats: int, clock: Clock
+) -> dict[str, Any]:
+    """Load in turns, each time in a new process; the first turn finds the file cold and is not counted.
+
+    Args:
+        row: a key of `LOAD_ROWS`.
+        size: of the model.
+        dtype: that it runs in.
+        workdir: where folders are made.
+        repeats: 0 is 3.
+        clock: as in `interleave`.
+    """
+    stored = LOAD_ROWS[row] or dtype
+    folders, times = make_folders(size, stored, workdir), repeats or 3
+    runs: dict[str, list[dict[str, float]]] = {who: [] for who in LOADERS}
+    for _ in range(times + 1):
+        for who in LOADERS:
+            runs[who].append(
+                measure(who, folders.native if who == "transformers" else folders.authors, dtype)
+            )
+    seconds = {who: [run[f"{clock}_s"] for run in all_runs] for who, all_runs in runs.items()}
+    return {
+        "title": f"Load a {str(stored).removeprefix('torch.')} file and touch every page",
+        "unit": "models",
+        "count": 1,
+        "repeats": times,
+        "timings": {
+            who: {"median_s": statistics.median(s[1:]), "fastest_s": min(s[1:]), "warm_up_s": s[0]}
+            for who, s in seconds.items()
+        },
+        "private_bytes": {
+            who: statistics.median(run["private_bytes"] for run in all_runs[1:])
+            for who, all_runs in runs.items()
+        },
+    }
+
+
+def measure(who: str, folder: Path, dtype: torch.dtype) -> dict[str, float]:
+    """Run one loader in a new process.
+
+    Returns: `wall_s` and `cpu_s` once libraries are imported, and `private_bytes` at the peak.
+    """
+    name = str(dtype).removeprefix("torch.")
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.loading",
+        who,
+        str(folder),
+        name,
+        str(torch.get_num_threads()),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != READY:
+            raise SystemExit(f"The process that loads {who} did not start.")
+        before = peak = _private_bytes(process.pid)
+        while process.poll() is None:
+            peak = max(peak, _private_bytes(process.pid))
+            time.sleep(0.002)
+        seconds = json.loads(process.stdout.read())
+    return {**seconds, "private_bytes": peak - before}
+
+
+def _private_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines.get("RssAnon", "0 kB").split()[0]) * 1024
+
+
+def _import_libraries() -> None:
+    """Import what any loader needs, so that only loading is timed."""
+    import safetensors.torch
+    import transformers.models.janus.modeling_janus
+
+    import janus_core.janus
+
+    from . import contenders
+
+    _ = (safetensors, transformers, janus_core, contenders)
+
+
+def main() -> None:
+    who, folder, dtype, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    _import_libraries()
+    print(READY, flush=True)
+    time.sleep(0.05)  # let the parent note what the libraries themselves hold
+    wall, cpu = time.perf_counter(), time.process_time()
+    LOADERS[who](Path(folder), getattr(torch, dtype))
+    print(json.dumps({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

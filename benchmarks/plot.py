@@ -1,0 +1,34 @@
+"""A bar for every row and contender, how many times as long as ours it takes: a PNG, given matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .report import ratios_of
+
+
+def plot(content: dict[str, Any], path: Path) -> bool:
+    """Draw the ratios of all rows and tell whether that was possible."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return False
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    bars = [
+        (f"{cell}: {name}, {who}", ratio)
+        for cell, rows in content.items()
+        for name, row in rows.items()
+        for who, ratio in ratios_of(row).items()
+    ]
+    figure, axes = plt.subplots(figsize=(9, 0.3 * len(bars) + 1))
+    labels, ratios = zip(*reversed(bars), strict=True)
+    axes.barh(labels, ratios)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xlabel("time over ours")
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+    return True
