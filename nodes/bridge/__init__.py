@@ -1,0 +1,1 @@
+"""The only translator between ComfyUI and `janus_core`: `comfy`, `folder_paths` and `server` appear here."""

@@ -1,0 +1,164 @@
+"""Where models and token files lie: names in a combo to folders on disk, and back.
+
+A name is the bare name of a folder. What a combo sends is untrusted and checked again before it becomes a
+path.
+"""
+
+import contextlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import folder_paths
+
+from ...janus_core import CheckpointError, ImageError, OutputError, bundled_models, is_janus_folder
+
+KEY = "janus"
+TOKENS_SUFFIX = ".janus.safetensors"
+NOTHING_INSTALLED = "(no Janus model installed)"
+
+# Published models: download size in GB and where they come from.
+PUBLISHED = {
+    "Janus-Pro-1B": (4.2, "deepseek-ai/Janus-Pro-1B"),
+    "Janus-Pro-7B": (14.8, "deepseek-ai/Janus-Pro-7B"),
+    "Janus-1.3B": (4.2, "deepseek-ai/Janus-1.3B"),
+}
+
+# Folders that other packs use, searched so that nobody downloads twice.
+_SHARED_FOLDERS = ("Janus-Pro", "LLM", "deepseek-ai")
+
+
+def register() -> None:
+    """Tell ComfyUI about `models/janus`; a person's folders of `extra_model_paths.yaml` stay first."""
+    folder_paths.add_model_folder_path(KEY, str(Path(folder_paths.models_dir) / KEY))
+    folder_paths.folder_names_and_paths[KEY][1].update({".safetensors", ".bin", ".json"})
+
+
+def search_folders() -> list[Path]:
+    """List the folders that may hold model folders, ours first."""
+    own = [Path(path) for path in folder_paths.get_folder_paths(KEY)]
+    shared = [Path(folder_paths.models_dir) / name for name in _SHARED_FOLDERS]
+    known = (folder_paths.folder_names_and_paths.get(name, ([], set()))[0] for name in _SHARED_FOLDERS)
+    return list(dict.fromkeys([*own, *shared, *(Path(path) for paths in known for path in paths)]))
+
+
+def model_choices() -> list[str]:
+    """List what the model combo offers: bundled, installed, published; never empty."""
+    ready = [*bundled_models(), *_installed()]
+    return list(dict.fromkeys([*(ready or [NOTHING_INSTALLED]), *PUBLISHED]))
+
+
+def model_folder(name: str) -> Path:
+    """Return the folder of a model's name.
+
+    Raises:
+        CheckpointError: not a bare name, or not installed; the message says what to do.
+    """
+    is_bare = isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
+    if not is_bare or "\\" in name or "\0" in name:
+        raise CheckpointError(f"{name!r} is no name of a model folder. Choose a model from the list.")
+    if name in bundled_models():
+        return bundled_models()[name]
+    for folder in search_folders():
+        if (folder / name).exists():
+            return folder / name
+    target = search_folders()[0] / name
+    if name in PUBLISHED:
+        size_gb, source = PUBLISHED[name]
+        raise CheckpointError(
+            f'"{name}" is not installed. Download it ({size_gb} GB, {source} on Hugging Face) into '
+            f'"{target}" and run again, or choose an installed model{_listed()}.'
+        )
+    if name == NOTHING_INSTALLED:
+        raise CheckpointError(
+            f'There is no Janus model yet. Put one into "{target.parent}", for example Janus-Pro-1B (4.2 GB, '
+            "deepseek-ai/Janus-Pro-1B on Hugging Face), then choose it in the list."
+        )
+    raise CheckpointError(
+        f'There is no model folder "{name}" in "{target.parent}" or the other model folders. Choose one '
+        f"from the list{_listed()}."
+    )
+
+
+def _listed() -> str:
+    ready = [*bundled_models(), *_installed()]
+    return f": {', '.join(ready)}" if ready else ""
+
+
+def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of every file, to notice that a model was replaced."""
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+def _installed() -> list[str]:
+    names: list[str] = []
+    for folder in search_folders():
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name.lower())
+        except OSError:
+            continue  # a shared folder that this installation does not have
+        for entry in entries:
+            try:
+                stamp = (Path(entry.path) / "config.json").stat().st_mtime_ns
+            except OSError:
+                continue  # no model folder
+            if _is_janus(entry.path, stamp):
+                names.append(entry.name)
+    return names
+
+
+@lru_cache(maxsize=256)
+def _is_janus(folder: str, _config_mtime_ns: int) -> bool:
+    return is_janus_folder(folder)
+
+
+def token_choices() -> list[str]:
+    """List token files in the input folder, and in the output folder marked as ComfyUI marks them."""
+    found = [
+        path.relative_to(base).as_posix() + mark
+        for base, mark in (
+            (Path(folder_paths.get_input_directory()), ""),
+            (Path(folder_paths.get_output_directory()), " [output]"),
+        )
+        for path in sorted(base.rglob(f"*{TOKENS_SUFFIX}"))
+    ]
+    return found or ["(no token file)"]
+
+
+def token_file(name: str) -> Path:
+    """Return the path of a token file's name.
+
+    Raises:
+        ImageError: outside ComfyUI's folders, or not there.
+    """
+    bases = (folder_paths.get_input_directory(), folder_paths.get_output_directory())
+    # Newer releases refuse a path that leads outside, and every one refuses a null character.
+    with contextlib.suppress(ValueError):
+        real = Path(folder_paths.get_annotated_filepath(name)).resolve()
+        if any(real.is_relative_to(Path(base).resolve()) for base in bases) and real.is_file():
+            return real
+    raise ImageError(
+        f'There is no token file "{name}". Put files that end in {TOKENS_SUFFIX} into the input folder, or '
+        "save some with Save Janus Tokens."
+    )
+
+
+def new_token_file(filename_prefix: str) -> Path:
+    """Return an unused path in the output folder for a prefix, which may name a subfolder.
+
+    Raises:
+        OutputError: the prefix leads out of the output folder, or the folder cannot be made.
+    """
+    base = folder_paths.get_output_directory()
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, base)
+    except Exception as error:
+        raise OutputError(
+            f'Cannot save under the prefix "{filename_prefix}": {error}. Use a prefix inside the output '
+            "folder."
+        ) from error
+    taken = {path.name for path in Path(folder).glob(f"{name}_*{TOKENS_SUFFIX}")}
+    while f"{name}_{counter:05}_{TOKENS_SUFFIX}" in taken:
+        counter += 1
+    return Path(folder) / f"{name}_{counter:05}_{TOKENS_SUFFIX}"

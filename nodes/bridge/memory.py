@@ -1,0 +1,195 @@
+"""A model inside ComfyUI: three patchers that its memory manager may load, stream and evict.
+
+*Seeing*, *language* and the *VQ tokenizer* are loaded as a task needs them, each time with an honest estimate
+of what else the task will allocate.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import comfy.model_management as mm
+import comfy.model_patcher as mp
+import comfy.ops
+import torch
+from torch import Tensor, nn
+
+from ...janus_core import (
+    Checkpoint,
+    Compute,
+    Janus,
+    SamplingError,
+    answer_bytes,
+    assemble,
+    build_model,
+    decode_bytes,
+    draw_bytes,
+    fit_code_colours,
+    read_checkpoint,
+)
+
+log = logging.getLogger("janus.memory")
+
+Part = Literal["seeing", "language", "vq_tokenizer"]
+Residency = Literal["auto", "fast", "offload"]
+Result = TypeVar("Result")
+
+_SHARE_OF_DEVICE = 0.8
+_DRAWN_TOGETHER = 4  # pictures whose needs decide whether a model may stay whole on the device
+_PROMPT_TOKENS = 128
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class HostedJanus:
+    """A loaded model as it travels along a JANUS link.
+
+    Attributes:
+        janus: the core's model; its layers come from ComfyUI.
+        parts: one patcher per part.
+    """
+
+    def __init__(self, janus: Janus, parts: dict[Part, mp.ModelPatcher]) -> None:
+        self.janus = janus
+        self.parts = parts
+        self._code_colours: Tensor | None = None
+
+    @property
+    def patcher(self) -> mp.ModelPatcher:
+        """The largest part: by this name ComfyUI recognises a value that holds a model."""
+        return self.parts["language"]
+
+    def get_models(self) -> list[mp.ModelPatcher]:
+        """Return all patchers, for ComfyUI."""
+        return list(self.parts.values())
+
+    def code_colours(self) -> Tensor:
+        """Return the preview's colour of every code, fitted when first asked for."""
+        if self._code_colours is None:
+            janus = self.janus
+            self._code_colours = fit_code_colours(
+                janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device
+            )
+        return self._code_colours
+
+    def ready(self, *parts: Part, memory_required: int) -> Janus:
+        """Have ComfyUI load parts, `memory_required` bytes free beside them; returns the core's model."""
+        mm.load_models_gpu([self.parts[part] for part in parts], memory_required=memory_required)
+        return self.janus
+
+    def ready_to_draw(self, batch_size: int) -> Janus:
+        """Load what drawing needs."""
+        need = draw_bytes(self.janus.config, batch_size, _PROMPT_TOKENS, self.janus.compute.dtype)
+        return self.ready("language", "vq_tokenizer", memory_required=need)
+
+    def ready_to_answer(self, rows: int, pictures: int, new_tokens: int) -> Janus:
+        """Load what answering needs; `pictures` counts those of one conversation."""
+        config = self.janus.config
+        prompt = _PROMPT_TOKENS + pictures * (config.vision.num_patches + 2)
+        need = answer_bytes(config, rows, prompt, new_tokens, self.janus.compute.dtype)
+        parts: tuple[Part, ...] = ("seeing", "language") if pictures else ("language",)
+        return self.ready(*parts, memory_required=need)
+
+    def ready_for_tokens(self, pictures: int) -> Janus:
+        """Load what encoding and decoding need."""
+        return self.ready("vq_tokenizer", memory_required=decode_bytes(self.janus.config, pictures))
+
+
+def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
+    """Read a model folder and wrap it for ComfyUI.
+
+    Args:
+        folder: in any published layout.
+        dtype: "auto" asks ComfyUI, else the arithmetic to use.
+        residency: fast keeps the model whole on the device where ComfyUI can make room, offload streams it,
+            auto decides by size.
+    """
+    device = mm.get_torch_device()
+    checkpoint = read_checkpoint(folder)
+    parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
+    compute = _DTYPES.get(dtype) or mm.unet_dtype(
+        device=device,
+        model_params=parameters,
+        supported_dtypes=[torch.bfloat16, torch.float16, torch.float32],
+        weight_dtype=stored,
+    )
+    is_fast = residency == "fast" or (
+        residency == "auto" and _fits(checkpoint, parameters * compute.itemsize, compute, device)
+    )
+    # A whole model is converted once; a streamed one keeps the file's mapped tensors, converted at each use.
+    operations = comfy.ops.disable_weight_init if is_fast else comfy.ops.manual_cast
+    model = build_model(checkpoint.config, operations)
+    if hasattr(mm, "archive_model_dtypes"):
+        mm.archive_model_dtypes(model)
+    offload = mm.unet_offload_device()
+    janus = assemble(
+        checkpoint,
+        model,
+        Compute(device=device, dtype=compute),
+        weights_on=offload,
+        weights_dtype=compute if is_fast else None,
+    )
+    patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
+    modules: dict[Part, nn.Module] = {
+        "seeing": model.seeing,
+        "language": model.language,
+        "vq_tokenizer": model.vq_tokenizer,
+    }
+    log.info(
+        "Janus: %s ready, %.1f million parameters, %s, %s",
+        folder.name,
+        parameters / 1e6,
+        str(compute).removeprefix("torch."),
+        "whole on the device" if is_fast else "streamed",
+    )
+    return HostedJanus(
+        janus,
+        {name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()},
+    )
+
+
+def _fits(checkpoint: Checkpoint, weights: int, dtype: torch.dtype, device: torch.device) -> bool:
+    needed = weights + draw_bytes(checkpoint.config, _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype)
+    return bool(needed <= _SHARE_OF_DEVICE * mm.get_total_memory(device))
+
+
+def in_batches(run: Callable[[int], Result], batch_size: int) -> Result:
+    """Call `run(batch_size)`, and again with half of it whenever the device runs out of memory.
+
+    Raises:
+        SamplingError: a batch of one does not fit either.
+    """
+    while True:
+        with contextlib.suppress(_OutOfMemory):
+            return _without_oom(run, batch_size)
+        mm.soft_empty_cache()  # outside the handler: the exception pins the tensors of the failed run
+        if batch_size == 1:
+            raise SamplingError(
+                "The device ran out of memory even for one picture at a time. Choose residency offload or a "
+                "smaller dtype in Load Janus, or close what else uses the device."
+            )
+        batch_size = (batch_size + 1) // 2
+        log.warning("Janus: out of memory, going on with batches of %d", batch_size)
+
+
+class _OutOfMemory(Exception):  # noqa: N818 - carries no message to anyone
+    """The device ran out of memory; deliberately without the original, which holds tensors."""
+
+
+def _without_oom(run: Callable[[int], Result], batch_size: int) -> Result:
+    try:
+        return run(batch_size)
+    except mm.InterruptProcessingException:
+        raise
+    except Exception as error:
+        if not _is_oom(error):
+            raise
+    raise _OutOfMemory
+
+
+def _is_oom(error: Exception) -> bool:
+    if hasattr(mm, "is_oom"):
+        return bool(mm.is_oom(error)) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,108 @@
+"""What a person sees while a node works: progress, live preview, the text as it is written; and Cancel.
+
+Every callback first asks ComfyUI whether the run was cancelled, so a run ends within one token.
+"""
+
+import time
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+from comfy.cli_args import LatentPreviewMethod, args
+from PIL import Image
+from torch import Tensor
+
+from ...janus_core import preview_image, to_uint8
+from .memory import HostedJanus
+
+_PREVIEW_INTERVAL_S = 0.25
+_TEXT_INTERVAL_S = 0.1
+
+
+class Progress:
+    """A node's progress bar; polls Cancel at every step."""
+
+    def __init__(self, node_id: str | None) -> None:
+        self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
+
+    def on_step(self, done: int, total: int) -> None:
+        """Show `done` of `total`; raises when the person cancelled."""
+        mm.throw_exception_if_processing_interrupted()
+        self._bar.update_absolute(done, total)
+
+
+class DrawProgress(Progress):
+    """Progress of a drawing with a preview of its first picture, unless previews are switched off."""
+
+    def __init__(self, node_id: str | None, hosted: HostedJanus) -> None:
+        super().__init__(node_id)
+        self._hosted = hosted
+        self._is_shown = args.preview_method != LatentPreviewMethod.NoPreviews
+        self._next_s = 0.0
+        self._preview: tuple[str, Image.Image, int] | None = None
+
+    def on_tokens(self, tokens: Tensor) -> None:
+        """Prepare a preview of the first picture of the batch, at most four a second."""
+        now = time.monotonic()
+        if self._is_shown and now >= self._next_s:
+            config = self._hosted.janus.config
+            image = preview_image(
+                tokens[0], self._hosted.code_colours(), config.grid_side, config.vision.image_size
+            )
+            self._preview = _as_preview(image)
+            self._next_s = now + _PREVIEW_INTERVAL_S
+
+    def on_step(self, done: int, total: int) -> None:
+        """Show progress, and the preview where there is a new one."""
+        mm.throw_exception_if_processing_interrupted()
+        self._bar.update_absolute(done, total, self._preview)
+        self._preview = None
+
+    def finish(self, images: Tensor) -> None:
+        """Show the finished first picture as the last preview."""
+        if self._is_shown:
+            self._bar.update_absolute(self._bar.total, self._bar.total, _as_preview(images[0]))
+
+
+def _as_preview(image: Tensor) -> tuple[str, Image.Image, int]:
+    return "JPEG", Image.fromarray(to_uint8(image[None])[0]), args.preview_size
+
+
+class AnswerProgress(Progress):
+    """Progress of answers, token by token, and their text on the node while it is written."""
+
+    def __init__(self, node_id: str | None, answers: int, max_new_tokens: int) -> None:
+        super().__init__(node_id)
+        self._node_id = node_id
+        self._total = answers * max_new_tokens
+        self._done = 0
+        self._texts: dict[int, str] = {}
+        self._next_s = 0.0
+
+    def on_text(self, row: int, text: str) -> None:
+        """Take the text so far of answer `row`, one token longer; raises when the person cancelled."""
+        self._done += 1
+        self.on_step(self._done, self._total)
+        self._texts[row] = text
+        now = time.monotonic()
+        if now >= self._next_s:
+            self._send()
+            self._next_s = now + _TEXT_INTERVAL_S
+
+    def finish(self, texts: list[str]) -> None:
+        """Show the final texts and a full bar."""
+        self._texts = dict(enumerate(texts))
+        self._send()
+        self.on_step(self._total, self._total)
+
+    def _send(self) -> None:
+        server = _server()
+        if server is not None and self._node_id is not None:
+            text = "\n\n".join(self._texts[row] for row in sorted(self._texts))
+            server.send_progress_text(text, self._node_id, sid=server.client_id)
+
+
+def _server() -> Any:
+    from server import PromptServer  # core imports the nodes before the server exists
+
+    return getattr(PromptServer, "instance", None)

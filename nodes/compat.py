@@ -1,0 +1,27 @@
+"""The schema shim: newer ComfyUI features where they exist, nothing lost where they do not.
+
+Fields of `io.Schema` that an older release lacks are dropped; keywords of inputs that it lacks travel in
+`extra_dict`, which every release merges into the options that the page receives.
+"""
+
+import dataclasses
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
+
+
+def schema(**fields: Any) -> io.Schema:
+    """Return an `io.Schema` of the fields that this release knows."""
+    return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+
+
+def widget(kind: type, input_id: str, **options: Any) -> Any:
+    """Return an input such as `io.Int.Input`, options unknown to this release passed on as extras."""
+    known = inspect.signature(kind.__init__).parameters
+    made = kind(input_id, **{name: value for name, value in options.items() if name in known})
+    extras = {name: value for name, value in options.items() if name not in known}
+    made.extra_dict = {**(made.extra_dict or {}), **extras}
+    return made

@@ -1,0 +1,54 @@
+"""Load Janus: a person picks a model by its name; everything else follows from the files."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .bridge import folders, memory
+from .compat import schema, widget
+from .types import JanusSocket
+
+
+class JanusLoad(io.ComfyNode):
+    """Load a Janus model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusLoad",
+            display_name="Load Janus",
+            category="Janus",
+            description="Loads a model that looks at pictures and draws them.",
+            search_aliases=["janus", "janus pro", "deepseek", "load model", "vlm"],
+            inputs=[
+                widget(
+                    io.Combo.Input, "model", options=folders.model_choices(),
+                    tooltip="A folder in models/janus. Janus-Pro-1B needs about 5 GB of memory, "
+                    "Janus-Pro-7B 16 GB; both can also be streamed with less.",
+                ),
+                widget(
+                    io.Combo.Input, "dtype", default="auto",
+                    options=["auto", "float32", "bfloat16", "float16"],
+                    tooltip="The arithmetic. auto takes what ComfyUI finds best for this device.",
+                ),
+                widget(
+                    io.Combo.Input, "residency", options=["auto", "fast", "offload"], default="auto",
+                    tooltip="fast keeps the whole model on the device, offload streams it when memory is "
+                    "short, auto decides by size.",
+                ),
+            ],
+            outputs=[
+                JanusSocket.Output("janus", display_name="janus", tooltip="The model, for all Janus nodes.")
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model: str, dtype: str, residency: memory.Residency) -> io.NodeOutput:
+        """Read the model's files."""
+        return io.NodeOutput(memory.host(folders.model_folder(model), dtype, residency))
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str | None, **_: Any) -> Any:
+        """Load again when a file of the model has changed; a name along a link is not known yet."""
+        return None if model is None else folders.folder_state(folders.model_folder(model))

@@ -1,0 +1,83 @@
+"""Inputs that several nodes share, so that the same word means the same thing and has the same range."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .compat import widget
+
+SEED_TOOLTIP = (
+    "Same seed, same result. Picture k of a batch is the first picture of seed + k "
+    "(in half precision up to rounding)."
+)
+
+
+def seed() -> Any:
+    """Return the seed, over the full range that ComfyUI knows."""
+    return widget(
+        io.Int.Input, "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+        tooltip=SEED_TOOLTIP,
+    )  # fmt: skip
+
+
+def temperature(default: float, tooltip: str) -> Any:
+    """Return the temperature with a node's own default."""
+    return widget(
+        io.Float.Input,
+        "temperature",
+        default=default,
+        min=0.0,
+        max=2.0,
+        step=0.05,
+        round=0.001,
+        tooltip=tooltip,
+    )
+
+
+def top_k() -> Any:
+    """Return the number of likeliest tokens to choose among."""
+    return widget(
+        io.Int.Input, "top_k", default=0, min=0, max=1_000_000,
+        tooltip="Choose among this many likeliest tokens only. 0 is off.",
+    )  # fmt: skip
+
+
+def top_p(default: float) -> Any:
+    """Return the share of probability to choose within."""
+    return widget(
+        io.Float.Input, "top_p", default=default, min=0.01, max=1.0, step=0.01, round=0.001,
+        tooltip="Choose among the likeliest tokens that together have this probability. 1 is off.",
+    )  # fmt: skip
+
+
+def text_options() -> list[Any]:
+    """Return the inputs that steer how text is written; `read_text_options` reads them."""
+    return [
+        seed(),
+        temperature(0.0, "0 always writes the likeliest word; higher values vary more."),
+        top_k(),
+        top_p(0.95),
+        widget(
+            io.Float.Input, "min_p", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
+            advanced=True,
+            tooltip="Leave out tokens less likely than this share of the likeliest one. 0 is off.",
+        ),
+        widget(
+            io.Float.Input, "repetition_penalty", default=1.0, min=0.1, max=10.0, step=0.05, round=0.001,
+            optional=True, advanced=True,
+            tooltip="Above 1 discourages words that the answer already has. 1 is off.",
+        ),
+        widget(
+            io.Int.Input, "max_new_tokens", default=512, min=1, max=4096,
+            tooltip="The longest answer, in tokens. A token is about three quarters of a word.",
+        ),
+        widget(
+            io.String.Input, "stop", default="", multiline=True, optional=True, advanced=True,
+            tooltip="Texts that end the answer, one per line; they are not part of it.",
+        ),
+    ]  # fmt: skip
+
+
+def stop_texts(stop: str) -> tuple[str, ...]:
+    """Return the stop texts of the multi-line widget; empty lines count for nothing."""
+    return tuple(line for line in stop.splitlines() if line)

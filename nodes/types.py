@@ -1,0 +1,7 @@
+"""The pack's own sockets: a loaded model, image tokens, a conversation so far."""
+
+from comfy_api.latest import io
+
+JanusSocket = io.Custom("JANUS")
+ImageTokensSocket = io.Custom("JANUS_IMAGE_TOKENS")
+ChatSocket = io.Custom("JANUS_CHAT")
