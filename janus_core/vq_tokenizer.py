@@ -199,8 +199,8 @@ class VQTokenizer(nn.Module):
         self.post_quant_conv = operations.Conv2d(config.code_width, config.latent_channels, 1)
 
     def codes(self, tokens: Tensor) -> Tensor:
-        """Look up unit-length codes: image tokens (…,) int64 to (…, c)."""
-        return F.normalize(self.codebook(tokens), dim=-1)
+        """Look up unit-length codes, whatever dtype they are kept in: tokens (…,) int64 to (…, c) float32."""
+        return F.normalize(self.codebook(tokens).float(), dim=-1)
 
     def latents(self, pixel_values: Tensor) -> Tensor:
         """Return latents (b, c, h, w), not yet quantised, of pixel values (b, 3, H, W) in −1..1."""
@@ -212,7 +212,7 @@ class VQTokenizer(nn.Module):
         Both are of unit length, so the nearest code is the one with the largest cosine; float32, since
         neighbouring codes differ by less than half precision resolves.
         """
-        table = self.codes(torch.arange(self.config.codebook_size, device=latents.device)).float()
+        table = self.codes(torch.arange(self.config.codebook_size, device=latents.device))
         directions = F.normalize(rearrange(latents.float(), "b c h w -> b h w c"), dim=-1)
         return (directions @ table.T).argmax(dim=-1)
 
