@@ -77,9 +77,9 @@ class _Section:
             raise ConfigError(f"The configuration lacks {self.name}.{key}. Fetch config.json again.")
         return found
 
-    def integer(self, key: str, most: int = _LARGEST) -> int:
-        """Return a whole number from 1 to `most`."""
-        return _integer(self.value(key), f"{self.name}.{key}", most)
+    def integer(self, key: str, most: int = _LARGEST, least: int = 1) -> int:
+        """Return a whole number from `least` to `most`."""
+        return _integer(self.value(key), f"{self.name}.{key}", most, least)
 
     def integers(self, key: str) -> tuple[int, ...]:
         """Return a list of 1 to 16 whole numbers."""
@@ -101,8 +101,8 @@ class _Section:
             raise ConfigError(f"The configuration sets {self.name}.{key} to {show(found)}: {why}.")
 
 
-def _integer(value: Any, name: str, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+def _integer(value: Any, name: str, most: int, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ConfigError(
             f"The configuration's {name} is {show(value)}, not a whole number from 1 to {most}."
         )
@@ -193,7 +193,7 @@ def _authors_vq(section: _Section) -> VQConfig:
         code_width=params.integer("n_embed"),
         base_channels=params.integer("ch"),
         channel_multipliers=params.integers("ch_mult"),
-        num_res_blocks=params.integer("num_res_blocks", _MOST_BLOCKS),
+        num_res_blocks=params.integer("num_res_blocks", _MOST_BLOCKS, least=0),
         latent_channels=params.integer("z_channels"),
     )
 
@@ -332,7 +332,7 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
             code_width=vq.integer("embed_dim"),
             base_channels=vq.integer("base_channels"),
             channel_multipliers=vq.integers("channel_multiplier"),
-            num_res_blocks=vq.integer("num_res_blocks", _MOST_BLOCKS),
+            num_res_blocks=vq.integer("num_res_blocks", _MOST_BLOCKS, least=0),
             latent_channels=vq.integer("latent_channels"),
         ),
         preprocess=_preprocess(processor, vision),

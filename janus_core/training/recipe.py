@@ -53,8 +53,11 @@ class ModelSizes:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             numbers = value if name == "vq_multipliers" else (value,)
-            if not all(type(number) is int and number > 0 for number in numbers):
-                raise ConfigError(f"The recipe's {name} is {value!r}; only whole numbers above 0 will do.")
+            least = 0 if name == "vq_res_blocks" else 1  # the decoder has one more than the encoder
+            if not all(type(number) is int and number >= least for number in numbers):
+                raise ConfigError(
+                    f"The recipe's {name} is {value!r}; only whole numbers from {least} upwards will do."
+                )
 
     def to_config(self) -> JanusConfig:
         """Return the full configuration."""

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import JanusError, OutputError
-from ..loading import choose_device, load_janus
+from ..loading import choose_device, choose_dtype, load_janus
 from .arguments import add_train_options
 from .charts import draw_curves, picture_grid, read_curves
 from .loop import Slice, train
@@ -72,7 +72,7 @@ def run_training(run: Run) -> bool:
         OutputError: the folder cannot be written.
     """
     device = choose_device(run.device)
-    limit = replace(run.limit, autocast=device.type == "cuda")
+    limit = replace(run.limit, autocast=choose_dtype("auto", device) == torch.bfloat16)
     workshop = _open_workshop(find_recipe(run.recipe), device, run.folder)
     with _Progress(run.is_quiet) as progress:
         is_finished = train(

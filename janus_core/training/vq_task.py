@@ -18,8 +18,12 @@ from ..vq_tokenizer import VQTokenizer
 
 _COMMITMENT = 0.25
 _EDGES = 1.0
-_REVIVE_EVERY = 50  # micro-batches between revivals of unused codes
-_REVIVE_UNTIL = 0.6  # share of the stage in which codes are revived
+_FREE_SHARE = 0.25  # share of the stage before codes are used
+_BLUR = 0.1  # noise on each coordinate of a latent until then, about the error that codes will make
+_PLACED_TO = 0.6  # share of the stage in which unused codes are still moved
+_PLACINGS = 8  # of codes in that time
+_PLACED_BY = 24  # micro-batches whose latents the codes are placed by
+_ROUNDS = 8  # of k-means
 
 Pictures = Callable[[int], Tensor]
 
@@ -42,32 +46,58 @@ class VQTask:
         return self.vq.parameters()
 
     def loss(self, sample: int) -> dict[str, Tensor]:
-        """Return the terms for one micro-batch."""
+        """Return the terms for one micro-batch.
+
+        At first latents pass without codes, blurred; then codes are placed among them and take part. From
+        codes that mean nothing yet an encoder learns little.
+        """
         pixels = self.pictures(sample)
-        latents = F.normalize(self.vq.latents(pixels).float(), dim=1)
-        if sample % _REVIVE_EVERY == 0 and sample < _REVIVE_UNTIL * self.samples:
-            self._revive(latents, sample)
+        first = int(_FREE_SHARE * self.samples)
+        if sample < first:
+            restored = self.vq.decode_codes(self._blurred(self._latents(pixels), sample))
+            return _picture_terms(restored, pixels)
+        every = max(int((_PLACED_TO - _FREE_SHARE) * self.samples) // _PLACINGS, 1)
+        if (sample - first) % every == 0 and sample <= _PLACED_TO * self.samples:
+            self._place_codes(sample, are_new=sample == first)
+        latents = self._latents(pixels)
         with torch.autocast(pixels.device.type, enabled=False):  # codes are compared in float32
             codes = rearrange(self.vq.codes(self.vq.nearest(latents.detach())), "b h w c -> b c h w")
         passed = latents + (codes - latents).detach()  # straight through
-        restored = self.vq.decode_codes(passed)
         return {
-            "pixels": (restored - pixels).abs().mean(),
-            "edges": _EDGES * _edge_difference(restored, pixels),
+            **_picture_terms(self.vq.decode_codes(passed), pixels),
             "codebook": (codes - latents.detach()).square().mean() * codes.shape[1],
             "commitment": _COMMITMENT * (latents - codes.detach()).square().mean() * codes.shape[1],
         }
 
+    def _latents(self, pixels: Tensor) -> Tensor:
+        return F.normalize(self.vq.latents(pixels).float(), dim=1)
+
+    def _blurred(self, latents: Tensor, sample: int) -> Tensor:
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(sample))
+        return F.normalize(latents + _BLUR * noise.to(latents.device), dim=1)
+
     @torch.no_grad()
-    def _revive(self, latents: Tensor, sample: int) -> None:
-        """Move codes that this batch does not use onto some of its latents, chosen by the sample's number."""
-        flat = rearrange(latents, "b c h w -> (b h w) c")
-        used = torch.zeros(self.vq.config.codebook_size, dtype=torch.bool, device=flat.device)
-        used[self.vq.nearest(latents).flatten()] = True
-        unused = (~used).nonzero()[:, 0]
-        generator = torch.Generator().manual_seed(sample)
-        chosen = torch.randint(len(flat), (len(unused),), generator=generator)
-        self.vq.codebook.weight[unused] = flat[chosen.to(flat.device)]
+    def _place_codes(self, sample: int, are_new: bool) -> None:
+        """Move codes onto latents of the coming pictures: all of them by k-means, or only the unused ones."""
+        batches = [self._latents(self.pictures(sample + ahead)) for ahead in range(_PLACED_BY)]
+        latents = rearrange(torch.stack(batches), "n b c h w -> (n b h w) c")
+        table, generator = self.vq.codebook.weight, torch.Generator().manual_seed(sample)
+        unused = torch.ones(len(table), dtype=torch.bool, device=table.device)
+        if not are_new:
+            unused[(latents @ F.normalize(table, dim=1).T).argmax(dim=1)] = False
+        chosen = torch.randint(len(latents), (int(unused.sum()),), generator=generator)
+        table[unused] = latents[chosen.to(latents.device)]
+        for _ in range(_ROUNDS if are_new else 0):
+            nearest = (latents @ table.T).argmax(dim=1)
+            sums = torch.zeros_like(table).index_add_(0, nearest, latents)
+            table.copy_(torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), table))
+
+
+def _picture_terms(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+    return {
+        "pixels": (restored - pixels).abs().mean(),
+        "edges": _EDGES * _edge_difference(restored, pixels),
+    }
 
 
 def _edge_difference(first: Tensor, second: Tensor) -> Tensor:
