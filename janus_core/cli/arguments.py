@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,7 @@ _ROOMS = {
     "encode": "image_tokens",
     "decode": "image_tokens",
     "inspect": "inspection",
+    "train": "training",
 }
 _OVERVIEW = """examples:
   janus demo
@@ -70,6 +72,12 @@ Files are called janus_<seed>.png, never replace another one, and carry prompt, 
 
 Weights are mapped from the disk, not loaded, and no model is built.
 """,
+    "train": """
+  janus train janus-shapes --run runs/shapes --minutes 60
+  janus train recipe.json --run runs/mine --out path/to/new-model
+
+A run that stopped, or was killed, goes on where its folder stands.
+""",
 }
 
 
@@ -83,14 +91,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
+    with_model = _with_model(common)
     for add in (_add_demo, _add_ask, _add_caption, _add_draw, _add_encode, _add_decode, _add_inspect):
-        add(commands, common)
+        add(commands, with_model)
+    _add_train(commands, common)
     return parser.parse_args(argv)
 
 
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("common")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    group.add_argument("--quiet", action="store_true", help="no progress bars and no remarks")
+    group.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return common
+
+
+def _with_model(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(add_help=False, parents=[common])
+    group = made.add_argument_group("model")
     group.add_argument(
         "--model", metavar="NAME_OR_PATH", help="model folder (default: the model that ships with us)"
     )
@@ -100,11 +120,7 @@ def _common() -> argparse.ArgumentParser:
         default="auto",
         help="of the weights (default: auto)",
     )
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    group.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
-    group.add_argument("--quiet", action="store_true", help="no progress bars and no remarks")
-    group.add_argument("--debug", action="store_true", help="show where an error comes from")
-    return common
+    return made
 
 
 def _command(
@@ -193,6 +209,26 @@ def _add_decode(commands: Any, common: argparse.ArgumentParser) -> None:
 def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
     made = _command(commands, common, "inspect", "say what a model folder holds and what it needs")
     made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
+
+
+def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "train", "train a Janus from nothing by a recipe")
+    made.add_argument("recipe", metavar="RECIPE", help="a recipe file, or the name of one that ships with us")
+    made.add_argument(
+        "--run",
+        required=True,
+        metavar="DIR",
+        dest="run_folder",
+        help="state, log and charts; a run goes on there",
+    )
+    made.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="M", help="stop after so many (default: never)"
+    )
+    made.add_argument(
+        "--steps", type=float, default=math.inf, metavar="N", help="stop after so many (default: never)"
+    )
+    made.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    made.add_argument("--out", metavar="DIR", help="where the model folder goes (default: DIR/model)")
 
 
 def _add_text_options(made: argparse.ArgumentParser) -> None:

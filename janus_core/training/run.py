@@ -1,22 +1,15 @@
-"""Train a recipe for a while: the door for people, with a progress bar, charts and a model folder at the end.
-
-`python -m janus_core.training.run RECIPE --run DIR` does the same as the command line's `train`.
-"""
+"""Train a recipe for a while: progress bar, charts, and a model folder at the end."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from ..errors import JanusError, OutputError
+from ..errors import OutputError
 from ..loading import choose_device, choose_dtype, load_janus
-from .arguments import add_train_options
 from .charts import draw_curves, picture_grid, read_curves
 from .loop import Slice, train
 from .recipe import Recipe, find_recipe
@@ -59,13 +52,13 @@ class Run:
     is_quiet: bool = False
 
 
-def run_training(run: Run) -> bool:
+def run_training(run: Run) -> tuple[bool, Path]:
     """Train one slice, then write charts and the model folder.
 
     Args:
         run: what, where and for how long.
 
-    Returns: True when the recipe is finished.
+    Returns: whether the recipe is finished, and the model folder as far as it has come.
 
     Raises:
         ConfigError: the recipe cannot be read. CheckpointError: the folder holds another run.
@@ -81,7 +74,7 @@ def run_training(run: Run) -> bool:
     out = run.out or run.folder / "model"
     write_folder(model_of(workshop.modules), workshop.tokenizer_json, out, torch.bfloat16)
     write_charts(run.folder, out, device)
-    return is_finished
+    return is_finished, out
 
 
 def _open_workshop(recipe: Recipe, device: torch.device, folder: Path) -> Workshop:
@@ -139,37 +132,3 @@ class _Progress:
             )
         self._bar.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()}, refresh=False)
         self._bar.update()
-
-
-def train_command(arguments: argparse.Namespace) -> int:
-    """Train as the options of `add_train_options` say, with `device` and `quiet`."""
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
-    run_training(
-        Run(
-            recipe=arguments.recipe,
-            folder=Path(arguments.folder),
-            limit=Slice(minutes=arguments.minutes, steps=arguments.steps),
-            device=arguments.device,
-            out=None if arguments.out is None else Path(arguments.out),
-            is_quiet=arguments.quiet,
-        )
-    )
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run training alone, without the command line's other commands."""
-    parser = argparse.ArgumentParser(description="Train a Janus by a recipe.")
-    add_train_options(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    try:
-        return train_command(parser.parse_args(argv))
-    except JanusError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

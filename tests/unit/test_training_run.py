@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from janus_core import Janus, load_janus
+from janus_core.cli import main
 from janus_core.training import evaluate, run, stages
 from janus_core.training.charts import draw_curves, picture_grid, read_curves
 from janus_core.training.measuring import Share, measure_drawings, share, unseen_prompt, unseen_scenes
@@ -28,8 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "corpus", sentences)
-        code = run.main(
-            ["micro", "--run", str(path), "--out", str(path / "out"), "--device", "cpu", "--quiet"]
+        code = main(
+            ["train", "micro", "--run", str(path), "--out", str(path / "out"), "--device", "cpu", "--quiet"]
         )
     assert code == 0
     return path
@@ -79,13 +80,13 @@ def test_the_tokenizer_of_a_run_is_learnt_once(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(stages, "corpus", lambda _: pytest.fail("learnt again"))
     kept = (folder / "tokenizer.json").read_text(encoding="utf-8")
 
-    assert run.main(["micro", "--run", str(folder), "--steps", "1", "--device", "cpu", "--quiet"]) == 0
+    assert main(["train", "micro", "--run", str(folder), "--steps", "1", "--device", "cpu", "--quiet"]) == 0
 
     assert (folder / "tokenizer.json").read_text(encoding="utf-8") == kept
 
 
 def test_wrong_use_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main(["nowhere.json", "--run", str(tmp_path), "--quiet"]) == 1
+    assert main(["train", "nowhere.json", "--run", str(tmp_path), "--quiet"]) == 1
 
     assert "nowhere.json" in capsys.readouterr().err
 
