@@ -1,11 +1,16 @@
-"""Writes docs/nodes.md from what a running ComfyUI says of the nodes: `python node_table.py http://127.0.0.1:8188`."""
+"""Writes what a running ComfyUI says of the nodes: `python node_table.py http://127.0.0.1:8188`.
+
+The page docs/nodes.md for people, and locales/en/nodeDefs.json, from which translations start.
+"""
 
 import json
 import sys
 import urllib.request
 from pathlib import Path
 
-DOCS = Path(__file__).parents[2] / "docs" / "nodes.md"
+_PACK = Path(__file__).parents[2]
+DOCS = _PACK / "docs" / "nodes.md"
+LOCALE = _PACK / "locales" / "en" / "nodeDefs.json"
 HEAD = """# The nodes
 
 Written by `tests/comfyui/node_table.py` from the nodes' own schemas, and held against them by a test. *Optional* inputs
@@ -65,6 +70,29 @@ def _input_row(input_id: str, spec: list, kind: str) -> str:
     return f"| {named} | {kind_name} | {default} | {allowed} | {options.get('tooltip', '')} |"
 
 
+def locale(object_info: dict) -> dict:
+    """Return every text of the nodes that a page shows, in the shape of ComfyUI's locale files."""
+    return {name: _texts(node) for name, node in object_info.items()}
+
+
+def _texts(node: dict) -> dict:
+    inputs = {
+        input_id: {
+            "name": spec[1].get("display_name") or input_id,
+            "tooltip": spec[1]["tooltip"],
+        }
+        for kind in ("required", "optional")
+        for input_id, spec in node["input"].get(kind, {}).items()
+    }
+    outputs = zip(node["output_name"], node["output_tooltips"], strict=True)
+    return {
+        "display_name": node["display_name"],
+        "description": node["description"],
+        "inputs": inputs,
+        "outputs": {str(i): {"name": name, "tooltip": tip} for i, (name, tip) in enumerate(outputs)},
+    }
+
+
 def fetch(base: str) -> dict:
     """Return `/object_info` of the pack's nodes, in the order of the extension."""
     with urllib.request.urlopen(f"{base}/object_info") as reply:
@@ -73,4 +101,6 @@ def fetch(base: str) -> dict:
 
 
 if __name__ == "__main__":
-    DOCS.write_text(render(fetch(sys.argv[1])), encoding="utf-8")
+    nodes = fetch(sys.argv[1])
+    DOCS.write_text(render(nodes), encoding="utf-8")
+    LOCALE.write_text(json.dumps(locale(nodes), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

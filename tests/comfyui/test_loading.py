@@ -1,14 +1,13 @@
 """The pack inside ComfyUI: it loads quietly and fast, and its nodes are those that saved workflows expect."""
 
 import json
-import os
 import re
 
 import pytest
 from comfy_client import Client
 from comfy_server import Server
 from node_snapshot import SNAPSHOT, frozen
-from node_table import DOCS, render
+from node_table import DOCS, LOCALE, locale, render
 
 NODES = [
     "JanusLoad",
@@ -81,6 +80,10 @@ def test_the_documented_table_is_what_the_nodes_say(schemas: dict[str, dict]) ->
     assert render(schemas) == DOCS.read_text(encoding="utf-8")
 
 
+def test_the_english_texts_are_what_the_nodes_say(schemas: dict[str, dict]) -> None:
+    assert json.loads(LOCALE.read_text(encoding="utf-8")) == locale(schemas)
+
+
 def test_the_pack_loads_without_a_word(server: Server) -> None:
     start = server.log().split("To see the GUI")[0]
     ours = [
@@ -88,16 +91,6 @@ def test_the_pack_loads_without_a_word(server: Server) -> None:
     ]
     [only] = [line for line in ours if "test-tools" not in line]
     assert re.search(r"seconds: \S+/custom_nodes/janus-nodes$", only)
-
-
-def test_the_pack_loads_in_less_than_three_tenths_of_a_second(server: Server) -> None:
-    crowding = max(
-        1.0, os.getloadavg()[0] / (os.cpu_count() or 1)
-    )  # the log tells elapsed, not computing time
-    [seconds] = re.findall(
-        r"([0-9.]+) seconds: \S+/custom_nodes/janus-nodes$", server.log(), flags=re.MULTILINE
-    )
-    assert float(seconds) < 0.3 * crowding
 
 
 def test_the_model_list_offers_installed_and_published_models(schemas: dict[str, dict]) -> None:

@@ -260,6 +260,7 @@ def test_the_vq_loss_compares_pixels_edges_and_codes(model: JanusModel) -> None:
     losses = VQTask(vq, lambda _: shown, samples=100).loss(99)
 
     torch.testing.assert_close(losses["pixels"], (restored - shown).abs().mean())
+    torch.testing.assert_close(losses["squares"], 2 * (restored - shown).square().mean())
     across = (restored[..., 1:] - restored[..., :-1]) - (shown[..., 1:] - shown[..., :-1])
     down = (restored[:, :, 1:] - restored[:, :, :-1]) - (shown[:, :, 1:] - shown[:, :, :-1])
     torch.testing.assert_close(losses["edges"], across.abs().mean() + down.abs().mean())
@@ -281,7 +282,7 @@ def test_latents_pass_without_codes_at_first(model: JanusModel) -> None:
     vq = model.vq_tokenizer
     losses = VQTask(vq, lambda _: pixels(2), samples=100).loss(1)
 
-    assert set(losses) == {"pixels", "edges"}
+    assert set(losses) == {"pixels", "squares", "edges"}
     [gradient] = torch.autograd.grad(losses["pixels"], [vq.encoder.conv_in.weight])
     assert gradient.abs().sum() > 0
 
@@ -293,12 +294,12 @@ def test_codes_are_placed_among_latents_when_their_time_comes(model: JanusModel)
         return pixels(4) * (1 + sample % 7) / 7
 
     def distance() -> Tensor:
-        latents = torch.cat([F.normalize(vq.latents(coming(sample)), dim=1) for sample in range(25, 49)])
+        latents = torch.cat([F.normalize(vq.latents(coming(sample)), dim=1) for sample in range(40, 64)])
         codes = vq.codes(vq.nearest(latents)).permute(0, 3, 1, 2)
         return (codes - latents).square().sum(dim=1).mean().detach()
 
     before = distance()
-    VQTask(vq, coming, samples=100).loss(25)
+    VQTask(vq, coming, samples=100).loss(40)
 
     assert distance() < before / 2
 
@@ -308,7 +309,7 @@ def test_unused_codes_move_onto_latents(model: JanusModel) -> None:
     before = vq.codebook.weight.detach().clone()
     used = set(vq.encode(shown).flatten().tolist())
 
-    VQTask(vq, lambda _: shown, samples=100).loss(29)
+    VQTask(vq, lambda _: shown, samples=100).loss(43)
 
     latents = F.normalize(vq.latents(shown), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
     for code in range(32):
