@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from janus_core import DrawOptions, Janus, JanusConfig, TextOptions, Turn, load_janus
 from janus_core.image_generation import DrawPlan, generate_image_tokens
 from janus_core.packing import pack_for_drawing
-from janus_core.preprocessing import read_picture, to_pixel_values
+from janus_core.pictures import read_picture
+from janus_core.preprocessing import to_pixel_values
 from janus_core.prompting import plan_drawing, unconditional
 
 from .weights import Folders, text_config

@@ -99,7 +99,11 @@ class ImageTokens:
             ImageError: no such file, not a file of image tokens, or a damaged one.
         """
         name = os.fspath(path)
-        if not Path(path).is_file():
+        try:
+            exists = Path(path).is_file()
+        except (OSError, ValueError):  # a name too long, or with a null character
+            exists = False
+        if not exists:
             raise ImageError(f'There is no file of image tokens at "{name}".')
         try:
             with safe_open(name, framework="pt") as file:

@@ -19,8 +19,9 @@ from .image_tokens import ImageTokens
 from .model import JanusModel
 from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions
 from .packing import pack_for_answering, pack_for_drawing
+from .pictures import Picture, read_picture
 from .prefill import Compute
-from .preprocessing import Fit, Picture, read_picture, to_images, to_pixel_values, to_vq_input
+from .preprocessing import Fit, to_images, to_pixel_values, to_vq_input
 from .prompting import (
     CAPTION_STYLES,
     SYSTEM_TEXT,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from .errors import PromptError
 from .text_tokenizer import IMAGE_PLACEHOLDER, TextTokenizer
@@ -85,8 +85,11 @@ def plan_conversation(
         old_roles: use the plain role words of Janus-1.3B although the tokenizer has tokens for them.
 
     Raises:
-        PromptError: nothing asked, or marks and pictures differ in number.
+        PromptError: nothing asked, a role that is none, or marks and pictures differ in number.
     """
+    for turn in turns:
+        if turn.role not in get_args(Role):
+            raise PromptError(f'A turn has the role "{turn.role}"; use "user" or "assistant".')
     if not turns or turns[-1].role != "user" or not turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip():
         raise PromptError("The question is empty. Write what you want to know.")
     words = _role_words(tokenizer, old_roles)

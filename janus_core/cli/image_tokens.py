@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..image_tokens import ImageTokens
-from ..preprocessing import read_picture
+from ..pictures import read_picture
 from .files import check_picture_name, ready_file, save_picture
 from .models import load
 from .terminal import report

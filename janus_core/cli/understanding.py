@@ -12,7 +12,7 @@ from PIL.Image import Image
 from ..errors import ImageError, SamplingError
 from ..janus import Janus, Turn
 from ..options import OnStep, TextOptions
-from ..preprocessing import read_picture
+from ..pictures import read_picture
 from ..prompting import SYSTEM_TEXT
 from .captions import CaptionFile, CaptionStore, Sidecars
 from .files import find_pictures

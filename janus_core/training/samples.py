@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..preprocessing import read_picture, to_pixel_values, to_vq_input
+from ..pictures import read_picture
+from ..preprocessing import to_pixel_values, to_vq_input
 from ..prompting import CAPTION_STYLES, plan_drawing, unconditional
 from ..text_tokenizer import TextTokenizer
 from .conversations import Exchange, learn_all, write_conversation, write_document

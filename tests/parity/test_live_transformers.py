@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, TextOptions, Turn, load_janus
-from janus_core.preprocessing import read_picture, to_pixel_values
+from janus_core.pictures import read_picture
+from janus_core.preprocessing import to_pixel_values
 from janus_core.prompting import PromptPlan, plan_drawing, unconditional
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")

@@ -175,3 +175,9 @@ def test_tokens_outside_the_codebook_are_refused(
     damaged[place] = value
     with pytest.raises(ImageError, match=rf"{value}\b.* codes 0 to 63"):
         janus.decode(ImageTokens(grid=damaged, codebook=janus.codebook))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ImageError, match="no file of image tokens"):
+        ImageTokens.load(name)

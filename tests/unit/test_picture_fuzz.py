@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from janus_core.errors import ImageError
-from janus_core.preprocessing import read_picture
+from janus_core.pictures import read_picture
 
 ORIENTATION_TAG = 0x0112
 # What a camera that stores this orientation did to the upright picture.

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from janus_core.config import PreprocessConfig
 from janus_core.errors import ImageError
+from janus_core.pictures import read_picture
 from janus_core.preprocessing import (
     Fit,
     fit_picture,
-    read_picture,
     to_images,
     to_pixel_values,
     to_uint8,

@@ -145,6 +145,11 @@ def test_a_tag_in_an_answer_or_the_system_text_stays_text(tokenizer: TextTokeniz
 # roles of different models
 
 
+def test_an_unknown_role_is_refused_by_name(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(PromptError, match='role "bot"; use "user" or "assistant"'):
+        conversation(tokenizer, said("Who?"), TurnText(role="bot", text="Me."), said("Why?"))  # type: ignore[arg-type]
+
+
 def test_role_tokens_give_way_to_words_where_the_model_wants_them(tokenizer: TextTokenizer) -> None:
     found = conversation(tokenizer, said("Who?"), answered("Me."), said("Why?"), old_roles=True)
     assert found == "[bos]User: Who?\n\nAssistant: Me.[eos]User: Why?\n\nAssistant:"

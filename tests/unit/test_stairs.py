@@ -16,7 +16,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 STAIRS = {
     "errors": 0,
-    "config": 1, "options": 1,
+    "config": 1, "options": 1, "pictures": 1,
     "layers": 2, "kv_cache": 2, "text_tokenizer": 2, "image_tokens": 2, "preprocessing": 2, "noise": 2,
     "sampling": 2,
     "vision_tower": 3, "language_model": 3, "vq_tokenizer": 3, "heads": 3, "prompting": 3, "memory": 3,

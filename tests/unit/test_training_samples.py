@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from janus_core.preprocessing import read_picture, to_pixel_values, to_vq_input
+from janus_core.pictures import read_picture
+from janus_core.preprocessing import to_pixel_values, to_vq_input
 from janus_core.prompting import (
     CAPTION_STYLES,
     SYSTEM_TEXT,

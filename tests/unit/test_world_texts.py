@@ -44,8 +44,8 @@ BLUE = Mention(count=1, colour="blue", shape="square")
         ),
         (0, "tags", "large yellow cross, medium purple square, black background"),
         (0, "text", "There is no text in the picture."),
-        (4, "short", "Three cyan squares."),
-        (4, "detailed", "There are three medium cyan squares. The background is beige."),
+        (4, "short", "Three pink squares."),
+        (4, "detailed", "There are three small pink squares. The background is brown."),
     ],
 )
 def test_captions_have_one_canonical_wording(seed, style, text):

@@ -53,7 +53,7 @@ GROUND_RGB: dict[GroundColour, RGB] = {
 }
 
 # Nominal radius over the picture's side: 7, 10 and 14 pixels of 64, clearly apart even with the jitter.
-RADIUS: dict[Size, float] = {"small": 0.11, "medium": 0.155, "large": 0.215}
+RADIUS: dict[Size, float] = {"small": 0.13, "medium": 0.18, "large": 0.24}
 
 OPPOSITE: dict[Relation, Relation] = {
     "left of": "right of",
