@@ -36,17 +36,24 @@ class Lesson:
 
 
 def write_conversation(
-    exchanges: Sequence[Exchange], tokenizer: TextTokenizer, *, image_tokens: int, tokens: int
+    exchanges: Sequence[Exchange],
+    tokenizer: TextTokenizer,
+    *,
+    image_tokens: int,
+    tokens: int,
+    num_images: int = 1,
 ) -> Lesson:
     """Write a conversation of which the answers with their end marks are learnt.
 
     Args:
         exchanges: one or more, in order.
         tokenizer: the model's.
-        image_tokens: features of the picture that comes with the first question; 0 for none.
+        image_tokens: features of each picture that comes with the first question; 0 for no picture.
         tokens: the most that the conversation may have; it is cut behind an answer, not before the first.
+        num_images: pictures, if any.
     """
-    turns = [TurnText(role="user", text=exchanges[0].question, num_images=int(image_tokens > 0))]
+    shown = num_images if image_tokens else 0
+    turns = [TurnText(role="user", text=exchanges[0].question, num_images=shown)]
     for before, after in pairwise(exchanges):
         turns += [
             TurnText(role="assistant", text=before.answer),

@@ -30,7 +30,7 @@ class TextSample:
     Attributes:
         plan: all tokens, pictures expanded.
         is_learnt: for each token, True where the model is to predict it.
-        pixel_values: (3, h, w) of its picture, or None.
+        pixel_values: (n, 3, h, w) of its pictures, or None.
     """
 
     plan: PromptPlan
@@ -109,7 +109,7 @@ class LanguageTask:
             is_image[row, : len(ids)] = torch.tensor(sample.plan.is_image)
             targets[row, : len(ids)] = ids.masked_fill(~torch.tensor(sample.is_learnt), _IGNORED)
         pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
-        seen = self._see(torch.stack(pixels).to(device)) if pixels else None
+        seen = self._see(torch.cat(pixels).to(device)) if pixels else None
         embeddings = language.embed_prompt(token_ids.to(device), is_image.to(device), seen, torch.float32)
         shared = shared_tokens(token_ids, is_image)
         hidden = hidden_states(language.language_model, embeddings, shared)[:, :-1]

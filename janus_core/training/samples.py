@@ -24,6 +24,7 @@ from .world.questions import questions
 from .world.rendering import render
 from .world.scene_sampling import sample_scene
 from .world.scenes import Scene
+from .world.two_pictures import questions_about_two
 from .world.vocabulary import KINDS, STYLES, Kind, Style
 
 _STYLE_WEIGHTS = (0.35, 0.45, 0.15, 0.05)  # short, detailed, tags, text
@@ -33,6 +34,8 @@ _CAPTION_PROMPT_SHARE = 0.1  # of drawings asked for by a detailed caption
 _DOCUMENT_SHARE = 0.25  # of text samples without questions
 _VISION_STYLES: tuple[Style, ...] = ("detailed", "tags", "short")
 _VISION_WEIGHTS = (0.6, 0.2, 0.2)
+_TWO_PICTURES_SHARE = 0.08  # of conversations
+_OTHER_SCENE = 500_000_000  # from the number of a first picture to that of a second
 _SIMPLE: tuple[Kind, ...] = ("single",)
 _MOST_EXCHANGES = 8  # of one conversation; its length ends most of them earlier
 _PASSAGES = 4  # of one text sample, likewise
@@ -93,14 +96,22 @@ class Samples:
         return sample_scene(number, kinds=_SIMPLE if is_simple else KINDS)
 
     def _understanding(self, number: int) -> TextSample:
-        scene = self._scene(number)
+        scenes = [self._scene(number)]
+        if chance(new_dice("how many pictures", number), _TWO_PICTURES_SHARE):
+            scenes.append(sample_scene(number + _OTHER_SCENE))
+            asked = questions_about_two(scenes[0], scenes[1], number)
+            exchanges = [Exchange(question=one.question, answer=one.answer) for one in asked]
+        else:
+            exchanges = self._exchanges(scenes[0], number)
         lesson = write_conversation(
-            self._exchanges(scene, number),
+            exchanges,
             self._tokenizer,
             image_tokens=self._image_tokens,
-            tokens=self._frame + self._image_tokens + self._stage.turn_tokens,
+            tokens=self._frame + len(scenes) * self._image_tokens + self._stage.turn_tokens,
+            num_images=len(scenes),
         )
-        return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=self.seen(scene))
+        pixel_values = torch.stack([self.seen(scene) for scene in scenes])
+        return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=pixel_values)
 
     def _exchanges(self, scene: Scene, number: int) -> list[Exchange]:
         """Choose questions about a scene in random order, most often with a caption among the first."""

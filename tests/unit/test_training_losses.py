@@ -55,7 +55,7 @@ def pixels(count: int, seed: int = 0) -> Tensor:
 
 def seen(words: TextTokenizer, *talk: Exchange, seed: int = 0) -> TextSample:
     lesson = write_conversation(talk, words, image_tokens=16, tokens=10_000)
-    return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=pixels(1, seed)[0])
+    return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=pixels(1, seed))
 
 
 def understanding(words: TextTokenizer) -> list[TextSample]:
@@ -88,7 +88,7 @@ def task_of(
 def text_log_probabilities(model: JanusModel, sample: TextSample) -> Tensor:
     """Score each token of one sequence alone by the plainest path: one row, no padding, no sharing."""
     ids, is_image = torch.tensor([sample.plan.token_ids]), torch.tensor([sample.plan.is_image])
-    images = None if sample.pixel_values is None else model.seeing(sample.pixel_values[None])
+    images = None if sample.pixel_values is None else model.seeing(sample.pixel_values)
     embeddings = model.language.embed_prompt(ids, is_image, images, torch.float32)
     hidden = model.language.language_model(embeddings, torch.arange(ids.shape[1])[None])
     logits = model.language.language_model.lm_head(hidden)[0, :-1]
@@ -148,7 +148,7 @@ def test_an_answer_is_scored_as_the_inference_path_scores_it(model: JanusModel, 
     scores = []
     assert sample.pixel_values is not None
     with torch.no_grad():
-        images = model.seeing(sample.pixel_values[None])
+        images = model.seeing(sample.pixel_values)
         prompts = pad_left([plan], words.special.pad, CPU)
         row = Sequences(model.language, prompts, images, new_tokens=len(answer), compute=COMPUTE)
         for token in answer:

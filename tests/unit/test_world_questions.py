@@ -11,6 +11,7 @@ from janus_core.training.world.compositions import is_held_out, relation_key, th
 from janus_core.training.world.outside import ONLY_SHAPES, outside_question
 from janus_core.training.world.questions import QUESTION_KINDS, one_question, questions
 from janus_core.training.world.scene_sampling import sample_scene
+from janus_core.training.world.two_pictures import questions_about_two
 
 SCENES = [sample_scene(seed, "test" if seed % 2 else "train") for seed in range(500)]
 ASKED = [(scene, question) for seed, scene in enumerate(SCENES) for question in questions(scene, seed)]
@@ -245,3 +246,17 @@ CONTENT = Question(
 )
 def test_answers_are_judged_by_meaning(question, text, right):
     assert is_right(question, text) is right
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_questions_about_two_pictures_have_the_right_answer(seed):
+    scenes = SCENES[seed], SCENES[seed + 100]
+    for question in questions_about_two(*scenes, seed):
+        if question.kind == "content":
+            shown = scenes["second" in question.question]
+            assert question.answer == caption(shown, "short")
+        else:
+            has = [bool(chosen(scene, question.question)) for scene in scenes]
+            assert said(question) == {(1, 0): "the first picture", (0, 1): "the second picture"}.get(
+                tuple(has), "both pictures"
+            )
