@@ -75,6 +75,7 @@ Weights are mapped from the disk, not loaded, and no model is built.
     "train": """
   janus train janus-shapes --run runs/shapes --minutes 60
   janus train recipe.json --run runs/mine --out path/to/new-model
+  janus train more.json --run runs/more --start janus-shapes
 
 A run that stopped, or was killed, goes on where its folder stands.
 """,
@@ -229,6 +230,9 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     made.add_argument("--out", metavar="DIR", help="where the model folder goes (default: DIR/model)")
+    made.add_argument(
+        "--start", metavar="NAME_OR_PATH", help="model whose weights a new run begins with (default: none)"
+    )
 
 
 def _add_text_options(made: argparse.ArgumentParser) -> None:

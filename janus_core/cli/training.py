@@ -26,6 +26,7 @@ def train(arguments: Namespace) -> None:
         limit=Slice(minutes=arguments.minutes, steps=arguments.steps),
         device=arguments.device,
         out=None if arguments.out is None else Path(arguments.out),
+        start=arguments.start,
         is_quiet=arguments.quiet or not sys.stderr.isatty(),
     )
     is_finished, model = run_training(run)

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..errors import OutputError
+from ..checkpoints.load import read_checkpoint
+from ..errors import ConfigError, OutputError
 from ..loading import choose_device, choose_dtype, load_janus
 from .charts import draw_curves, picture_grid, read_curves
 from .loop import Slice, train
@@ -41,6 +42,8 @@ class Run:
         limit: how long.
         device: "auto", "cpu", "cuda" or another torch device.
         out: where the model folder goes; None puts it into the run's folder.
+        start: model folder or bundled name whose weights and words a new run begins with; None begins with
+            nothing. A run that is there already goes on with its own.
         is_quiet: show no progress bar.
     """
 
@@ -49,6 +52,7 @@ class Run:
     limit: Slice
     device: str = "auto"
     out: Path | None = None
+    start: str | None = None
     is_quiet: bool = False
 
 
@@ -61,12 +65,13 @@ def run_training(run: Run) -> tuple[bool, Path]:
     Returns: whether the recipe is finished, and the model folder as far as it has come.
 
     Raises:
-        ConfigError: the recipe cannot be read. CheckpointError: the folder holds another run.
+        ConfigError: the recipe cannot be read, or its sizes are not those of `start`.
+        CheckpointError: the folder holds another run, or `start` is no model.
         OutputError: the folder cannot be written.
     """
     device = choose_device(run.device)
     limit = replace(run.limit, autocast=choose_dtype("auto", device) == torch.bfloat16)
-    workshop = _open_workshop(find_recipe(run.recipe), device, run.folder)
+    workshop = _open_workshop(find_recipe(run.recipe), device, run.folder, run.start)
     with _Progress(run.is_quiet) as progress:
         is_finished = train(
             workshop.recipe, run.folder, workshop.modules, workshop.make_task, limit, progress.show
@@ -77,12 +82,12 @@ def run_training(run: Run) -> tuple[bool, Path]:
     return is_finished, out
 
 
-def _open_workshop(recipe: Recipe, device: torch.device, folder: Path) -> Workshop:
+def _open_workshop(recipe: Recipe, device: torch.device, folder: Path, start: str | None) -> Workshop:
     """Make a recipe's model; the tokenizer is learnt once for each run, so that its ids never change."""
     kept = folder / "tokenizer.json"
     if kept.is_file():
         return Workshop(recipe, device, kept.read_text(encoding="utf-8"))
-    workshop = Workshop(recipe, device)
+    workshop = Workshop(recipe, device) if start is None else _begin_with(start, recipe, device)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / "tokenizer.json.new"
@@ -90,6 +95,20 @@ def _open_workshop(recipe: Recipe, device: torch.device, folder: Path) -> Worksh
         fresh.replace(kept)
     except OSError as error:
         raise OutputError(f'Cannot write to "{folder}": {error}. Choose another folder.') from error
+    return workshop
+
+
+def _begin_with(start: str, recipe: Recipe, device: torch.device) -> Workshop:
+    """Make a recipe's model with the weights and the words of a model folder."""
+    checkpoint = read_checkpoint(start)
+    if checkpoint.config != recipe.model.to_config():
+        raise ConfigError(
+            f'The sizes of "{start}" are not those of the recipe "{recipe.name}". Give a recipe with the '
+            "sizes of that model, or begin with nothing."
+        )
+    words = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+    workshop = Workshop(recipe, device, words)
+    model_of(workshop.modules).load_state_dict(checkpoint.state_dict)
     return workshop
 
 

@@ -214,3 +214,32 @@ def test_true_pictures_count_as_right_and_swapped_ones_as_wrong(
     sketches = measure_drawings(TruePictures(trained, pictures), scenes, 5.0, lambda *_: None)  # type: ignore[arg-type]
 
     assert [sketch.is_right for sketch in sketches] == [expected] * 3
+
+
+def test_a_run_begins_with_the_weights_of_a_model(folder: Path, trained: Janus, tmp_path: Path) -> None:
+    options = [
+        "--run",
+        str(tmp_path),
+        "--start",
+        str(folder / "out"),
+        "--steps",
+        "0",
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
+    assert main(["train", "micro", *options]) == 0
+
+    begun = load_janus(tmp_path / "model", device="cpu")
+    for name, tensor in trained.model.state_dict().items():
+        assert torch.equal(tensor, begun.model.state_dict()[name]), name
+    assert (tmp_path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_a_model_of_other_sizes_begins_no_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--run", str(tmp_path), "--start", str(folder / "out"), "--quiet"]
+    assert main(["train", "janus-shapes", *options]) == 1
+
+    assert 'not those of the recipe "janus-shapes"' in capsys.readouterr().err
