@@ -52,7 +52,8 @@ class Evaluation:
         answers: by kind of question.
         drawings: what was drawn, by what and by cfg_weight.
         round_trip: drawings at the best cfg_weight that the model itself captions as they were asked for.
-        vq_psnr_db: of pictures that went through the VQ tokenizer.
+        restored: by what was drawn, rendered pictures that are still right behind the VQ tokenizer; with them
+            the peak signal-to-noise ratio in dB.
         scenes: how many of each.
         elapsed_s: seconds in all.
     """
@@ -61,7 +62,7 @@ class Evaluation:
     answers: dict[str, Share]
     drawings: dict[str, dict[float, list[Sketch]]]
     round_trip: dict[str, Share]
-    vq_psnr_db: float
+    restored: dict[str, tuple[float, Share]]
     scenes: int
     elapsed_s: float
 
@@ -93,8 +94,10 @@ def evaluate(
         captions[style] = measure_captions(janus, shown, style, _bar(f"captions, {style}", is_quiet))
     answers = measure_answers(janus, shown, _bar("answers", is_quiet))
     drawings: dict[str, dict[float, list[Sketch]]] = {}
+    restored: dict[str, tuple[float, Share]] = {}
     for name, kind in _DRAWN.items():
         wished, drawings[name] = unseen_scenes(scenes, (kind,)), {}
+        restored[name] = measure_vq(janus, wished)
         for cfg in cfg_weights:
             bar = _bar(f"{name}, cfg {cfg:g}", is_quiet)
             drawings[name][cfg] = measure_drawings(janus, wished, cfg, bar)
@@ -108,7 +111,7 @@ def evaluate(
         answers=answers,
         drawings=drawings,
         round_trip=round_trip,
-        vq_psnr_db=measure_vq(janus, shown),
+        restored=restored,
         scenes=scenes,
         elapsed_s=time.perf_counter() - started,
     )
@@ -150,7 +153,10 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         },
         "best_cfg": best_cfg(evaluation.drawings),
         "round_trip": {name: _round(part) for name, part in evaluation.round_trip.items()},
-        "vq_psnr_db": round(evaluation.vq_psnr_db, 2),
+        "vq_tokenizer": {
+            name: {"right": _round(right), "psnr_db": round(psnr_db, 2)}
+            for name, (psnr_db, right) in evaluation.restored.items()
+        },
     }
 
 
@@ -169,7 +175,10 @@ def to_table(figures: dict[str, Any]) -> str:
             figure = f"{part['right']} % right, {part['right_objects']} % with the right objects"
             rows.append((f"drawings, {name}, cfg {cfg}", figure))
     rows += [(f"round trip, {name}", f"{right} %") for name, right in figures["round_trip"].items()]
-    rows.append(("VQ tokenizer", f"{figures['vq_psnr_db']} dB"))
+    rows += [
+        (f"VQ tokenizer, {name}", f"{part['right']} % still right, {part['psnr_db']} dB")
+        for name, part in figures["vq_tokenizer"].items()
+    ]
     rows.append(("scenes of each kind", f"{figures['scenes']}, in {figures['elapsed_s']:.0f} s"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {figure}" for name, figure in rows)

@@ -175,9 +175,16 @@ def measure_round_trip(janus: Janus, sketches: Sequence[Sketch], on_step: OnStep
     )
 
 
-def measure_vq(janus: Janus, scenes: Sequence[Scene]) -> float:
-    """Return the mean peak signal-to-noise ratio in dB of pictures that went through the VQ tokenizer."""
+def measure_vq(janus: Janus, scenes: Sequence[Scene]) -> tuple[float, Share]:
+    """Send pictures through the VQ tokenizer and back.
+
+    Returns: the mean peak signal-to-noise ratio in dB, and how many still show what they did: no drawing can
+        be right more often.
+    """
     pictures = pictures_of(janus, scenes)
     restored = janus.decode(janus.encode(pictures))
     errors = (restored - torch.from_numpy(np.stack(pictures))).square().mean(dim=(1, 2, 3))
-    return float((-10 * errors.clamp(min=1e-10).log10()).mean())
+    wished = [unseen_prompt(scene, number) for number, scene in enumerate(scenes)]
+    sketches = [_judge(*wish, image) for wish, image in zip(wished, restored.numpy(), strict=True)]
+    psnr_db = float((-10 * errors.clamp(min=1e-10).log10()).mean())
+    return psnr_db, share([sketch.is_right for sketch in sketches])
