@@ -7,6 +7,7 @@ NotImplementedError and is left out of the row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, Protocol
 
 import torch
@@ -115,11 +116,11 @@ class Authors:
     def draw(self, steps: int, *, greedy: bool = False) -> Tensor:
         from transformers import DynamicCache
 
-        parts, cache = self.parts, DynamicCache()
+        parts, cache = self.parts, {_cache_argument(self.llama): DynamicCache()}
         drawn = torch.zeros(steps, dtype=torch.int64)
         embeddings = self.llama.embed_tokens(self.prompt)
         for step in range(steps):
-            hidden = self.llama(inputs_embeds=embeddings, use_cache=True, past_key_values=cache)
+            hidden = self.llama(inputs_embeds=embeddings, use_cache=True, **cache)
             cond, uncond = parts["gen_head"](hidden.last_hidden_state[:, -1])
             logits = uncond + CFG_WEIGHT * (cond - uncond)
             probabilities = torch.softmax(logits, dim=-1)
@@ -136,6 +137,11 @@ class Authors:
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def _cache_argument(llama: Any) -> str:
+    """Return what transformers calls the cache: `cache` from 5.24 on, `past_key_values` before."""
+    return "cache" if "cache" in signature(llama.forward).parameters else "past_key_values"
 
 
 class _Head(nn.Module):

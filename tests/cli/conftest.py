@@ -1,6 +1,7 @@
 """The command line in this process, and as a process of its own."""
 
 import functools
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,10 +51,17 @@ def janus(capsys: pytest.CaptureFixture[str]) -> CommandLine:
 
 @pytest.fixture
 def start_janus():
-    """Start `python -m janus_core` as a process of its own."""
+    """Start `python -m janus_core` as a process of its own.
+
+    A background job without a terminal hands its children an ignored Ctrl-C; a person's shell does not.
+    """
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "janus_core", *(str(argument) for argument in arguments)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        inherited = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        finally:
+            signal.signal(signal.SIGINT, inherited)
 
     return start
