@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import time
 from typing import Literal
 
@@ -28,12 +29,12 @@ def choose_device(device: str | torch.device) -> torch.device:
     """Return a device; "auto" prefers CUDA, then MPS, then the CPU.
 
     Raises:
-        SamplingError: no such device here.
+        SamplingError: no such device here, or one without memory.
     """
     if device != "auto":
         try:
             chosen = torch.device(device)
-            torch.empty(1, device=chosen)
+            torch.empty(1, device=chosen).item()
         except (RuntimeError, AssertionError, ImportError) as error:
             raise SamplingError(
                 f'The device "{device}" cannot be used: {error}. Use auto, cpu, cuda or mps.'
@@ -46,9 +47,9 @@ def choose_device(device: str | torch.device) -> torch.device:
 
 def choose_dtype(dtype: DTypeName | torch.dtype, device: torch.device) -> torch.dtype:
     """Return a dtype; "auto" is bfloat16 where the device has it natively, else float16, on CPUs float32."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1:
+        return dtype
     if dtype in names:
         return names[dtype]
     if dtype != "auto":
@@ -56,8 +57,21 @@ def choose_dtype(dtype: DTypeName | torch.dtype, device: torch.device) -> torch.
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
-        return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        return torch.bfloat16 if _computes_bfloat16() else torch.float32
     return torch.float16
+
+
+def _computes_bfloat16() -> bool:
+    """Tell whether this CPU has instructions for bfloat16.
+
+    oneDNN says yes on any x86 with AVX-512 and imitates what is missing there, slower than float32; torch is
+    built without oneDNN on Apple's computers.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def load_janus(

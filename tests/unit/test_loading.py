@@ -84,12 +84,28 @@ def test_a_dtype_may_be_given_as_such() -> None:
     assert choose_dtype(torch.float64, CPU) == torch.float64
 
 
-@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_takes_bfloat16_where_a_cpu_has_it(
-    monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
+@pytest.mark.parametrize(
+    ("machine", "onednn", "instructions", "expected"),
+    [
+        ("x86_64", True, True, torch.bfloat16),
+        ("AMD64", True, False, torch.float32),  # AVX-512 without bfloat16, which oneDNN imitates
+        ("aarch64", True, False, torch.bfloat16),
+        ("aarch64", False, False, torch.float32),
+    ],
+)
+def test_auto_takes_bfloat16_where_a_cpu_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, machine: str, onednn: bool, instructions: bool, expected: torch.dtype
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     assert choose_dtype("auto", CPU) == expected
+
+
+def test_auto_takes_float32_where_torch_has_no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    assert choose_dtype("auto", CPU) == torch.float32
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
@@ -109,7 +125,13 @@ def test_an_unknown_dtype_names_the_known_ones() -> None:
         choose_dtype("int4", CPU)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("device", ["tpu-of-nobody", "cuda:99", "hpu"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_a_dtype_that_no_layer_computes_in_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(SamplingError, match=rf'no dtype "{dtype}"'):
+        choose_dtype(dtype, CPU)
+
+
+@pytest.mark.parametrize("device", ["tpu-of-nobody", "cuda:99", "hpu", "meta"])
 def test_an_unusable_device_is_named(device: str) -> None:
     with pytest.raises(SamplingError, match=rf'The device "{device}" cannot be used'):
         choose_device(device)
