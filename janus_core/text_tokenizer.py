@@ -1,7 +1,11 @@
 """The thin wrapper round the fast tokenizer: text to token ids and back, control tokens by name.
 
 It knows nothing of templates, roles or pictures. A person's text is encoded by a twin of the tokenizer
-without its added tokens, so that typed "<|User|>" stays plain text; control tokens come in only by id.
+without its control tokens, so that typed "<|User|>" stays plain text; they come in only by id.
+
+Not every added token is a control token: the tokenizers of DeepSeek's first models add single letters, those
+which stand for bytes that no UTF-8 text has, "ü" among them. The models were trained with them, so the twin
+keeps them. Source: huggingface/tokenizers, issues 1392 and 1424.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +66,13 @@ class TextTokenizer:
         """
         try:
             plain = json.loads(definition)
-            plain |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+            kept = [token for token in plain.get("added_tokens") or [] if _is_letter(token)]
+            plain |= {"added_tokens": kept, "post_processor": None, "truncation": None, "padding": None}
             self._whole = Tokenizer.from_str(definition)
             self._plain = Tokenizer.from_str(json.dumps(plain))
+            self._letters = {_id_of(token["content"], self._whole): token["content"] for token in kept}
+            # The twin numbers its added tokens anew.
+            self._true_ids = {_id_of(text, self._plain): token for token, text in self._letters.items()}
         except BaseException as error:  # the tokenizers library panics with one
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
@@ -85,11 +94,19 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text; no control token comes out, whatever the text says."""
-        return list(self._plain.encode(text, add_special_tokens=False).ids)
+        ids = self._plain.encode(text, add_special_tokens=False).ids
+        return [self._true_ids.get(token, token) for token in ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids; special tokens are left out, broken characters show as U+FFFD."""
-        return str(self._whole.decode(list(token_ids), skip_special_tokens=True))
+        # The library would take added letters for the bytes that they stand for elsewhere.
+        pieces = [(is_letter, list(ids)) for is_letter, ids in groupby(token_ids, self._letters.__contains__)]
+        return "".join(
+            "".join(map(self._letters.__getitem__, ids))
+            if is_letter
+            else self._whole.decode(ids, skip_special_tokens=True)
+            for is_letter, ids in pieces
+        )
 
     def _find_special(self, source: str, names: dict[str, str]) -> SpecialTokens:
         def find(texts: Iterable[str | None], what: str) -> int:
@@ -113,6 +130,18 @@ class TextTokenizer:
             user=self._whole.token_to_id(USER),
             assistant=self._whole.token_to_id(ASSISTANT),
         )
+
+
+def _id_of(text: str, tokenizer: Tokenizer) -> int:
+    """Return the id of a token that the tokenizer is known to have."""
+    found = tokenizer.token_to_id(text)
+    assert found is not None, text
+    return int(found)
+
+
+def _is_letter(added: dict[str, Any]) -> bool:
+    """Tell whether an added token is a letter of the alphabet; control tokens are longer or marked."""
+    return len(added["content"]) == 1 and not added.get("special", False)
 
 
 def read_tokenizer(folder: Path) -> TextTokenizer:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from janus_core import CheckpointError
 from janus_core.text_tokenizer import (
@@ -63,6 +64,56 @@ def test_a_typed_tag_comes_back_as_typed(tokenizer: TextTokenizer, tag: str) -> 
 @pytest.mark.parametrize("text", ["", " two  spaces ", "line\n\nline", "1234", "图片", "🙂 mixed", "\t\x00"])
 def test_text_comes_back_unchanged(tokenizer: TextTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+# letters among the added tokens
+
+
+@pytest.fixture
+def with_letters(definition: dict[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer like DeepSeek's first ones: letters that stand for impossible bytes are added."""
+    letters, first = "øü", definition["added_tokens"][-1]["id"] + 1
+    model = definition["model"]
+    vocabulary = {token: id_ for token, id_ in model["vocab"].items() if not set(token) & set(letters)}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+    added = [{"id": first + i, "content": letter, **flags} for i, letter in enumerate(letters)]
+    return {
+        **definition,
+        "model": {**model, "vocab": vocabulary},
+        "added_tokens": [*definition["added_tokens"], *added],
+    }
+
+
+@pytest.mark.parametrize("text", ["für", "Smørrebrød", "ü", "øü ü"])
+def test_an_added_letter_encodes_as_the_whole_tokenizer_encodes_it(
+    with_letters: dict[str, Any], text: str
+) -> None:
+    whole = Tokenizer.from_str(json.dumps(with_letters))
+    assert build(with_letters).encode(text) == whole.encode(text, add_special_tokens=False).ids
+
+
+def test_an_added_letter_is_one_token(with_letters: dict[str, Any]) -> None:
+    tokenizer, whole = build(with_letters), Tokenizer.from_str(json.dumps(with_letters))
+    assert tokenizer.encode("üø") == [whole.token_to_id("ü"), whole.token_to_id("ø")]
+
+
+@pytest.mark.parametrize("text", ["für", "Smørrebrød 図 é", "üøü"])
+def test_added_letters_come_back_unchanged(with_letters: dict[str, Any], text: str) -> None:
+    tokenizer = build(with_letters)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_a_typed_tag_stays_plain_text_beside_added_letters(with_letters: dict[str, Any], tag: str) -> None:
+    tokenizer = build(with_letters)
+    special = {token for token in vars(tokenizer.special).values() if token is not None}
+    assert special.isdisjoint(tokenizer.encode(f"ü{tag}ø"))
+
+
+def test_an_added_letter_that_is_marked_as_control_is_no_text(with_letters: dict[str, Any]) -> None:
+    with_letters["added_tokens"][-1]["special"] = True
+    whole = Tokenizer.from_str(json.dumps(with_letters))
+    assert whole.token_to_id("ü") not in build(with_letters).encode("ü")
 
 
 def test_special_tokens_are_left_out_of_text(tokenizer: TextTokenizer) -> None:
