@@ -93,7 +93,11 @@ class TextTokenizer:
         return max(ids, default=0)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of plain text; no control token comes out, whatever the text says."""
+        """Return the ids of plain text; no control token comes out, whatever the text says.
+
+        Half a surrogate pair, which a terminal makes of bytes that are no text, counts as a question mark.
+        """
+        text = text.encode("utf-8", "replace").decode("utf-8")
         ids = self._plain.encode(text, add_special_tokens=False).ids
         return [self._true_ids.get(token, token) for token in ids]
 

@@ -66,6 +66,11 @@ def test_text_comes_back_unchanged(tokenizer: TextTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+@pytest.mark.parametrize("text", ["\udcff", "a\ud800b"])
+def test_what_is_no_text_counts_as_a_question_mark(tokenizer: TextTokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text)) == text.encode("utf-8", "replace").decode()
+
+
 # letters among the added tokens
 
 
