@@ -13,11 +13,11 @@ from einops import rearrange
 from torch import Tensor
 
 from .config import JanusConfig
-from .errors import ImageError, PromptError, SamplingError
+from .errors import ImageError, PromptError
 from .image_generation import DrawPlan, generate_image_tokens
 from .image_tokens import ImageTokens
 from .model import JanusModel
-from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions
+from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .packing import pack_for_answering, pack_for_drawing
 from .pictures import Picture, read_picture
 from .prefill import Compute
@@ -197,9 +197,8 @@ class Janus:
         Raises:
             SamplingError: batch_size below 1.
         """
-        if batch_size < 1:
-            raise SamplingError(f"batch_size is {batch_size}; it must be at least 1.")
-        texts: list[str] = []
+        check_count("batch_size", batch_size)
+        seed, texts = whole_seed(seed), list[str]()
         for start in range(0, len(conversations), batch_size):
             answers = self.answer(
                 conversations[start : start + batch_size],
@@ -244,7 +243,7 @@ class Janus:
             Prompts(plans=plans, image_embeddings=self.see(pictures) if pictures else None),
             self.tokenizer,
             options or TextOptions(),
-            seed=seed,
+            seed=whole_seed(seed),
             compute=self.compute,
             on_text=on_text,
             on_step=on_step,
@@ -294,9 +293,9 @@ class Janus:
         Raises:
             SamplingError: num_images or batch_size below 1. PromptError: a prompt exceeds the context.
         """
-        for name, value in (("num_images", num_images), ("batch_size", batch_size)):
-            if value < 1:
-                raise SamplingError(f"{name} is {value}; it must be at least 1.")
+        check_count("num_images", num_images)
+        check_count("batch_size", batch_size)
+        seed = whole_seed(seed)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
             raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")

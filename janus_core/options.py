@@ -6,6 +6,7 @@ Ranges are checked once, when the options are made; nothing below checks them ag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Protocol
 
 from torch import Tensor
@@ -36,14 +37,27 @@ class OnTokens(Protocol):
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise SamplingError unless `value` is a number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
         raise SamplingError(f"{name} is {value!r}; it must be between {low} and {high}.")
 
 
 def check_whole(name: str, value: int, low: int, high: int) -> None:
     """Raise SamplingError unless `value` is a whole number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
         raise SamplingError(f"{name} is {value!r}; it must be a whole number between {low} and {high}.")
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise SamplingError unless `value` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise SamplingError(f"{name} is {value!r}; it must be at least 1.")
+
+
+def whole_seed(seed: int) -> int:
+    """Return a seed as Python's unbounded integer; raise SamplingError if it is no whole number."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise SamplingError(f"seed is {seed!r}; it must be a whole number.")
+    return int(seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -144,9 +145,10 @@ def test_streamed_captions_are_numbered_through_all_batches(
     assert [last[row] for row in range(3)] == texts
 
 
-def test_a_batch_size_of_zero_is_refused(janus: Janus) -> None:
-    with pytest.raises(SamplingError, match=r"batch_size is 0; it must be at least 1"):
-        janus.caption([], batch_size=0)
+@pytest.mark.parametrize("batch_size", [0, math.nan, 2.5])
+def test_a_batch_size_that_is_no_count_is_refused(janus: Janus, batch_size: Any) -> None:
+    with pytest.raises(SamplingError, match=rf"batch_size is {batch_size}; it must be at least 1"):
+        janus.caption([], batch_size=batch_size)
 
 
 # drawing
@@ -173,10 +175,23 @@ def test_drawn_pictures_tell_their_seeds(janus: Janus) -> None:
 
 
 @pytest.mark.parametrize("name", ["num_images", "batch_size"])
-def test_drawing_nothing_is_refused(janus: Janus, name: str) -> None:
-    options: dict[str, Any] = {name: 0}
-    with pytest.raises(SamplingError, match=rf"{name} is 0; it must be at least 1"):
-        janus.draw("a cat", **options)
+@pytest.mark.parametrize("value", [0, -1, math.nan, 1.5, True, None])
+def test_drawing_nothing_is_refused(janus: Janus, name: str, value: Any) -> None:
+    with pytest.raises(SamplingError, match=rf"{name} is {value}; it must be at least 1"):
+        janus.draw("a cat", **{name: value})
+
+
+@pytest.mark.parametrize("seed", [math.nan, 1.5, "7", None, True])
+@pytest.mark.parametrize("task", ["ask", "caption", "draw"])
+def test_a_seed_that_is_no_whole_number_is_refused(janus: Janus, task: str, seed: Any) -> None:
+    with pytest.raises(SamplingError, match=rf"seed is {seed!r}; it must be a whole number"):
+        getattr(janus, task)([] if task == "caption" else "a cat", seed=seed)
+
+
+def test_a_seed_of_numpy_is_the_same_number(janus: Janus) -> None:
+    for seed in (-1, 2**63 - 1):
+        drawn = janus.draw("a cat", seed=np.int64(seed), num_images=2)
+        assert drawn.seeds == janus.draw("a cat", seed=seed, num_images=2).seeds
 
 
 def test_drawing_from_no_prompt_is_refused(janus: Janus) -> None:

@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from janus_core import DrawOptions, SamplingError, TextOptions
@@ -43,6 +44,12 @@ def test_an_impossible_value_names_itself_and_the_interval(kind: type[Any], name
     message = refusal(kind, name, value)
     assert message.startswith(f"{name} is {value!r}; it must be ")
     assert message.endswith(f"between {low} and {high}.")
+
+
+@each_option
+def test_numbers_of_numpy_are_numbers(kind: type[Any], name: str) -> None:
+    number = np.int64(1) if (kind, name) in WHOLE else np.float32(1)
+    assert getattr(kind(**{name: number}), name) == 1
 
 
 @each_option
