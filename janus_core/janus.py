@@ -19,7 +19,7 @@ from .image_tokens import ImageTokens
 from .model import JanusModel
 from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .packing import pack_for_answering, pack_for_drawing
-from .pictures import Picture, read_picture
+from .pictures import Picture, as_several, read_picture
 from .prefill import Compute
 from .preprocessing import Fit, to_images, to_pixel_values, to_vq_input
 from .prompting import (
@@ -51,6 +51,9 @@ class Turn:
     role: Role
     text: str
     images: tuple[Picture, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", as_several(self.images))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +97,7 @@ class Janus:
     def ask(
         self,
         question: str,
-        images: Sequence[Picture] = (),
+        images: Picture | Sequence[Picture] = (),
         *,
         system: str = SYSTEM_TEXT,
         options: TextOptions | None = None,
@@ -105,7 +108,7 @@ class Janus:
 
         Args:
             question: may place its pictures by `<image_placeholder>`.
-            images: PIL pictures, paths, or (h, w, 3) floats in 0..1.
+            images: PIL pictures, paths, or (h, w, 3) floats in 0..1; one alone need not be in a list.
             system: text before the conversation.
             options: how to write; default greedy, at most 512 tokens.
             seed: of the noise at a temperature above 0.
@@ -115,7 +118,7 @@ class Janus:
             PromptError: empty question, marks that do not fit the pictures, or too long.
             ImageError: a picture cannot be read.
         """
-        turns = (Turn(role="user", text=question, images=tuple(images)),)
+        turns = (Turn(role="user", text=question, images=as_several(images)),)
         return self.answer([turns], system=system, options=options, seed=seed, on_text=on_text)[0].text
 
     def chat(
@@ -133,7 +136,7 @@ class Janus:
 
     def caption(
         self,
-        images: Sequence[Picture],
+        images: Picture | Sequence[Picture],
         style: str = "detailed",
         *,
         question: str | None = None,
@@ -164,7 +167,7 @@ class Janus:
             )
         asked = CAPTION_STYLES[style] if question is None else question
         return self.answer_in_batches(
-            [(Turn(role="user", text=asked, images=(image,)),) for image in images],
+            [(Turn(role="user", text=asked, images=(image,)),) for image in as_several(images)],
             batch_size=batch_size,
             options=options,
             seed=seed,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -34,6 +34,19 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def as_several(pictures: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
+    """Return pictures one by one: a single one as the only one, a batch (b, h, w, c) as its pictures."""
+    is_one = isinstance(pictures, (Image.Image, str, os.PathLike))
+    if is_one or (isinstance(pictures, (Tensor, np.ndarray)) and pictures.ndim != 4):
+        return (pictures,)  # type: ignore[return-value]
+    if isinstance(pictures, Iterable):
+        return tuple(pictures)
+    raise ImageError(
+        f"A {type(pictures).__name__} is neither a picture nor a list of pictures. Give a list, which may be "
+        "empty."
+    )
 
 
 def read_picture(source: Picture) -> Image.Image:
