@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from ..errors import JanusError
 from .arguments import parse
 
 _INTERRUPTED = 130
+# How torch says on each device, and each system, that there is no memory left.
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(f"janus: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if arguments.debug or not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            raise
+        print(
+            "janus: There is not enough memory. Use a smaller --batch-size, --dtype bfloat16 or a smaller "
+            "model; janus inspect shows what a model needs.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("janus: interrupted", file=sys.stderr)

@@ -1,6 +1,9 @@
 """What goes wrong: one sentence on stderr, the right exit code, nothing on stdout."""
 
 import pytest
+import torch
+
+from janus_core.cli import drawing
 
 from .conftest import MODEL, PICTURES
 
@@ -62,6 +65,37 @@ def test_debug_shows_where_the_error_comes_from(janus, tmp_path):
 
     with pytest.raises(CheckpointError):
         janus("ask", "-q", "x", "--debug", model=tmp_path / "nothing")
+
+
+NO_MEMORY = (
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 192 bytes"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: 192 bytes"),
+    MemoryError(),
+)
+
+
+def fail_with(monkeypatch, error):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(drawing, "load", fail)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_memory_that_is_not_enough_is_no_traceback(janus, tmp_path, monkeypatch, error):
+    fail_with(monkeypatch, error)
+    code, out, err = janus(*DRAW, tmp_path)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "not enough memory. Use a smaller --batch-size" in err
+
+
+@pytest.mark.parametrize(("error", "flags"), [(NO_MEMORY[0], ["--debug"]), (RuntimeError("a mistake"), [])])
+def test_other_failures_and_debug_show_their_traceback(janus, tmp_path, monkeypatch, error, flags):
+    fail_with(monkeypatch, error)
+    with pytest.raises(RuntimeError, match=str(error)):
+        janus(*DRAW, tmp_path, *flags)
 
 
 @pytest.mark.parametrize(
