@@ -104,7 +104,9 @@ def _pictures_done(on_step: OnStep, before: int, count: int) -> OnStep:
 
 
 def _seeds(first: int, count: int) -> str:
-    return f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
+    """Name seeds as the files do: they count on modulo 2^64."""
+    first, last = first % 2**64, (first + count - 1) % 2**64
+    return f"seed {first}" if count == 1 else f"seeds {first} to {last}"
 
 
 def demo(arguments: Namespace) -> None:

@@ -71,7 +71,12 @@ def test_model_in_the_working_folder_is_named_in_the_picture(janus, tmp_path, mo
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [((), "seed 0"), (("-n", 3, "--seed", 5), "seeds 5 to 7"), (("--seed", 9, "--quiet"), "")],
+    [
+        ((), "seed 0"),
+        (("-n", 3, "--seed", 5), "seeds 5 to 7"),
+        (("-n", 2, "--seed", -1), "seeds 18446744073709551615 to 0"),
+        (("--seed", 9, "--quiet"), ""),
+    ],
 )
 def test_draw_prints_its_seeds_as_a_remark(janus, tmp_path, options, said):
     err = janus("draw", PROMPT, "--out", tmp_path, *options)[2]
