@@ -235,6 +235,16 @@ def test_a_penalty_counts_each_row_for_itself(janus: Janus) -> None:
     assert answers(janus, QUESTIONS, options) == [answer(janus, question, options) for question in QUESTIONS]
 
 
+def test_a_penalty_stays_with_its_row_when_an_earlier_one_ends(janus: Janus) -> None:
+    options = TextOptions(max_new_tokens=60, repetition_penalty=10.0)
+    tokenizer = copy.copy(janus.tokenizer)
+    tokenizer.special = replace(tokenizer.special, eos=answer(janus, "Who?", options)[15])
+    first, *others = answers(replace(janus, tokenizer=tokenizer), QUESTIONS, options)
+    assert len(first) == 16
+    assert max(len(tokens) for tokens in others) > 40
+    assert all(len(set(tokens)) == len(tokens) for tokens in others)
+
+
 # the context
 
 
