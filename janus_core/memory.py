@@ -56,7 +56,8 @@ def answer_bytes(
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
     scores = rows * language.vocab_size * _FLOAT * 8
-    tower = rows * vision.num_patches * (4 * vision.width + 2 * vision.mlp_width) * dtype.itemsize
+    pictures = rows * (prompt_tokens // vision.num_patches)  # as many as the prompts have room for
+    tower = pictures * vision.num_patches * (4 * vision.width + 2 * vision.mlp_width) * dtype.itemsize
     return cache + prefill + scores + tower
 
 
