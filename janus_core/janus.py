@@ -5,7 +5,7 @@ Every public method runs under `torch.inference_mode()`. Devices and dtypes are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,7 @@ from .prompting import unconditional as unconditional_row
 from .text_generation import Answer, Prompts, generate_text
 from .text_tokenizer import TextTokenizer
 
-_VQ_CHUNK = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
+_VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +323,8 @@ class Janus:
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
         tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
         seeds = tuple(picture.seed % 2**64 for picture in pictures)
-        return Drawn(images=self.decode(tokens), tokens=tokens, seeds=seeds)
+        images = self.decode(tokens, batch_size=min(batch_size, _VQ_TOGETHER))
+        return Drawn(images=images, tokens=tokens, seeds=seeds)
 
     def _plan(self, prompt: str, negative_prompt: str, seed: int) -> DrawPlan:
         cond = plan_drawing(prompt, self.tokenizer, old_roles=self.config.old_roles)
@@ -334,12 +335,21 @@ class Janus:
         return DrawPlan(cond=cond, uncond=uncond, seed=seed)
 
     @torch.inference_mode()
-    def encode(self, images: Picture | Sequence[Picture], fit: Fit = "crop") -> ImageTokens:
+    def encode(
+        self,
+        images: Picture | Sequence[Picture],
+        fit: Fit = "crop",
+        *,
+        batch_size: int = _VQ_TOGETHER,
+        on_step: OnStep | None = None,
+    ) -> ImageTokens:
         """Turn pictures into image tokens.
 
         Args:
             images: one picture or several; of another size than the model's they are fitted.
             fit: crop the middle, pad with grey, or stretch.
+            batch_size: pictures encoded together, at least 1.
+            on_step: receives (pictures done, pictures).
 
         Raises:
             ImageError: there is no picture, or one cannot be read.
@@ -349,25 +359,32 @@ class Janus:
             raise ImageError("There is no picture to encode. Give at least one.")
         side_px = self.config.vision.image_size
         pixels = torch.stack([to_vq_input(image, side_px, fit) for image in several])
-        grids = [
-            self.model.vq_tokenizer.encode(
-                # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
-                chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-            ).cpu()
-            for chunk in _chunks(pixels)
-        ]
-        return ImageTokens(grid=torch.cat(grids), codebook=self.codebook)
+
+        def encode(chunk: Tensor) -> Tensor:
+            # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
+            chunk = chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
+            return self.model.vq_tokenizer.encode(chunk)
+
+        return ImageTokens(grid=_in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
 
     @torch.inference_mode()
-    def decode(self, tokens: ImageTokens) -> Tensor:
+    def decode(
+        self, tokens: ImageTokens, *, batch_size: int = _VQ_TOGETHER, on_step: OnStep | None = None
+    ) -> Tensor:
         """Turn image tokens into pictures (b, h, w, 3) float32 in 0..1 on the CPU.
+
+        Args:
+            tokens: of this model's codebook.
+            batch_size: pictures decoded together, at least 1.
+            on_step: receives (pictures done, pictures).
 
         Raises:
             ImageError: the tokens belong to another codebook, have another grid, or are damaged.
         """
         tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
-        chunks = [to_images(self.decode_pixels(chunk)).cpu() for chunk in _chunks(tokens.grid)]
-        return torch.cat(chunks)
+        return _in_chunks(
+            lambda chunk: to_images(self.decode_pixels(chunk)), tokens.grid, batch_size, on_step
+        )
 
     @torch.inference_mode()
     def decode_pixels(self, grid: Tensor) -> Tensor:
@@ -375,8 +392,14 @@ class Janus:
         return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
 
 
-def _chunks(tensor: Tensor) -> list[Tensor]:
-    return [tensor[start : start + _VQ_CHUNK] for start in range(0, len(tensor), _VQ_CHUNK)]
+def _in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, on_step: OnStep | None) -> Tensor:
+    """Return what `work` makes of all rows, `size` of them at a time, on the CPU."""
+    done: list[Tensor] = []
+    for chunk in torch.split(rows, size):
+        done.append(work(chunk).cpu())
+        if on_step is not None:
+            on_step(sum(map(len, done)), len(rows))
+    return torch.cat(done)
 
 
 def _shifted(on_text: OnText | None, start: int) -> OnText | None:

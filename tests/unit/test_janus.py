@@ -246,6 +246,42 @@ def test_many_grids_decode_to_what_each_decodes_to(janus: Janus) -> None:
     assert_close(janus.decode(tokens), torch.cat(singles))
 
 
+def recorded(parts: list[int]) -> Any:
+    """Return a hook that notes the number of pictures a module is given."""
+    return lambda _, arguments: parts.append(len(arguments[0]))
+
+
+def test_pictures_are_encoded_and_decoded_so_many_at_once(janus: Janus, pictures: list[Image.Image]) -> None:
+    vq, seen, made = janus.model.vq_tokenizer, [], []
+    handles = [
+        vq.encoder.register_forward_pre_hook(recorded(seen)),
+        vq.decoder.register_forward_pre_hook(recorded(made)),
+    ]
+    janus.decode(janus.encode([pictures[0]] * 5, batch_size=2), batch_size=3)
+    for handle in handles:
+        handle.remove()
+    assert (seen, made) == ([2, 2, 1], [3, 2])
+
+
+def test_a_drawing_of_small_batches_is_decoded_in_small_batches(janus: Janus) -> None:
+    made: list[int] = []
+    handle = janus.model.vq_tokenizer.decoder.register_forward_pre_hook(recorded(made))
+    janus.draw("a cat", num_images=3, batch_size=1)
+    handle.remove()
+    assert made == [1, 1, 1]
+
+
+def test_pictures_encoded_and_decoded_are_counted(janus: Janus, pictures: list[Image.Image]) -> None:
+    steps: list[tuple[int, int]] = []
+
+    def count(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    tokens = janus.encode([pictures[0]] * 5, batch_size=2, on_step=count)
+    janus.decode(tokens, batch_size=3, on_step=count)
+    assert steps == [(2, 5), (4, 5), (5, 5), (3, 5), (5, 5)]
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_a_picture_of_another_size_is_fitted(janus: Janus, pictures: list[Image.Image], fit: Any) -> None:
     assert janus.encode(pictures[0].resize((40, 20)), fit).grid.shape == (1, 4, 4)
