@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import comfy.model_management as mm
 import comfy.model_patcher as mp
@@ -104,7 +104,12 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         dtype: "auto" asks ComfyUI, else the arithmetic to use.
         residency: fast keeps the model whole on the device where ComfyUI can make room, offload streams it,
             auto decides by size.
+
+    Raises:
+        CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such dtype or residency.
     """
+    _check_choice("dtype", dtype, ("auto", *_DTYPES))
+    _check_choice("residency", residency, get_args(Residency))
     device = mm.get_torch_device()
     checkpoint = read_checkpoint(folder)
     parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
@@ -148,6 +153,12 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         janus,
         {name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()},
     )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse what is not in a list: neither 0.3.64 nor a link checks a combo's value."""
+    if value not in choices:
+        raise SamplingError(f'There is no {name} "{value}". Choose one of {", ".join(choices)}.')
 
 
 def _fits(checkpoint: Checkpoint, weights: int, dtype: torch.dtype, device: torch.device) -> bool:

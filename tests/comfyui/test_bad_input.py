@@ -156,6 +156,35 @@ def test_folder_that_is_no_janus_is_not_offered(client: Client, name: str) -> No
     assert name not in str(client.get("/object_info/JanusLoad")["JanusLoad"]["input"])
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("dtype", 'There is no dtype "loud"'), ("residency", 'There is no residency "loud"')],
+)
+def test_choice_of_the_loader_that_is_not_in_the_list(
+    client: Client, graph: Graph, name: str, message: str
+) -> None:
+    model = graph.load(**{name: graph.text("loud")})
+    graph.add("JanusAsk", model=model)
+    assert message in failure(client, graph, model[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("JanusCaption", "style", 'There is no caption style "loud"'),
+        ("JanusEncodeImage", "fit", 'Unknown fit "loud"'),
+    ],
+)
+def test_choice_that_is_not_in_the_list(
+    client: Client, graph: Graph, kind: str, name: str, message: str
+) -> None:
+    picture = graph.made("pattern")
+    node = graph.add(kind, model=graph.load(), image=picture, **{name: graph.text("loud")})
+    if kind == "JanusEncodeImage":
+        shown(graph, [node, 0])
+    assert message in failure(client, graph, node)
+
+
 @pytest.mark.parametrize("name", BAD_MODEL_NAMES)
 def test_path_as_model_name_along_a_link(client: Client, graph: Graph, name: str) -> None:
     model = graph.load(model=graph.text(name))
