@@ -79,7 +79,7 @@ class JanusDraw(io.ComfyNode):
         progress = DrawProgress(cls.hidden.unique_id, model)
 
         def run(together: int) -> Drawn:
-            return model.ready_to_draw(together).draw(
+            return model.ready_to_draw(together, prompt, negative_prompt).draw(
                 prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt, options=options,
                 batch_size=together, on_step=progress.on_step, on_tokens=progress.on_tokens,
             )  # fmt: skip

@@ -7,10 +7,13 @@ from comfy_api.latest import io
 
 from ..janus_core import ImageTokens
 from .bridge import folders
-from .bridge.memory import HostedJanus
+from .bridge.memory import HostedJanus, in_batches
 from .bridge.pictures import to_image, to_pictures
+from .bridge.progress import Progress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
+
+_TOGETHER = 4  # pictures through the VQ tokenizer at once, fewer where memory is short
 
 
 class JanusEncodeImage(io.ComfyNode):
@@ -41,13 +44,20 @@ class JanusEncodeImage(io.ComfyNode):
                     "tokens", display_name="tokens", tooltip="One grid of tokens per picture."
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, model: HostedJanus, image: torch.Tensor, fit: Any) -> io.NodeOutput:
         """Encode the batch."""
         pictures = to_pictures(image)
-        return io.NodeOutput(model.ready_for_tokens(len(pictures)).encode(pictures, fit))
+        progress = Progress(cls.hidden.unique_id)
+
+        def run(together: int) -> ImageTokens:
+            janus = model.ready_for_tokens(together)
+            return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
+
+        return io.NodeOutput(in_batches(run, min(_TOGETHER, len(pictures))))
 
 
 class JanusDecodeTokens(io.ComfyNode):
@@ -69,12 +79,19 @@ class JanusDecodeTokens(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output("images", display_name="images", tooltip="The pictures.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model: HostedJanus, image_tokens: ImageTokens) -> io.NodeOutput:
         """Decode the batch."""
-        return io.NodeOutput(to_image(model.ready_for_tokens(len(image_tokens)).decode(image_tokens)))
+        progress = Progress(cls.hidden.unique_id)
+
+        def run(together: int) -> torch.Tensor:
+            janus = model.ready_for_tokens(together)
+            return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
+
+        return io.NodeOutput(to_image(in_batches(run, min(_TOGETHER, len(image_tokens)))))
 
 
 class JanusSaveTokens(io.ComfyNode):

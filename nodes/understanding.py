@@ -86,13 +86,14 @@ class JanusCaption(io.ComfyNode):
         progress = AnswerProgress(cls.hidden.unique_id, len(pictures), max_new_tokens)
 
         def run(batch_size: int) -> list[str]:
-            janus = model.ready_to_answer(min(batch_size, len(pictures)), 1, max_new_tokens)
+            progress.restart()
+            janus = model.ready_to_answer(batch_size, 1, max_new_tokens, question)
             return janus.caption(
                 pictures, style, question=question if style == _CUSTOM else None, batch_size=batch_size,
                 options=options, seed=seed, on_text=progress.on_text,
             )  # fmt: skip
 
-        texts = [prefix + text + suffix for text in in_batches(run, _BATCH)]
+        texts = [prefix + text + suffix for text in in_batches(run, min(_BATCH, len(pictures)))]
         progress.finish(texts)
         return io.NodeOutput(texts, ui={"text": texts})
 
@@ -196,14 +197,16 @@ class JanusAsk(io.ComfyNode):
         progress = AnswerProgress(cls.hidden.unique_id, len(chats), max_new_tokens)
 
         def run(batch_size: int) -> list[str]:
+            progress.restart()
             pictures = sum(len(turn.images) for turn in chats[0])
-            janus = model.ready_to_answer(min(batch_size, len(chats)), pictures, max_new_tokens)
+            said = system + "".join(turn.text for turn in chats[0])
+            janus = model.ready_to_answer(batch_size, pictures, max_new_tokens, said)
             return janus.answer_in_batches(
                 chats, batch_size=batch_size, system=system, options=options, seed=seed,
                 on_text=progress.on_text,
             )  # fmt: skip
 
-        texts = in_batches(run, _BATCH)
+        texts = in_batches(run, min(_BATCH, len(chats)))
         progress.finish(texts)
         chats_out = [
             (*turns, Turn(role="assistant", text=text)) for turns, text in zip(chats, texts, strict=True)

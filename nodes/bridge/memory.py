@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 _SHARE_OF_DEVICE = 0.8
 _DRAWN_TOGETHER = 4  # pictures whose needs decide whether a model may stay whole on the device
-_PROMPT_TOKENS = 128
+_TEMPLATE_TOKENS = 128  # what stands round the words of a person, and a few words
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -78,15 +78,19 @@ class HostedJanus:
         mm.load_models_gpu([self.parts[part] for part in parts], memory_required=memory_required)
         return self.janus
 
-    def ready_to_draw(self, batch_size: int) -> Janus:
-        """Load what drawing needs."""
-        need = draw_bytes(self.janus.config, batch_size, _PROMPT_TOKENS, self.janus.compute.dtype)
+    def ready_to_draw(self, batch_size: int, *prompts: str) -> Janus:
+        """Load what drawing from prompts needs."""
+        prompt = _TEMPLATE_TOKENS + max(
+            (len(self.janus.tokenizer.encode(text)) for text in prompts), default=0
+        )
+        need = draw_bytes(self.janus.config, batch_size, prompt, self.janus.compute.dtype)
         return self.ready("language", "vq_tokenizer", memory_required=need)
 
-    def ready_to_answer(self, rows: int, pictures: int, new_tokens: int) -> Janus:
-        """Load what answering needs; `pictures` counts those of one conversation."""
+    def ready_to_answer(self, rows: int, pictures: int, new_tokens: int, said: str = "") -> Janus:
+        """Load what answering needs; `pictures` and `said` are those of one conversation."""
         config = self.janus.config
-        prompt = _PROMPT_TOKENS + pictures * (config.vision.num_patches + 2)
+        prompt = _TEMPLATE_TOKENS + len(self.janus.tokenizer.encode(said))
+        prompt += pictures * (config.vision.num_patches + 2)
         need = answer_bytes(config, rows, prompt, new_tokens, self.janus.compute.dtype)
         parts: tuple[Part, ...] = ("seeing", "language") if pictures else ("language",)
         return self.ready(*parts, memory_required=need)
@@ -162,7 +166,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _fits(checkpoint: Checkpoint, weights: int, dtype: torch.dtype, device: torch.device) -> bool:
-    needed = weights + draw_bytes(checkpoint.config, _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype)
+    needed = weights + draw_bytes(checkpoint.config, _DRAWN_TOGETHER, _TEMPLATE_TOKENS, dtype)
     return bool(needed <= _SHARE_OF_DEVICE * mm.get_total_memory(device))
 
 
@@ -201,6 +205,5 @@ def _without_oom(run: Callable[[int], Result], batch_size: int) -> Result:
 
 
 def _is_oom(error: Exception) -> bool:
-    if hasattr(mm, "is_oom"):
-        return bool(mm.is_oom(error)) or "can't allocate memory" in str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    is_devices = mm.is_oom(error) if hasattr(mm, "is_oom") else isinstance(error, mm.OOM_EXCEPTION)
+    return bool(is_devices) or "can't allocate memory" in str(error)  # what torch says of a CPU

@@ -75,9 +75,13 @@ class AnswerProgress(Progress):
         super().__init__(node_id)
         self._node_id = node_id
         self._total = answers * max_new_tokens
+        self._next_s = 0.0
         self._done = 0
         self._texts: dict[int, str] = {}
-        self._next_s = 0.0
+
+    def restart(self) -> None:
+        """Forget what a run wrote that ended for lack of memory."""
+        self._done, self._texts = 0, {}
 
     def on_text(self, row: int, text: str) -> None:
         """Take the text so far of answer `row`, one token longer; raises when the person cancelled."""

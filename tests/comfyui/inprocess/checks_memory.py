@@ -1,12 +1,18 @@
 """Streamed weights give what whole ones give; little memory means smaller batches; Cancel goes through."""
 
+import contextlib
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import comfy.model_management as mm
 import comfy.model_patcher as mp
 import torch
 from janus_pack.janus_core import DrawOptions, SamplingError, TextOptions
-from janus_pack.nodes.bridge import memory
+from janus_pack.nodes.bridge import memory, progress
+from janus_pack.nodes.drawing import JanusDraw
+from janus_pack.nodes.image_tokens import JanusDecodeTokens, JanusEncodeImage
+from janus_pack.nodes.understanding import JanusAsk
 
 _TORCH_OOM = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 _CPU_OOM = RuntimeError(
@@ -143,25 +149,121 @@ def check_other_errors_come_through(models: Path) -> None:
     assert raised(error) is error
 
 
-def check_a_drawing_survives_a_lack_of_memory(models: Path) -> None:
-    """The language model refuses more than four rows, two pictures and what they are guided away from."""
-    model = hosted(models, "float32", "fast")
-    expected = drawn(model, 5)
-    language = model.janus.model.language.language_model
+@contextlib.contextmanager
+def refusing(module, most):
+    """Let a module run out of memory with more than `most` rows; gives the numbers of rows tried."""
     rows = []
 
     def refuse(_, arguments):
         rows.append(len(arguments[0]))
-        if len(arguments[0]) > 4:
+        if rows[-1] > most:
             raise _TORCH_OOM("CUDA out of memory")
 
-    handle = language.register_forward_pre_hook(refuse)
-    result = memory.in_batches(
-        lambda size: model.ready_to_draw(size).draw("a red circle", num_images=5, seed=5, batch_size=size), 5
-    )
+    handle = module.register_forward_pre_hook(refuse)
+    yield rows
     handle.remove()
+
+
+def executed(node, *arguments, **inputs):
+    """Execute a node and return its outputs."""
+    prepared = type(node.__name__, (node,), {"hidden": SimpleNamespace(unique_id="1")})
+    return prepared.execute(*arguments, **inputs).args
+
+
+def check_a_drawing_survives_a_lack_of_memory(models: Path) -> None:
+    """The language model refuses more than four rows, two pictures and what they are guided away from."""
+    model = hosted(models, "float32", "fast")
+    expected = drawn(model, 5)
+    with refusing(model.janus.model.language.language_model, 4) as rows:
+        result = memory.in_batches(
+            lambda size: model.ready_to_draw(size).draw(
+                "a red circle", num_images=5, seed=5, batch_size=size
+            ),
+            5,
+        )
     assert max(rows) > 4
     assert torch.equal(result.tokens.grid, expected.tokens.grid)
+
+
+def check_a_drawing_survives_a_lack_of_memory_for_its_decoding(models: Path) -> None:
+    model = hosted(models, "float32", "fast")
+    inputs = {"seed": 5, "batch_size": 3, "cfg_weight": 5.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    expected = executed(JanusDraw, model, "a circle", "", **inputs)[0]
+    with refusing(model.janus.model.vq_tokenizer.decoder, 1) as rows:
+        images = executed(JanusDraw, model, "a circle", "", **inputs)[0]
+    assert rows == [3, 2, 1, 1, 1], rows
+    assert (images - expected).abs().max() < _LEVEL
+
+
+def check_image_tokens_survive_a_lack_of_memory(models: Path) -> None:
+    model = hosted(models, "float32", "fast")
+    images = torch.stack(pictures(5))
+    [tokens] = executed(JanusEncodeImage, model, images, "crop")
+    [decoded] = executed(JanusDecodeTokens, model, tokens)
+    vq = model.janus.model.vq_tokenizer
+    with refusing(vq.encoder, 2) as encoded_rows, refusing(vq.decoder, 2) as decoded_rows:
+        [tokens_again] = executed(JanusEncodeImage, model, images, "crop")
+        [decoded_again] = executed(JanusDecodeTokens, model, tokens)
+    assert encoded_rows == decoded_rows == [4, 2, 2, 1], (encoded_rows, decoded_rows)
+    assert torch.equal(tokens_again.grid, tokens.grid)
+    assert (decoded_again - decoded).abs().max() < _LEVEL
+
+
+def check_one_question_is_not_asked_again_for_lack_of_memory(models: Path) -> None:
+    """There is no smaller batch than one, so nothing is tried twice."""
+    model = hosted(models, "float32", "fast")
+    inputs = {"seed": 0, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 4}
+    with refusing(model.janus.model.language.language_model, 0) as rows:
+        try:
+            executed(JanusAsk, model, "What?", False, image=torch.stack(pictures(3)), **inputs)
+        except SamplingError as error:
+            message = str(error)
+    assert "out of memory even for one" in message
+    assert rows == [1], rows
+
+
+def check_text_progress_starts_again_with_a_smaller_batch(models: Path) -> None:
+    told = []
+    bar = progress.AnswerProgress("1", answers=2, max_new_tokens=3)
+    bar._bar = SimpleNamespace(update_absolute=lambda done, total: told.append((done, total)))
+    bar.on_text(0, "a")
+    bar.restart()
+    bar.on_text(0, "a")
+    assert told == [(1, 6), (1, 6)], told
+
+
+def check_a_model_evicted_under_pressure_draws_the_same_again(models: Path) -> None:
+    """ComfyUI takes our memory, as for another pack's model, and loads us again when we are asked."""
+    for residency in ("fast", "offload"):
+        model = hosted(models, "float32", residency)
+        expected = drawn(model).tokens.grid
+        mm.free_memory(1e30, mm.get_torch_device())
+        assert mm.current_loaded_models == []
+        assert torch.equal(drawn(model).tokens.grid, expected)
+        loaded = [entry.model for entry in mm.current_loaded_models]
+        assert model.parts["language"] in loaded
+        assert model.parts["vq_tokenizer"] in loaded
+        assert model.parts["seeing"] not in loaded
+
+
+def check_files_that_mix_dtypes_draw_the_same_however_resident(models: Path) -> None:
+    """Some tensors in float32, some in float16, the rest in bfloat16: nothing may rely on one dtype."""
+    folder = models / "janus-mixed"
+    shutil.copytree(models / "janus-tiny", folder)
+    for index, shard in enumerate(sorted(folder.glob("*.bin"))):
+        tensors = torch.load(shard, weights_only=True)
+        dtypes = (torch.float32, torch.float16, torch.bfloat16)
+        mixed = {name: t.to(dtypes[(n + index) % 3]) for n, (name, t) in enumerate(tensors.items())}
+        torch.save(mixed, shard)
+    grids = {}
+    for residency in ("fast", "offload"):
+        model = memory.host(folder, "float32", residency)
+        kept = {parameter.dtype for parameter in model.janus.model.parameters()}
+        assert len(kept) == (1 if residency == "fast" else 3), kept
+        grids[residency] = drawn(model).tokens.grid
+        assert model.ready_to_answer(3, 1, 4).caption(pictures(), options=TextOptions(max_new_tokens=4))
+        assert memory.host(folder, "bfloat16", residency).ready_to_draw(1).draw("a").images.isfinite().all()
+    assert torch.equal(grids["fast"], grids["offload"])
 
 
 def check_estimates_grow_with_the_task(models: Path) -> None:
@@ -176,12 +278,16 @@ def check_estimates_grow_with_the_task(models: Path) -> None:
         model.ready_to_answer(1, 0, 16)
         model.ready_to_answer(8, 1, 512)
         model.ready_for_tokens(1)
+        model.ready_to_draw(1, "a circle " * 500)
+        model.ready_to_answer(1, 0, 16, "a circle " * 500)
     finally:
         mm.load_models_gpu = load
-    assert [parts for parts, _ in asked] == [2, 2, 1, 2, 1]
+    assert [parts for parts, _ in asked] == [2, 2, 1, 2, 1, 2, 1]
     sizes = [size for _, size in asked]
     assert sizes[1] > 4 * sizes[0] > 0
     assert sizes[3] > 4 * sizes[2] > 0
+    assert sizes[5] > 2 * sizes[0]
+    assert sizes[6] > 2 * sizes[2]
 
 
 def check_drawing_options_reach_the_core(models: Path) -> None:
