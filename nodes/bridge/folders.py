@@ -6,6 +6,8 @@ path.
 
 import contextlib
 import os
+import time
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +25,8 @@ PUBLISHED = {
     "Janus-Pro-7B": (14.8, "deepseek-ai/Janus-Pro-7B"),
     "Janus-1.3B": (4.2, "deepseek-ai/Janus-1.3B"),
 }
+
+_SETTLED_NS = 2_000_000_000
 
 # Folders that other packs use, searched so that nobody downloads twice.
 _SHARED_FOLDERS = ("Janus-Pro", "LLM", "deepseek-ai")
@@ -86,9 +90,9 @@ def _listed() -> str:
 
 
 def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return name, size and time of every file, to notice that a model was replaced."""
+    """Return path, size and time of every file, to notice that a model was replaced."""
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def _installed() -> list[str]:
@@ -121,9 +125,38 @@ def token_choices() -> list[str]:
             (Path(folder_paths.get_input_directory()), ""),
             (Path(folder_paths.get_output_directory()), " [output]"),
         )
-        for path in sorted(base.rglob(f"*{TOKENS_SUFFIX}"))
+        for path in sorted(_token_files(base))
     ]
     return found or ["(no token file)"]
+
+
+def _token_files(folder: Path) -> Iterator[Path]:
+    """Find token files in a folder and below; only folders that changed are read again.
+
+    ComfyUI asks for the choices many times a run, and an output folder may hold a hundred thousand pictures.
+    """
+    try:
+        changed_ns = folder.stat().st_mtime_ns
+    except OSError:
+        return
+    # A change within the clock's last tick would go unnoticed later.
+    is_settled = time.time_ns() - changed_ns > _SETTLED_NS
+    files, subfolders = (_listing if is_settled else _listing.__wrapped__)(folder, changed_ns)
+    yield from (folder / name for name in files)
+    for name in subfolders:
+        yield from _token_files(folder / name)
+
+
+@lru_cache(maxsize=4096)
+def _listing(folder: Path, _changed_ns: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of token files and of subfolders."""
+    try:
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except OSError:
+        return (), ()
+    files = tuple(entry.name for entry in entries if entry.name.endswith(TOKENS_SUFFIX) and entry.is_file())
+    return files, tuple(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
 def token_file(name: str) -> Path:
@@ -158,7 +191,6 @@ def new_token_file(filename_prefix: str) -> Path:
             f'Cannot save under the prefix "{filename_prefix}": {error}. Use a prefix inside the output '
             "folder."
         ) from error
-    taken = {path.name for path in Path(folder).glob(f"{name}_*{TOKENS_SUFFIX}")}
-    while f"{name}_{counter:05}_{TOKENS_SUFFIX}" in taken:
+    while (path := Path(folder) / f"{name}_{counter:05}_{TOKENS_SUFFIX}").exists():
         counter += 1
-    return Path(folder) / f"{name}_{counter:05}_{TOKENS_SUFFIX}"
+    return path

@@ -1,6 +1,7 @@
 """Which model folders are offered and in which order, on an installation laid out for the check."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -68,3 +69,50 @@ def check_a_replaced_file_changes_the_state_of_a_folder(models: Path) -> None:
         assert folders.folder_state(folder) == before
         (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
         assert folders.folder_state(folder) != before
+
+
+def check_a_model_in_another_place_has_another_state(models: Path) -> None:
+    with installation() as base:
+        for name in ("one", "two"):
+            shutil.copytree(models / "janus-tiny", base / "janus" / name)
+        one, two = (folders.folder_state(base / "janus" / name) for name in ("one", "two"))
+        assert [entry[1:] for entry in one] == [entry[1:] for entry in two]
+        assert one != two
+
+
+@contextlib.contextmanager
+def pictures_folder():
+    """Give ComfyUI an input folder of its own, whose last change lies back so far that it has settled."""
+    with (
+        tempfile.TemporaryDirectory() as inputs,
+        mock.patch.object(folder_paths, "get_input_directory", return_value=inputs),
+        mock.patch.object(folder_paths, "get_output_directory", return_value=inputs),
+    ):
+        base = Path(inputs)
+        (base / "deep" / "er").mkdir(parents=True)
+        (base / "deep" / "er" / f"old{folders.TOKENS_SUFFIX}").touch()
+        (base / "picture.png").touch()
+        for folder in (base, base / "deep", base / "deep" / "er"):
+            os.utime(folder, (1, 1))
+        yield base
+
+
+def check_token_files_are_found_at_any_depth(_: Path) -> None:
+    with pictures_folder():
+        name = f"deep/er/old{folders.TOKENS_SUFFIX}"
+        assert folders.token_choices() == [name, f"{name} [output]"]
+
+
+def check_folders_that_did_not_change_are_not_read_again(_: Path) -> None:
+    with pictures_folder():
+        before = folders.token_choices()
+        with mock.patch.object(os, "scandir", side_effect=AssertionError("read again")):
+            assert folders.token_choices() == before
+
+
+def check_new_token_files_are_noticed_at_once(_: Path) -> None:
+    with pictures_folder() as base:
+        folders.token_choices()
+        for number in range(3):
+            (base / "deep" / f"new{number}{folders.TOKENS_SUFFIX}").touch()
+            assert f"deep/new{number}{folders.TOKENS_SUFFIX}" in folders.token_choices()
