@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACK = Path(__file__).parents[2]
+BUNDLED = "janus-shapes"
+# What the example workflows run on: the model they name, or the test checkpoint where that is absent.
+EXAMPLE_MODEL = BUNDLED if (PACK / "janus_core/bundled" / BUNDLED / "config.json").is_file() else "janus-tiny"
 HOW_TO_GET_ONE = (
     "NO COMFYUI FOUND, NOTHING OF THE NODES IS TESTED. Install one (pip install comfy-cli; comfy install "
     "--cpu), or set COMFYUI_PATH to its folder, and COMFYUI_PYTHON to its Python where that is not in .venv "

@@ -1,0 +1,64 @@
+"""Every example workflow, as the page sends it, runs to its end and shows pictures and texts.
+
+They run on the bundled model that they name; where it is absent, on the test checkpoint in its place.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from comfy_client import Client
+from comfy_server import BUNDLED, EXAMPLE_MODEL, PACK
+
+GOLDEN = Path(__file__).parents[1] / "browser" / "golden"
+NAMES = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+
+
+def prompt(name: str) -> dict[str, Any]:
+    """Return what the page sends for a workflow, on the model that is there."""
+    graph = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    [loader] = [node["inputs"] for node in graph.values() if node["class_type"] == "JanusLoad"]
+    assert loader["model"] == BUNDLED
+    loader["model"] = EXAMPLE_MODEL
+    return graph
+
+
+def nodes(graph: dict[str, Any], kind: str) -> list[str]:
+    return [node for node, content in graph.items() if content["class_type"] == kind]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_runs_and_shows_its_results(client: Client, name: str) -> None:
+    graph = prompt(name)
+    run = client.run(graph)
+    assert run.error is None, run.error
+    previews = nodes(graph, "PreviewImage")
+    assert previews
+    for node in previews:
+        source = graph[graph[node]["inputs"]["images"][0]]["inputs"]
+        pictures = client.pictures(run, node)
+        assert len(pictures) == source["batch_size"]
+        assert min(np.ptp(picture) for picture in pictures) > 50, "a picture of one colour"
+    for node in nodes(graph, "PreviewAny"):
+        asked = graph[node]["inputs"]["source"][0]
+        assert run.answers(asked)[0].strip()
+        assert run.answers(asked)[0] in run.answers(node)[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_draws_again_what_it_drew(client: Client, name: str) -> None:
+    graph = prompt(name)
+    drawn = []
+    for _ in range(2):
+        client.free()
+        run = client.run(graph)
+        drawn.append([client.pictures(run, node) for node in nodes(graph, "PreviewImage")])
+    assert all(np.array_equal(first, again) for first, again in zip(*drawn, strict=True))
+
+
+@pytest.mark.skipif(EXAMPLE_MODEL != BUNDLED, reason=f"{BUNDLED} is not in janus_core/bundled yet")
+def test_the_bundled_model_is_the_first_choice(client: Client) -> None:
+    spec = client.get("/object_info/JanusLoad")["JanusLoad"]["input"]["required"]["model"]
+    assert (spec[0] if isinstance(spec[0], list) else spec[1]["options"])[0] == BUNDLED
