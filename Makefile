@@ -10,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-comfyui test-browser lint format bench clean
+.PHONY: demo test test-comfyui test-browser thumbnails lint format bench clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m janus_core demo --out out/demo
@@ -22,8 +22,13 @@ test-comfyui: $(VENV)/.test
 	$(RUN) -m pytest tests/comfyui
 
 test-browser: $(VENV)/.test
-	$(RUN) -m pip install --quiet --disable-pip-version-check playwright
+	$(PIP) playwright
 	$(RUN) -m pytest tests/browser
+
+# Takes the pictures of the example workflows anew: once another model ships with the package, or a node has changed.
+thumbnails: $(VENV)/.test
+	$(PIP) playwright
+	JANUS_THUMBNAILS=1 $(RUN) -m pytest tests/browser -k result
 
 lint: $(VENV)/.lint
 	$(RUN) -m ruff check .

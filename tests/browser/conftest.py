@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.start()
     request = urllib.request.Request(
         f"{made.url}/settings",
-        data=json.dumps({"Comfy.TutorialCompleted": True}).encode(),
+        data=json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}).encode(),
         headers={"Content-Type": "application/json"},
     )
     urllib.request.urlopen(request).close()

@@ -1,11 +1,18 @@
-"""Every example workflow on the real page: it opens whole, sends what it should, and shows its result."""
+"""Every example workflow on the real page: it opens whole, sends what it should, and shows its result.
 
+They run on the bundled model that they name; where it is absent, on the test checkpoint in its place.
+`make thumbnails` keeps the pictures of these pages for the template browser and the README.
+"""
+
+import io
 import json
 import os
 import urllib.request
 from pathlib import Path
 
 import pytest
+from comfy_server import EXAMPLE_MODEL
+from PIL import Image
 
 HERE = Path(__file__).parent
 WORKFLOWS = HERE.parents[1] / "workflows"
@@ -21,11 +28,34 @@ _TEXTS = """type => app.rootGraph.nodes
     .flatMap(node => node.widgets.map(widget => String(widget.value)))"""
 
 
+_TYPES = "app.rootGraph.nodes.map(node => node.type).sort()"
+# Fit all nodes between the bars of the page; returns where they are then, in pixels of the page.
+_FIT = """([left, top, width, height]) => {
+    const boxes = app.rootGraph.nodes.map(node => node.getBounding());
+    const x = Math.min(...boxes.map(b => b[0])), y = Math.min(...boxes.map(b => b[1]));
+    const right = Math.max(...boxes.map(b => b[0] + b[2])), end = Math.max(...boxes.map(b => b[1] + b[3]));
+    const ds = app.canvas.ds, scale = Math.min(width / (right - x), height / (end - y), 1);
+    ds.scale = scale;
+    ds.offset = [left / scale - x, top / scale - y];
+    app.canvas.setDirty(true, true);
+    return [(right - x) * scale, (end - y) * scale];
+}"""
+_ROOM = (120, 140, 1400, 740)  # left, top, width, height of the part of the page that is always free
+_MARGIN = 24  # for the badges above the nodes
+
+
 def load(page, name, model):
-    """Open a workflow with another model in place of the one it names."""
-    text = (WORKFLOWS / f"{name}.json").read_text(encoding="utf-8").replace("janus-shapes", model)
-    page.evaluate("async text => { await app.loadGraphData(JSON.parse(text)) }", text)
-    page.wait_for_timeout(1000)
+    """Open a workflow with a model in place of the one it names; the page's own first graph may come late."""
+    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"] == "JanusLoad":
+            node["widgets_values"][0] = model
+    for _ in range(20):
+        page.evaluate("async workflow => { await app.loadGraphData(workflow) }", workflow)
+        page.wait_for_timeout(1500)
+        if page.evaluate(_TYPES) == sorted(node["type"] for node in workflow["nodes"]):
+            return
+    raise AssertionError("the page shows another graph")
 
 
 def ask_server(server, path):
@@ -33,7 +63,29 @@ def ask_server(server, path):
         return json.load(reply)
 
 
-def run(page, server, timeout_s=60):
+def picture(page):
+    """Return a picture of all nodes, without the bars of the page."""
+    width, height = page.evaluate(_FIT, list(_ROOM))
+    page.wait_for_timeout(1000)
+    clip = {
+        "x": _ROOM[0] - _MARGIN,
+        "y": _ROOM[1] - _MARGIN,
+        "width": width + 2 * _MARGIN,
+        "height": height + 2 * _MARGIN,
+    }
+    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+
+
+def keep_thumbnail(shown, name):
+    """Write the workflow's thumbnail, and the README's picture if it is that one's."""
+    small = shown.resize((640, round(640 * shown.height / shown.width)), Image.Resampling.LANCZOS)
+    small.save(WORKFLOWS / f"{name}.jpg", quality=85)
+    in_docs = WORKFLOWS.parent / "docs" / f"{name.lower().replace(' ', '-')}.jpg"
+    if in_docs.exists():
+        shown.save(in_docs, quality=85)
+
+
+def run(page, server, timeout_s=120):
     """Press Run and wait for the end; returns the finished entry of the history."""
     before = set(ask_server(server, "/history"))
     page.get_by_test_id("queue-button").first.click()
@@ -48,47 +100,50 @@ def run(page, server, timeout_s=60):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_workflow_opens_without_missing_nodes(page, name):
-    load(page, name, "janus-tiny")
+    load(page, name, EXAMPLE_MODEL)
     assert page.evaluate("app.rootGraph.nodes.length") >= 3
     assert page.evaluate(_BROKEN) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_workflow_sends_what_the_golden_says(page, name):
-    load(page, name, "janus-tiny")
+    load(page, name, EXAMPLE_MODEL)
     sent = page.evaluate("async () => (await app.graphToPrompt()).output")
     expected = (
-        (HERE / "golden" / f"{name}.json").read_text(encoding="utf-8").replace("janus-shapes", "janus-tiny")
+        (HERE / "golden" / f"{name}.json").read_text(encoding="utf-8").replace("janus-shapes", EXAMPLE_MODEL)
     )
     assert sent == json.loads(expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_run_shows_the_result_on_the_page(page, server, name, tmp_path):
-    load(page, name, "janus-tiny")
+    load(page, name, EXAMPLE_MODEL)
     done = run(page, server)
     assert done["status"]["status_str"] == "success"
     shown = page.evaluate(_PICTURES, "PreviewImage")
     assert shown
     assert all(shown)
     texts = [text for ui in done["outputs"].values() for text in ui.get("text", [])]
-    if texts:
-        assert any(texts[0][:20] in text for text in page.evaluate(_TEXTS, "PreviewAny"))
-    kept = Path(os.environ.get("JANUS_SCREENSHOTS", tmp_path))
-    page.screenshot(path=kept / f"{name}.png")
+    for kind in ("PreviewAny", "JanusAsk", "JanusCaption"):  # also on the node that wrote it
+        if texts and page.evaluate(_TEXTS, kind):
+            assert any(texts[0][:20] in text for text in page.evaluate(_TEXTS, kind)), kind
+    shown = picture(page)
+    shown.save(Path(os.environ.get("JANUS_SCREENSHOTS", tmp_path)) / f"{name}.png")
+    if "JANUS_THUMBNAILS" in os.environ:
+        keep_thumbnail(shown, name)
 
 
 def test_cancel_on_the_page_stops_the_run_and_the_next_one_works(page, server):
     load(page, "Draw four pictures", "janus-random")
     before = set(ask_server(server, "/history"))
-    page.evaluate("async () => { await app.queuePrompt(0, 1) }")
+    page.get_by_test_id("queue-button").first.click()
     page.wait_for_function(
         "app.rootGraph.nodes.some(n => n.type === 'JanusDraw' && n.progress > 0)", timeout=60_000
     )
-    page.evaluate("async () => { await app.api.interrupt() }")
+    page.get_by_role("button", name="Cancel current run").click()
     page.wait_for_timeout(2000)
     fresh = set(ask_server(server, "/history")) - before
     [stopped] = [ask_server(server, f"/history/{key}")[key] for key in fresh]
     assert any(message[0] == "execution_interrupted" for message in stopped["status"]["messages"])
-    load(page, "Draw four pictures", "janus-tiny")
+    load(page, "Draw four pictures", EXAMPLE_MODEL)
     assert run(page, server)["status"]["status_str"] == "success"
