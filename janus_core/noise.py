@@ -20,6 +20,7 @@ WORD_MASK = 0xFFFFFFFF
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_LEAST_CELLS, _MOST_CELLS, _CELLS_OF_ONE_ROW = 24, 96, 192
 LARGEST_BELOW_ONE = 1 - 2.0**-24  # in float32
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -73,12 +74,38 @@ def gumbel_noise(
 
     Returns: (len(seeds), len(positions), num_codes) float32, standard Gumbel.
     """
-    low, high = _column(seeds, device), _column([seed >> WORD_BITS for seed in seeds], device)
+    return keyed_noise(noise_key(seeds, device), positions, num_codes)
+
+
+def noise_key(seeds: Sequence[int], device: torch.device | str) -> Key:
+    """Put seeds on a device as Philox's key, once for all noise that `keyed_noise` makes from them."""
+    return _column(seeds, device), _column([seed >> WORD_BITS for seed in seeds], device)
+
+
+def keyed_noise(key: Key, positions: Sequence[int], num_codes: int) -> Tensor:
+    """Compute what `gumbel_noise` does; a range of positions waits for no copy to the device.
+
+    Args:
+        key: from `noise_key`.
+        positions: as for `gumbel_noise`.
+        num_codes: as for `gumbel_noise`.
+    """
+    low, high = key
+    device = low.device
     groups = torch.arange(-(-num_codes // 4), device=device)
     zero = torch.zeros((), dtype=torch.int64, device=device)
-    counter = (groups, _column(positions, device), zero, zero)
+    if isinstance(positions, range) and 0 <= positions.start <= positions.stop <= WORD_MASK:
+        column = torch.arange(positions.start, positions.stop, positions.step, device=device)[:, None]
+    else:
+        column = _column(positions, device)
+    counter = (groups, column, zero, zero)
     words = _scramble(counter, (low[:, None], high[:, None]))  # each (seeds, positions, groups)
     return torch.stack([gumbel(word) for word in words], dim=-1).flatten(-2)[..., :num_codes]
+
+
+def block_cells(rows: int) -> int:
+    """Return for how many positions a GPU should make noise together: enough to fill it, no more."""
+    return max(_LEAST_CELLS, min(_MOST_CELLS, _CELLS_OF_ONE_ROW // rows))
 
 
 def _column(numbers: Sequence[int], device: torch.device | str) -> Tensor:

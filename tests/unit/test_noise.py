@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from janus_core.noise import gumbel, gumbel_noise, philox4x32
+from janus_core.noise import block_cells, gumbel, gumbel_noise, keyed_noise, noise_key, philox4x32
 
 LARGEST_WORD = 0xFFFFFFFF
 
@@ -192,3 +192,18 @@ def test_noise_ignores_the_global_seed() -> None:
         second = gumbel_noise([7], [0], 64, "cpu")
 
     assert torch.equal(first, second)
+
+
+# on a device
+
+
+@pytest.mark.parametrize("positions", [range(5), range(40, 64), [9, 3], range(2**32 - 2, 2**32 + 2)])
+def test_a_key_put_on_the_device_once_gives_the_same_noise(positions: range | list[int]) -> None:
+    seeds = [0, 7, 2**64 - 1]
+    expected = gumbel_noise(seeds, list(positions), 10, "cpu")
+    assert torch.equal(keyed_noise(noise_key(seeds, "cpu"), positions, 10), expected)
+
+
+@pytest.mark.parametrize(("rows", "cells"), [(1, 96), (2, 96), (4, 48), (16, 24), (64, 24)])
+def test_more_rows_make_noise_for_fewer_cells_together(rows: int, cells: int) -> None:
+    assert block_cells(rows) == cells
