@@ -12,12 +12,14 @@ from torch import Tensor
 
 from .config import LanguageConfig
 
+SLOTS = 64  # a cache grows in steps of so many tokens, and attention reads whole steps of it
+
 
 class KVCache:
-    """Keys and values of every layer for `rows` sequences of up to `capacity` tokens.
+    """Keys and values of every layer for `rows` sequences of at least `capacity` tokens.
 
     Attributes:
-        keys: (layers, rows, kv_heads, capacity, head_dim).
+        keys: (layers, rows, kv_heads, slots, head_dim), at least as many slots as tokens were asked for.
         values: as `keys`.
         length: tokens already stored, the same for all rows.
     """
@@ -25,7 +27,8 @@ class KVCache:
     def __init__(
         self, config: LanguageConfig, *, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, capacity, config.head_dim)
+        slots = cache_slots(capacity)
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, slots, config.head_dim)
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
         self.length = 0
@@ -61,7 +64,12 @@ class KVCache:
         return selected
 
 
+def cache_slots(tokens: int) -> int:
+    """Return the capacity to allocate for a number of tokens: whole steps of `SLOTS`."""
+    return -(-tokens // SLOTS) * SLOTS
+
+
 def kv_cache_bytes(config: LanguageConfig, rows: int, capacity: int, dtype: torch.dtype) -> int:
-    """Return the size in bytes of a cache before it is made."""
+    """Return the size in bytes of a cache for `capacity` tokens before it is made."""
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    return per_token * rows * capacity * dtype.itemsize
+    return per_token * rows * cache_slots(capacity) * dtype.itemsize

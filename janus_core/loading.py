@@ -95,7 +95,8 @@ def load_janus(
     """
     started = time.perf_counter()
     place = choose_device(device)
-    compute = Compute(device=place, dtype=choose_dtype(dtype, place))
+    # A host's layers may stream their weights; torch's own stay where they are put.
+    compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
     checkpoint = read_checkpoint(path)
     janus = assemble(
         checkpoint,

@@ -10,10 +10,11 @@ import torch
 
 from .config import JanusConfig
 from .kv_cache import kv_cache_bytes
+from .noise import block_cells
 
 _FLOAT = 4  # logits, noise and the VQ tokenizer are float32
 _NOISE_WORDS = 8  # int64 words alive at once while noise is made, in units of the finished noise
-_NOISE_CELLS = 24
+_TABLES = 3  # embeddings of all image tokens, and what is alive while they are made
 _VQ_PICTURES = 4  # pictures through the VQ tokenizer at once
 _VQ_MAPS = 6  # full-resolution feature maps alive at once in its widest block
 
@@ -33,8 +34,15 @@ def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: 
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
     codes = batch_size * config.vq.codebook_size * _FLOAT
+    table = (
+        3 * config.vq.codebook_size * language.hidden_size * dtype.itemsize
+    )  # embeddings of all codes, made
     return (
-        cache + prefill + codes * (_NOISE_CELLS * (1 + _NOISE_WORDS) + 8) + decode_bytes(config, batch_size)
+        cache
+        + prefill
+        + table
+        + codes * (block_cells(batch_size) * (2 + _NOISE_WORDS) + 8)
+        + decode_bytes(config, batch_size)
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .config import LanguageConfig
 from .errors import PromptError
+from .fixed_decoder import FixedDecoder, LayerWeights
 from .kv_cache import KVCache
 from .model import Language
 from .prompting import PromptPlan
@@ -20,10 +21,17 @@ from .prompting import PromptPlan
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Where a model computes and in which dtype its embeddings, activations and cache are."""
+    """Where a model computes and in which dtype its embeddings, activations and cache are.
+
+    Attributes:
+        device: of all arithmetic.
+        dtype: of seeing and language.
+        is_resident: nothing moves weights during a call, so that a CUDA graph may hold their addresses.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    is_resident: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +118,7 @@ class Sequences:
             prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
         )
         self._positions, self._attended = prompts.positions[:, -1:], prompts.attended
-        self.hidden = language.language_model(
+        self.hidden: Tensor = language.language_model(
             embeddings, prompts.positions, cache=self._cache, attended=prompts.attended
         )[:, -1]
 
@@ -122,6 +130,11 @@ class Sequences:
         self.hidden, self._positions = self.hidden[index], self._positions[index]
         self._attended = None if self._attended is None else self._attended[index]
         self._cache = self._cache.select(index)
+
+    def fixed(self, weights: Sequence[LayerWeights]) -> FixedDecoder:
+        """Hand the sequences over to a decoder whose memory never moves; this object is then used up."""
+        model = self._language.language_model
+        return FixedDecoder(model, weights, self._cache, self._positions[:, 0], self._attended)
 
     def feed(self, embeddings: Tensor) -> None:
         """Append one token's embedding (b, d) to every row and compute the next hidden state."""

@@ -139,3 +139,9 @@ def test_an_unusable_device_is_named(device: str) -> None:
 
 def test_the_device_may_be_left_to_us() -> None:
     assert choose_device("auto").type in ("cuda", "mps", "cpu")
+
+
+@pytest.mark.parametrize("operations", [None, torch.nn])
+def test_only_weights_in_layers_of_our_own_choice_are_known_to_stay_in_place(operations: object) -> None:
+    janus = load_janus(GOLDEN / "janus-tiny-bin", device="cpu", operations=operations)  # type: ignore[arg-type]
+    assert janus.compute.is_resident is (operations is None)

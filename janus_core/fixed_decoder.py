@@ -1,0 +1,214 @@
+"""The decoder's step over memory that never moves: one token a row, no shape and no address changes.
+
+What a captured graph needs: the cache is written at a position that lies on the device, attention sees the
+first `reach` slots of it through a mask, and weights are plain tensors, those of one input merged. It takes a
+sequence over after the prefill and computes what `LanguageModel` computes, in fewer and larger operations.
+
+Only for a model whose weights rest on the device as plain layers; `is_plain` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .kv_cache import SLOTS, KVCache
+from .language_model import DecoderLayer, LanguageModel, SelfAttention
+from .layers import GatedMLP, attend, rotary_table
+
+_BLOCKED = float("-inf")
+_REACH_OF_ONE_ROW = 512  # slots that reach grows by, shared among rows
+
+
+def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> bool:
+    """Tell whether all layers are as they were built, with all weights on the device and in the dtype."""
+    parts = [*model.layers, model.norm]
+    if any(not isinstance(layer, DecoderLayer) for layer in model.layers):
+        return False
+    kinds = all(
+        type(layer.self_attn) is SelfAttention and type(layer.mlp) is GatedMLP for layer in model.layers
+    )
+    return kinds and all(
+        parameter.device == device and parameter.dtype == dtype
+        for part in parts
+        for parameter in part.parameters()
+    )
+
+
+@contextmanager
+def merged(model: LanguageModel) -> Iterator[list[LayerWeights]]:
+    """Lay the matrices of one input side by side, and apart again at the end: a host may evict them singly.
+
+    The parameters stay what they are and hold the same values; only where they hold them changes.
+    """
+    together = [group for layer in model.layers for group in _groups(layer)]
+    joined = [_join(group) for group in together]
+    try:
+        yield [_weights(layer, joined[2 * i], joined[2 * i + 1]) for i, layer in enumerate(model.layers)]
+    finally:
+        for group in together:
+            _part(group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerWeights:
+    """One decoder layer as tensors.
+
+    Attributes:
+        input_norm: (d,).
+        projections: (heads and twice kv_heads times head_dim, d): queries, keys, values.
+        output: (d, heads times head_dim).
+        post_norm: (d,).
+        gate_up: (2 inner, d).
+        down: (d, inner).
+    """
+
+    input_norm: Tensor
+    projections: Tensor
+    output: Tensor
+    post_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+class FixedDecoder:
+    """Sequences that grow by one token a step, in place."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        weights: Sequence[LayerWeights],
+        cache: KVCache,
+        positions: Tensor,
+        attended: Tensor | None,
+    ) -> None:
+        """Take sequences over.
+
+        Args:
+            model: whose configuration and final norm hold.
+            weights: of its layers, see `merged`.
+            cache: filled by a prefill; from now on it is this decoder's own.
+            positions: (b,) int64, where the last stored token of each row stands.
+            attended: (b, stored) bool, False at padding, or None where there is none.
+        """
+        self._config, self._norm, self._weights, self._cache = model.config, model.norm, weights, cache
+        rows, stored, capacity = cache.keys.shape[1], cache.length, cache.keys.shape[3]
+        device, dtype = cache.keys.device, cache.keys.dtype
+        for unwritten in (cache.keys, cache.values):  # masked weights are 0, and 0 times anything must be 0
+            unwritten[..., stored:, :].zero_()
+        self._mask = torch.full((rows, 1, 1, capacity), _BLOCKED, dtype=dtype, device=device)
+        seen = torch.zeros(rows, stored, dtype=dtype, device=device)
+        self._mask[:, 0, 0, :stored] = seen if attended is None else seen.masked_fill(~attended, _BLOCKED)
+        cos, sin = rotary_table(
+            torch.arange(capacity, device=device)[None], self._config.head_dim, self._config.rope_theta, dtype
+        )
+        self._cos, self._sin = cos[0, 0], _signed(sin[0, 0])  # (capacity, head_dim)
+        self._slot = torch.tensor([stored], device=device)
+        self._positions = positions + 1
+        self._stored, self._capacity = stored, capacity
+        self._reach_step = max(SLOTS, _REACH_OF_ONE_ROW // rows // SLOTS * SLOTS)
+
+    def reach(self, steps: int) -> int:
+        """Return how many slots attention must look at in the step after `steps` steps.
+
+        It grows in strides: each is a graph to capture, while slots not yet filled are read in vain, which is
+        little beside the weights for few rows.
+        """
+        strides = -(-(self._stored + steps + 1) // self._reach_step)
+        return min(strides * self._reach_step, self._capacity)
+
+    def step(self, embeddings: Tensor, reach: int) -> Tensor:
+        """Append one token to every row.
+
+        Args:
+            embeddings: (b, d), the token.
+            reach: slots of the cache that attention looks at; all that are filled, the new one included.
+
+        Returns: hidden states (b, d) after the final norm.
+        """
+        self._mask.index_fill_(3, self._slot, 0.0)
+        table = tuple(whole.index_select(0, self._positions)[:, None] for whole in (self._cos, self._sin))
+        x = embeddings
+        for index, weights in enumerate(self._weights):
+            x = x + self._attention(index, weights, self._normed(x, weights.input_norm), table, reach)
+            gate, up = F.linear(self._normed(x, weights.post_norm), weights.gate_up).chunk(2, dim=-1)
+            x = x + F.linear(F.silu(gate) * up, weights.down)
+        self._slot.add_(1)
+        self._positions.add_(1)
+        return self._norm(x)  # type: ignore[no-any-return]
+
+    def _attention(
+        self, index: int, weights: LayerWeights, x: Tensor, table: tuple[Tensor, ...], reach: int
+    ) -> Tensor:
+        heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
+        projected = rearrange(
+            F.linear(x, weights.projections),
+            "b (heads head_dim) -> b heads head_dim",
+            head_dim=self._config.head_dim,
+        )
+        turned = _rotate(projected[:, : heads + kv_heads], table)
+        keys, values = self._cache.keys[index], self._cache.values[index]
+        keys.index_copy_(2, self._slot, turned[:, heads:, None])
+        values.index_copy_(2, self._slot, projected[:, heads + kv_heads :, None])
+        mixed = attend(
+            turned[:, :heads, None], keys[:, :, :reach], values[:, :, :reach], mask=self._mask[..., :reach]
+        )
+        return F.linear(mixed[:, 0], weights.output)
+
+    def _normed(self, x: Tensor, scale: Tensor) -> Tensor:
+        return F.rms_norm(x, scale.shape, scale, self._config.rms_norm_eps)
+
+
+def _signed(sin: Tensor) -> Tensor:
+    """Return sines whose first half is negative, so that turning needs no negation."""
+    first, second = sin.chunk(2, dim=-1)
+    return torch.cat((-first, second), dim=-1)
+
+
+def _rotate(x: Tensor, table: tuple[Tensor, ...]) -> Tensor:
+    """Turn x (b, heads, head_dim) by cosines and signed sines (b, 1, head_dim); see `layers.rotate`."""
+    cos, sin = table
+    first, second = x.chunk(2, dim=-1)
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
+
+
+def _groups(layer: nn.Module) -> tuple[list[nn.Linear], list[nn.Linear]]:
+    """Return the linear layers of a decoder layer that share an input."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return [attention.q_proj, attention.k_proj, attention.v_proj], [mlp.gate_proj, mlp.up_proj]  # type: ignore[union-attr, list-item]
+
+
+def _weights(layer: nn.Module, projections: Tensor, gate_up: Tensor) -> LayerWeights:
+    return LayerWeights(
+        input_norm=layer.input_layernorm.weight.detach(),  # type: ignore[union-attr, operator]
+        projections=projections,
+        output=layer.self_attn.o_proj.weight.detach(),  # type: ignore[union-attr, operator]
+        post_norm=layer.post_attention_layernorm.weight.detach(),  # type: ignore[union-attr, operator]
+        gate_up=gate_up,
+        down=layer.mlp.down_proj.weight.detach(),  # type: ignore[union-attr, operator]
+    )
+
+
+def _join(linears: Sequence[nn.Linear]) -> Tensor:
+    """Move the weights of linear layers into one matrix (all outputs, in), and return it."""
+    weights = [linear.weight for linear in linears]
+    with torch.inference_mode(weights[0].is_inference()), torch.no_grad():
+        whole = torch.cat([weight.detach() for weight in weights])
+        for weight, part in zip(
+            weights, torch.split(whole, [len(weight) for weight in weights]), strict=True
+        ):
+            weight.data = part
+    return whole
+
+
+def _part(linears: Sequence[nn.Linear]) -> None:
+    """Give each of some linear layers memory of its own again."""
+    for weight in (linear.weight for linear in linears):
+        with torch.inference_mode(weight.is_inference()), torch.no_grad():
+            weight.data = weight.detach().clone()
