@@ -9,6 +9,7 @@ Only for a model whose weights rest on the device as plain layers; `is_plain` te
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,17 @@ class FixedDecoder:
         self._slot = torch.tensor([stored], device=device)
         self._positions = positions + 1
         self._stored, self._capacity = stored, capacity
-        self._reach_step = max(SLOTS, _REACH_OF_ONE_ROW // rows // SLOTS * SLOTS)
+        self._stride = _stride(rows)
+
+    def select(self, rows: Sequence[int]) -> FixedDecoder:
+        """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
+        selected, index = copy.copy(self), torch.tensor(rows, device=self._slot.device)
+        cache = copy.copy(self._cache)
+        cache.keys, cache.values = cache.keys.index_select(1, index), cache.values.index_select(1, index)
+        selected._cache, selected._stride = cache, _stride(len(rows))
+        selected._mask, selected._positions = self._mask[index], self._positions[index]
+        selected._slot = self._slot.clone()
+        return selected
 
     def reach(self, steps: int) -> int:
         """Return how many slots attention must look at in the step after `steps` steps.
@@ -120,8 +131,8 @@ class FixedDecoder:
         It grows in strides: each is a graph to capture, while slots not yet filled are read in vain, which is
         little beside the weights for few rows.
         """
-        strides = -(-(self._stored + steps + 1) // self._reach_step)
-        return min(strides * self._reach_step, self._capacity)
+        strides = -(-(self._stored + steps + 1) // self._stride)
+        return min(strides * self._stride, self._capacity)
 
     def step(self, embeddings: Tensor, reach: int) -> Tensor:
         """Append one token to every row.
@@ -163,6 +174,10 @@ class FixedDecoder:
 
     def _normed(self, x: Tensor, scale: Tensor) -> Tensor:
         return F.rms_norm(x, scale.shape, scale, self._config.rms_norm_eps)
+
+
+def _stride(rows: int) -> int:
+    return max(SLOTS, _REACH_OF_ONE_ROW // rows // SLOTS * SLOTS)
 
 
 def _signed(sin: Tensor) -> Tensor:

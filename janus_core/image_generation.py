@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .fixed_decoder import FixedDecoder, LayerWeights, is_plain, merged
+from .fixed_decoder import FixedDecoder, LayerWeights, merged
 from .model import Language
 from .noise import block_cells, keyed_noise, noise_key
 from .options import DrawOptions, OnStep, OnTokens
-from .prefill import Compute, Sequences, check_context, pad_left
+from .prefill import Compute, Sequences, check_context, is_repeatable, pad_left
 from .prompting import PromptPlan
 from .repeats import Pace, Repeats, capture_for
 from .sampling import guide, next_tokens
@@ -74,18 +74,12 @@ def generate_image_tokens(
         if on_step is not None:
             on_step(cell + 1, num_image_tokens)
 
-    if is_repeatable(language, compute):
+    if is_repeatable(language.language_model, compute):
         with merged(language.language_model) as weights:
             _draw_repeatedly(RepeatedDrawing(drawing, weights, noise, tokens), report)
     else:
         _draw_plainly(drawing, noise, tokens, report)
     return tokens
-
-
-def is_repeatable(language: Language, compute: Compute) -> bool:
-    """Tell whether steps may be captured: on CUDA, with all weights there, in layers as built."""
-    is_allowed = compute.is_resident and compute.device.type == "cuda"
-    return is_allowed and is_plain(language.language_model, compute.device, compute.dtype)
 
 
 def _draw_plainly(drawing: Drawing, noise: _Noise, tokens: Tensor, report: Callable[[int], None]) -> None:

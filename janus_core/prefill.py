@@ -13,8 +13,9 @@ from torch import Tensor
 
 from .config import LanguageConfig
 from .errors import PromptError
-from .fixed_decoder import FixedDecoder, LayerWeights
+from .fixed_decoder import FixedDecoder, LayerWeights, is_plain
 from .kv_cache import KVCache
+from .language_model import LanguageModel
 from .model import Language
 from .prompting import PromptPlan
 
@@ -80,6 +81,12 @@ def check_context(plans: Sequence[PromptPlan], config: LanguageConfig, needed: i
         )
 
 
+def is_repeatable(model: LanguageModel, compute: Compute) -> bool:
+    """Tell whether steps may be captured: on CUDA, with all weights there, in layers as built."""
+    is_allowed = compute.is_resident and compute.device.type == "cuda"
+    return is_allowed and is_plain(model, compute.device, compute.dtype)
+
+
 class Sequences:
     """Sequences under way: what the decoder remembers of them and the hidden state the next token comes from.
 
@@ -117,7 +124,7 @@ class Sequences:
         embeddings = language.embed_prompt(
             prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
         )
-        self._positions, self._attended = prompts.positions[:, -1:], prompts.attended
+        self._positions, self._attended = prompts.positions[:, -1:], _with_room(prompts.attended, new_tokens)
         self.hidden: Tensor = language.language_model(
             embeddings, prompts.positions, cache=self._cache, attended=prompts.attended
         )[:, -1]
@@ -134,13 +141,20 @@ class Sequences:
     def fixed(self, weights: Sequence[LayerWeights]) -> FixedDecoder:
         """Hand the sequences over to a decoder whose memory never moves; this object is then used up."""
         model = self._language.language_model
-        return FixedDecoder(model, weights, self._cache, self._positions[:, 0], self._attended)
+        attended = None if self._attended is None else self._attended[:, : self._cache.length]
+        return FixedDecoder(model, weights, self._cache, self._positions[:, 0], attended)
 
     def feed(self, embeddings: Tensor) -> None:
         """Append one token's embedding (b, d) to every row and compute the next hidden state."""
         self._positions = self._positions + 1
-        if self._attended is not None:
-            self._attended = torch.cat((self._attended, self._attended.new_ones(len(embeddings), 1)), dim=1)
+        attended = None if self._attended is None else self._attended[:, : self._cache.length + 1]
         self.hidden = self._language.language_model(
-            embeddings[:, None].to(self._dtype), self._positions, cache=self._cache, attended=self._attended
+            embeddings[:, None].to(self._dtype), self._positions, cache=self._cache, attended=attended
         )[:, -1]
+
+
+def _with_room(attended: Tensor | None, new_tokens: int) -> Tensor | None:
+    """Widen `attended` (b, t) by all the tokens to come, once, instead of by each."""
+    if attended is None:
+        return None
+    return torch.cat((attended, attended.new_ones(len(attended), new_tokens)), dim=1)

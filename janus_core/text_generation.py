@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from .fixed_decoder import LayerWeights, merged
+from .language_model import LanguageModel
 from .model import Language
 from .noise import gumbel_noise
 from .options import OnStep, OnText, TextOptions
-from .prefill import Compute, Sequences, check_context, pad_left
+from .prefill import Compute, Sequences, check_context, is_repeatable, pad_left
 from .prompting import PromptPlan
+from .repeats import Pace, Repeats, capture_for
 from .sampling import next_tokens, penalise_repetition
 from .text_tokenizer import TextTokenizer
 
-_NOISE_BLOCK = 16  # positions whose noise is computed together
+_BLOCK = 16  # positions whose noise is computed together; on a GPU, tokens between two looks at the device
+_ANY = 1.0  # of the rows: dropping one costs nothing but a copy of the cache
+_WORTH_A_GRAPH = 0.75  # of the rows: dropping some means capturing the step again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +89,143 @@ def generate_text(
     room = [min(options.max_new_tokens, config.max_position_embeddings - len(plan)) for plan in prompts.plans]
     steps = max(room)
     sequences = Sequences(language, padded, prompts.image_embeddings, new_tokens=steps, compute=compute)
-    batch, chooser = _Batch(room, tokenizer, options, on_text), _Chooser(options)
+    batch = _Batch(room, tokenizer, options, on_text)
     noise = _TextNoise(options, seed, config.vocab_size, compute.device)
-    for step in range(steps):
-        chosen = chooser.choose(model.lm_head(sequences.hidden).float(), noise.at(step, batch.rows))
-        finished = batch.take(chosen.tolist())
-        if on_step is not None:
-            on_step(step + 1, steps)
-        kept = [index for index, is_done in enumerate(finished) if not is_done]
-        if not kept:
-            break
-        batch.keep(kept)
-        chooser.keep(kept)
-        sequences.select(kept)
-        sequences.feed(model.embed_tokens(chosen[kept]))
+    if is_repeatable(model, compute):
+        with merged(model) as weights:
+            _write(RepeatedWriter(model, sequences, noise, options, weights), batch, steps, on_step)
+    else:
+        _write(PlainWriter(model, sequences, noise, options), batch, steps, on_step)
     return batch.answers(prompts.plans)
+
+
+def _write(writer: Writer, batch: _Batch, steps: int, on_step: OnStep | None) -> None:
+    """Write until all rows are finished, looking at the device once for each block of tokens."""
+    done = 0
+    while done < steps:
+        tokens = writer.write(batch.rows, min(writer.block, steps - done))
+        for column in tokens.T.tolist():
+            done += 1
+            batch.take(column)
+            if on_step is not None:
+                on_step(done, steps)
+            if all(batch.finished):
+                return
+        kept = [index for index, is_done in enumerate(batch.finished) if not is_done]
+        if len(kept) <= writer.worth_dropping * len(batch.finished):
+            batch.keep(kept)
+            writer.keep(kept)
+
+
+class Writer(Protocol):
+    """Writes further tokens of all rows.
+
+    Attributes:
+        block: how many tokens to ask for at once.
+        worth_dropping: the share of unfinished rows from which on the others are dropped.
+    """
+
+    block: int
+    worth_dropping: float
+
+    def write(self, rows: Sequence[int], count: int) -> Tensor:
+        """Return the next `count` tokens (b, count) of rows, given as the number of their answer."""
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with the rows at the given indices only."""
+
+
+class PlainWriter:
+    """Feeds tokens through the model's layers, wherever their weights may be."""
+
+    worth_dropping = _ANY
+
+    def __init__(
+        self, model: LanguageModel, sequences: Sequences, noise: _TextNoise, options: TextOptions
+    ) -> None:
+        self._model, self._sequences, self._noise = model, sequences, noise
+        self._chooser = _Chooser(options)
+        self._step = 0
+        self._last: Tensor | None = None  # chosen and not yet fed
+        self.block = 1 if sequences.hidden.device.type == "cpu" else _BLOCK
+
+    def write(self, rows: Sequence[int], count: int) -> Tensor:
+        """Return the next `count` tokens (b, count)."""
+        return torch.stack([self._next(rows) for _ in range(count)], dim=1)
+
+    def _next(self, rows: Sequence[int]) -> Tensor:
+        if self._last is not None:
+            self._sequences.feed(self._model.embed_tokens(self._last))
+        logits = self._model.lm_head(self._sequences.hidden).float()
+        self._last = self._chooser.choose(logits, self._noise.at(self._step, rows))
+        self._step += 1
+        return self._last
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with the rows at the given indices only."""
+        self._chooser.keep(rows)
+        self._sequences.select(rows)
+        self._last = None if self._last is None else self._last[rows]
+
+
+class RepeatedWriter:
+    """Writes by a step that is the same work on the same memory each time, captured where possible."""
+
+    block = _BLOCK
+    worth_dropping = _WORTH_A_GRAPH
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        sequences: Sequences,
+        noise: _TextNoise,
+        options: TextOptions,
+        weights: Sequence[LayerWeights],
+    ) -> None:
+        self._model, self._source, self._hidden = model, noise, sequences.hidden
+        self._decoder, self._chooser, self._step = sequences.fixed(weights), _Chooser(options), 0
+        self._pace = Pace(self._hidden.device)
+        self._last = torch.zeros(len(self._hidden), dtype=torch.int64, device=self._hidden.device)
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Set aside what the step writes to, and forget graphs that wrote elsewhere."""
+        self._tokens = self._last.new_zeros(len(self._last), _BLOCK)
+        self._column = self._last.new_zeros(1)
+        self._noise: Tensor | None = None
+        self._repeats = Repeats(self._run, capture_for(self._last.device))
+
+    def write(self, rows: Sequence[int], count: int) -> Tensor:
+        """Return the next `count` tokens (b, count), at most a block and less only at the end."""
+        fresh = self._source.block(self._step, rows)
+        self._noise = fresh if self._noise is None or fresh is None else self._noise.copy_(fresh)
+        self._column.zero_()
+        for step in range(self._step, self._step + count):
+            if step == 0:
+                self._choose(self._hidden)
+            else:
+                self._repeats(self._decoder.reach(step - 1))
+                self._pace.step()
+        self._step += count
+        return self._tokens[:, :count]
+
+    def _run(self, reach: int) -> None:
+        """Do one step; nothing it does depends on which."""
+        embeddings = self._model.embed_tokens(self._last).to(self._hidden.dtype)
+        self._choose(self._decoder.step(embeddings, reach))
+
+    def _choose(self, hidden: Tensor) -> None:
+        noise = None if self._noise is None else self._noise.index_select(1, self._column)[:, 0]
+        self._last.copy_(self._chooser.choose(self._model.lm_head(hidden).float(), noise))
+        self._tokens.index_copy_(1, self._column, self._last[:, None])
+        self._column.add_(1)
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with the rows at the given indices only."""
+        self._chooser.keep(rows)
+        self._last = self._last[rows]
+        self._decoder = self._decoder.select(rows)
+        self._reserve()
 
 
 class _TextNoise:
@@ -105,20 +233,22 @@ class _TextNoise:
 
     def __init__(self, options: TextOptions, seed: int, num_codes: int, device: torch.device) -> None:
         self.active, self.seed, self.num_codes, self.device = options.temperature > 0, seed, num_codes, device
-        self.block: Tensor | None = None
+        self.latest: Tensor | None = None
         self.rows: list[int] = []
 
-    def at(self, step: int, rows: list[int]) -> Tensor | None:
-        """Return noise (rows, v) for one position, or None where nothing is random."""
+    def block(self, step: int, rows: Sequence[int]) -> Tensor | None:
+        """Return noise (rows, block, v) for the block around a position, or None where nothing is random."""
         if not self.active:
             return None
-        if self.block is None or step % _NOISE_BLOCK == 0 or rows != self.rows:
-            start = step - step % _NOISE_BLOCK
-            seeds = [self.seed + row for row in rows]
-            self.rows = list(rows)
-            positions = range(start, start + _NOISE_BLOCK)
-            self.block = gumbel_noise(seeds, positions, self.num_codes, self.device)
-        return self.block[:, step % _NOISE_BLOCK]
+        start = step - step % _BLOCK
+        seeds = [self.seed + row for row in rows]
+        return gumbel_noise(seeds, range(start, start + _BLOCK), self.num_codes, self.device)
+
+    def at(self, step: int, rows: Sequence[int]) -> Tensor | None:
+        """Return noise (rows, v) for one position, or None where nothing is random."""
+        if self.latest is None or step % _BLOCK == 0 or list(rows) != self.rows:
+            self.rows, self.latest = list(rows), self.block(step, rows)
+        return None if self.latest is None else self.latest[:, step % _BLOCK]
 
 
 class _Chooser:
@@ -159,12 +289,14 @@ class _Batch:
     ) -> None:
         self.room, self.tokenizer, self.stop, self.on_text = room, tokenizer, options.stop, on_text
         self.rows = list(range(len(room)))
+        self.finished = [False] * len(room)
         self.token_ids: list[list[int]] = [[] for _ in room]
 
-    def take(self, tokens: Sequence[int]) -> list[bool]:
-        """Append one token to each unfinished row and tell which rows it finishes."""
-        finished = []
-        for row, token in zip(self.rows, tokens, strict=True):
+    def take(self, tokens: Sequence[int]) -> None:
+        """Append one token to each unfinished row and note which rows it finishes."""
+        for index, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
+            if self.finished[index]:
+                continue
             self.token_ids[row].append(token)
             done = token == self.tokenizer.special.eos or len(self.token_ids[row]) == self.room[row]
             if self.on_text is not None or self.stop:
@@ -172,12 +304,12 @@ class _Batch:
                 done = done or stopped
                 if self.on_text is not None:
                     self.on_text(row, (text if done else self._settled(text)).strip())
-            finished.append(done)
-        return finished
+            self.finished[index] = done
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Go on with the unfinished rows at the given indices only."""
+        """Go on with the rows at the given indices only."""
         self.rows = [self.rows[index] for index in indices]
+        self.finished = [self.finished[index] for index in indices]
 
     def _text(self, row: int) -> tuple[str, bool]:
         """Return a row's text, cut before the first stop text, and whether one was there."""

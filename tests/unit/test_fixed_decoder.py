@@ -169,7 +169,7 @@ def test_a_model_that_is_not_whole_in_place_is_not_plain(
 def repeated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let a CPU take the way of a GPU, without graphs; returns the reach of every step."""
     steps: list[int] = []
-    monkeypatch.setattr("janus_core.image_generation.is_repeatable", lambda language, compute: True)
+    monkeypatch.setattr("janus_core.image_generation.is_repeatable", lambda model, compute: True)
     step = FixedDecoder.step
 
     def counted(self: FixedDecoder, embeddings: Tensor, reach: int) -> Tensor:

@@ -166,7 +166,7 @@ def test_an_answer_goes_on_past_the_noise_computed_in_one_block(
     janus: Janus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = answers(janus, QUESTIONS[:2], seed=5)
-    monkeypatch.setattr("janus_core.text_generation._NOISE_BLOCK", 5)
+    monkeypatch.setattr("janus_core.text_generation._BLOCK", 5)
     assert answers(janus, QUESTIONS[:2], seed=5) == whole
 
 
