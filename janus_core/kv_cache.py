@@ -54,6 +54,12 @@ class KVCache:
         """Count `count` freshly stored tokens as part of the sequence."""
         self.length += count
 
+    def begin_with(self, other: KVCache) -> None:
+        """Begin all rows with what the single row of another cache holds."""
+        self.keys[..., : other.length, :] = other.keys[..., : other.length, :]
+        self.values[..., : other.length, :] = other.values[..., : other.length, :]
+        self.length = other.length
+
     def select(self, rows: Tensor) -> KVCache:
         """Return a cache whose row i holds what row `rows[i]` holds here (rows: (n,) int64)."""
         selected = copy.copy(self)

@@ -19,6 +19,8 @@ from .language_model import LanguageModel
 from .model import Language
 from .prompting import PromptPlan
 
+_WORTH_SHARING = 16  # tokens; a prompt in two passes needs a mask, which costs about as much as a few tokens
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
@@ -37,37 +39,56 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class PaddedPrompts:
-    """Prompts of different length side by side, the shorter ones padded on the left.
+    """Prompts of different length side by side: what they share, then padding for the shorter ones, the rest.
 
     Attributes:
         token_ids: (b, t) int64.
         is_image: (b, t) bool, True where an image feature stands.
         positions: (b, t) int64, counted over each row's own tokens.
         attended: (b, t) bool, False at padding; None if there is none.
+        shared: how many tokens, all of them words, all rows begin with and are computed once.
     """
 
     token_ids: Tensor
     is_image: Tensor
     positions: Tensor
     attended: Tensor | None
+    shared: int = 0
 
 
-def pad_left(plans: Sequence[PromptPlan], pad: int, device: torch.device) -> PaddedPrompts:
-    """Bring prompts to one length with `pad` on the left."""
+def pad_left(
+    plans: Sequence[PromptPlan], pad: int, device: torch.device, *, shared: int = 0
+) -> PaddedPrompts:
+    """Bring prompts to one length with `pad`, behind the words that all share, on the left of all else."""
     length = max(len(plan) for plan in plans)
+    rows: list[list[int]] = []
+    marks: list[list[bool]] = []
     gaps = [length - len(plan) for plan in plans]
-    rows = zip(gaps, plans, strict=True)
-    token_ids = torch.tensor([[pad] * gap + list(plan.token_ids) for gap, plan in rows], device=device)
-    is_image = torch.tensor(
-        [[False] * gap + list(plan.is_image) for gap, plan in zip(gaps, plans, strict=True)], device=device
-    )
-    positions = torch.arange(length, device=device)[None] - torch.tensor(gaps, device=device)[:, None]
+    for gap, plan in zip(gaps, plans, strict=True):
+        rows.append([*plan.token_ids[:shared], *[pad] * gap, *plan.token_ids[shared:]])
+        marks.append([*plan.is_image[:shared], *[False] * gap, *plan.is_image[shared:]])
+    columns = torch.arange(length, device=device)[None]
+    moved = columns - torch.tensor(gaps, device=device)[:, None]
+    positions = torch.where(columns < shared, columns, moved.clamp(min=shared))
     return PaddedPrompts(
-        token_ids=token_ids,
-        is_image=is_image,
-        positions=positions.clamp(min=0),
-        attended=positions >= 0 if any(gaps) else None,
+        token_ids=torch.tensor(rows, device=device),
+        is_image=torch.tensor(marks, device=device),
+        positions=positions,
+        attended=(columns < shared) | (moved >= shared) if any(gaps) else None,
+        shared=shared,
     )
+
+
+def shared_words(plans: Sequence[PromptPlan]) -> int:
+    """Return how many words all prompts begin with, one left for each alone; 0 if too few to matter."""
+    most = min(len(plan) for plan in plans) - 1
+    first, others = plans[0], plans[1:]
+    shared = 0
+    while shared < most and not first.is_image[shared]:
+        if any(plan.is_image[shared] or plan.token_ids[shared] != first.token_ids[shared] for plan in others):
+            break
+        shared += 1
+    return shared if others and shared >= _WORTH_SHARING else 0
 
 
 def check_context(plans: Sequence[PromptPlan], config: LanguageConfig, needed: int) -> None:
@@ -113,9 +134,10 @@ class Sequences:
             compute: device and dtype.
         """
         self._language, self._dtype = language, compute.dtype
+        model, shared = language.language_model, prompts.shared
         rows, length = prompts.token_ids.shape
         self._cache = KVCache(
-            language.language_model.config,
+            model.config,
             rows=rows,
             capacity=length + new_tokens,
             dtype=compute.dtype,
@@ -124,9 +146,16 @@ class Sequences:
         embeddings = language.embed_prompt(
             prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
         )
+        if shared:
+            once = KVCache(model.config, rows=1, capacity=shared, dtype=compute.dtype, device=compute.device)
+            model(embeddings[:1, :shared], prompts.positions[:1, :shared], cache=once)
+            self._cache.begin_with(once)
         self._positions, self._attended = prompts.positions[:, -1:], _with_room(prompts.attended, new_tokens)
-        self.hidden: Tensor = language.language_model(
-            embeddings, prompts.positions, cache=self._cache, attended=prompts.attended
+        self.hidden: Tensor = model(
+            embeddings[:, shared:],
+            prompts.positions[:, shared:],
+            cache=self._cache,
+            attended=prompts.attended,
         )[:, -1]
 
     def select(self, rows: Sequence[int]) -> None:

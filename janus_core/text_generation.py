@@ -18,7 +18,7 @@ from .language_model import LanguageModel
 from .model import Language
 from .noise import gumbel_noise
 from .options import OnStep, OnText, TextOptions
-from .prefill import Compute, Sequences, check_context, is_repeatable, pad_left
+from .prefill import Compute, Sequences, check_context, is_repeatable, pad_left, shared_words
 from .prompting import PromptPlan
 from .repeats import Pace, Repeats, capture_for
 from .sampling import next_tokens, penalise_repetition
@@ -85,7 +85,8 @@ def generate_text(
     """
     model, config = language.language_model, language.language_model.config
     check_context(prompts.plans, config, 1)
-    padded = pad_left(prompts.plans, tokenizer.special.pad, compute.device)
+    shared = shared_words(prompts.plans)
+    padded = pad_left(prompts.plans, tokenizer.special.pad, compute.device, shared=shared)
     room = [min(options.max_new_tokens, config.max_position_embeddings - len(plan)) for plan in prompts.plans]
     steps = max(room)
     sequences = Sequences(language, padded, prompts.image_embeddings, new_tokens=steps, compute=compute)
@@ -95,7 +96,10 @@ def generate_text(
         with merged(model) as weights:
             _write(RepeatedWriter(model, sequences, noise, options, weights), batch, steps, on_step)
     else:
-        _write(PlainWriter(model, sequences, noise, options), batch, steps, on_step)
+        # Streamed weights take long for a token, and an interruption should not wait for a block of them.
+        looks_rarely = compute.is_resident and compute.device.type != "cpu"
+        writer = PlainWriter(model, sequences, noise, options, block=_BLOCK if looks_rarely else 1)
+        _write(writer, batch, steps, on_step)
     return batch.answers(prompts.plans)
 
 
@@ -141,13 +145,19 @@ class PlainWriter:
     worth_dropping = _ANY
 
     def __init__(
-        self, model: LanguageModel, sequences: Sequences, noise: _TextNoise, options: TextOptions
+        self,
+        model: LanguageModel,
+        sequences: Sequences,
+        noise: _TextNoise,
+        options: TextOptions,
+        *,
+        block: int,
     ) -> None:
         self._model, self._sequences, self._noise = model, sequences, noise
         self._chooser = _Chooser(options)
         self._step = 0
         self._last: Tensor | None = None  # chosen and not yet fed
-        self.block = 1 if sequences.hidden.device.type == "cpu" else _BLOCK
+        self.block = block
 
     def write(self, rows: Sequence[int], count: int) -> Tensor:
         """Return the next `count` tokens (b, count)."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import Janus, JanusConfig, PromptError
-from janus_core.prefill import PaddedPrompts, Sequences, check_context, pad_left
+from janus_core.prefill import PaddedPrompts, Sequences, check_context, pad_left, shared_words
 from janus_core.prompting import PromptPlan, plan_drawing
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def plans(janus: Janus) -> list[PromptPlan]:
 
 
 def begin(janus: Janus, plans: list[PromptPlan], new_tokens: int = 4) -> Sequences:
-    prompts = pad_left(plans, janus.tokenizer.special.pad, CPU)
+    prompts = pad_left(plans, janus.tokenizer.special.pad, CPU, shared=shared_words(plans))
     return Sequences(janus.model.language, prompts, None, new_tokens=new_tokens, compute=janus.compute)
 
 
@@ -62,6 +62,59 @@ def test_prompts_of_one_length_need_no_padding() -> None:
     prompts = pad_left([plan(1, 2), plan(3, 4)], 9, CPU)
     assert prompts.attended is None
     assert prompts.positions.tolist() == [[0, 1], [0, 1]]
+
+
+# what prompts share
+
+SYSTEM = tuple(range(20, 40))
+
+
+def sharing(*ends: tuple[int, ...]) -> list[PromptPlan]:
+    return [plan(*SYSTEM, *end) for end in ends]
+
+
+def test_what_all_prompts_begin_with_stays_on_the_left_of_the_padding() -> None:
+    prompts = pad_left(sharing((1, 2, 3), (4,)), 9, CPU, shared=20)
+    assert prompts.token_ids.tolist() == [[*SYSTEM, 1, 2, 3], [*SYSTEM, 9, 9, 4]]
+    assert prompts.positions.tolist() == [list(range(23)), [*range(20), 20, 20, 20]]
+    assert prompts.attended is not None
+    assert prompts.attended[:, 20:].tolist() == [[True, True, True], [False, False, True]]
+    assert prompts.attended[:, :20].all()
+
+
+def test_equal_prompts_keep_a_token_of_their_own() -> None:
+    assert shared_words(sharing((), ())) == 19
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [sharing((1, 2)), [plan(1, 2, 3), plan(1, 2, 4)], [plan(*SYSTEM, 1, images=SYSTEM)] * 2],
+    ids=["a single prompt", "a few tokens", "pictures"],
+)
+def test_nothing_is_shared_where_it_would_not_pay(plans: list[PromptPlan]) -> None:
+    assert shared_words(plans) == 0
+
+
+def test_a_picture_ends_what_is_shared() -> None:
+    plans = [plan(*SYSTEM, 1, 2, images=(SYSTEM[17],)), plan(*SYSTEM, 3, images=(SYSTEM[17],))]
+    assert shared_words(plans) == 17
+
+
+def test_shared_words_are_computed_once(janus: Janus, rows_run: list[int]) -> None:
+    begin(janus, sharing((1, 2, 3), (4,), (5, 6)))
+    assert rows_run == [1, 3]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("row", range(3))
+def test_prompts_that_share_words_go_on_as_they_would_alone(janus: Janus, row: int) -> None:
+    plans = sharing((1, 2, 3), (4,), (5, 6))
+    alone, together = begin(janus, [plans[row]]), begin(janus, plans)
+    assert_close(together.hidden[row], alone.hidden[0])
+    for step in range(3):
+        alone.feed(word(janus, 50 + row + step))
+        together.feed(word(janus, *(50 + other + step for other in range(3))))
+        assert_close(together.hidden[row], alone.hidden[0])
 
 
 # the context

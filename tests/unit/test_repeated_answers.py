@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -55,14 +56,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a CPU look at its tokens as rarely as at those of a GPU."""
 
-    class Blocked(PlainWriter):
-        block = 16
+    def blocked(*arguments: Any, block: int) -> PlainWriter:
+        return PlainWriter(*arguments, block=16)
 
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)  # type: ignore[arg-type]
-            self.block = 16
-
-    monkeypatch.setattr(text_generation, "PlainWriter", Blocked)
+    monkeypatch.setattr(text_generation, "PlainWriter", blocked)
 
 
 def ends_sometimes(janus: Janus) -> Janus:
