@@ -5,6 +5,7 @@ of what else the task will allocate.
 """
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import comfy.model_management as mm
 import comfy.model_patcher as mp
 import comfy.ops
 import torch
+from comfy.cli_args import args
 from torch import Tensor, nn
 
 from ...janus_core import (
@@ -48,11 +50,13 @@ class HostedJanus:
     Attributes:
         janus: the core's model; its layers come from ComfyUI.
         parts: one patcher per part.
+        is_fast: meant to stay whole on the device; ComfyUI may have no room for that.
     """
 
-    def __init__(self, janus: Janus, parts: dict[Part, mp.ModelPatcher]) -> None:
+    def __init__(self, janus: Janus, parts: dict[Part, mp.ModelPatcher], is_fast: bool) -> None:
         self.janus = janus
         self.parts = parts
+        self.is_fast = is_fast
         self._code_colours: Tensor | None = None
 
     @property
@@ -74,9 +78,14 @@ class HostedJanus:
         return self._code_colours
 
     def ready(self, *parts: Part, memory_required: int) -> Janus:
-        """Have ComfyUI load parts, `memory_required` bytes free beside them; returns the core's model."""
+        """Have ComfyUI load parts, `memory_required` bytes free beside them; returns the core's model.
+
+        What may be captured is decided anew for each execution, after loading.
+        """
         mm.load_models_gpu([self.parts[part] for part in parts], memory_required=memory_required)
-        return self.janus
+        is_resident = self.is_fast and _stays_in_place(self.parts["language"])
+        compute = dataclasses.replace(self.janus.compute, is_resident=is_resident)
+        return dataclasses.replace(self.janus, compute=compute)
 
     def ready_to_draw(self, batch_size: int, *prompts: str) -> Janus:
         """Load what drawing from prompts needs."""
@@ -98,6 +107,16 @@ class HostedJanus:
     def ready_for_tokens(self, pictures: int) -> Janus:
         """Load what encoding and decoding need."""
         return self.ready("vq_tokenizer", memory_required=decode_bytes(self.janus.config, pictures))
+
+
+def _stays_in_place(patcher: mp.ModelPatcher) -> bool:
+    """Tell whether a loaded part is whole, unpatched and unstreamed, and ComfyUI allows CUDA graphs."""
+    if getattr(args, "disable_cuda_graphs", False) or getattr(patcher, "is_dynamic", lambda: False)():
+        return False
+    if getattr(patcher.model, "model_lowvram", False):
+        return False
+    hooks = ("weight_function", "bias_function")
+    return not any(getattr(layer, hook, ()) for layer in patcher.model.modules() for hook in hooks)
 
 
 def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
@@ -156,6 +175,7 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     return HostedJanus(
         janus,
         {name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()},
+        is_fast,
     )
 
 

@@ -9,7 +9,9 @@ from unittest import mock
 import comfy.model_management as mm
 import comfy.model_patcher as mp
 import torch
+from comfy.cli_args import args
 from janus_pack.janus_core import DrawOptions, TextOptions
+from janus_pack.janus_core.fixed_decoder import merged
 from janus_pack.nodes.bridge import memory
 
 _LEVEL = 1 / 255
@@ -158,6 +160,48 @@ def check_estimates_grow_with_the_task(models: Path) -> None:
     assert sizes[3] > 4 * sizes[2] > 0
     assert sizes[5] > 2 * sizes[0]
     assert sizes[6] > 2 * sizes[2]
+
+
+def resident(model):
+    return model.ready_to_draw(1).compute.is_resident
+
+
+def check_only_a_whole_model_may_be_captured(models: Path) -> None:
+    assert not resident(hosted(models, "float32", "offload"))
+    model = hosted(models, "float32", "fast")
+    assert resident(model)
+    with mock.patch.object(mm, "load_models_gpu"):  # which would load the rest and take patches off
+        language = model.patcher.model
+        language.model_lowvram = True
+        assert not resident(model)
+        language.model_lowvram = False
+        projection = language.language_model.layers[1].mlp.up_proj
+        projection.weight_function = [lambda weight: weight]
+        assert not resident(model)
+        projection.weight_function = []
+        assert resident(model)
+
+
+def check_a_person_may_forbid_graphs(models: Path) -> None:
+    model = hosted(models, "float32", "fast")
+    args.disable_cuda_graphs, before = True, getattr(args, "disable_cuda_graphs", False)
+    try:
+        assert not resident(model)
+    finally:
+        args.disable_cuda_graphs = before
+    assert resident(model)
+
+
+def check_weights_laid_side_by_side_can_be_evicted_and_come_back(models: Path) -> None:
+    """What a captured drawing does to the weights, with ComfyUI unloading and loading round it."""
+    model = hosted(models, "float32", "fast")
+    expected = drawn(model, 1).tokens.grid
+    decoder = model.patcher.model.language_model
+    for _ in range(2):
+        with torch.inference_mode(), merged(decoder):
+            pass
+        mm.unload_all_models()
+        assert torch.equal(drawn(model, 1).tokens.grid, expected)
 
 
 def check_drawing_options_reach_the_core(models: Path) -> None:
