@@ -3,110 +3,175 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .contenders import Authors, Ours, Transformers
-from .equality import check_equality
+from janus_core import image_generation, janus, text_generation
+
+from . import contenders
+from .contenders import Ours
+from .equality import check_equality, near_ties
 from .loading import LOAD_ROWS, time_loading
+from .peak import PEAK_ROW, time_peak
 from .plot import plot
-from .report import merge, results_file, step_bytes, table, write_readme
-from .rows import ROWS, Contenders
+from .references import Authors, Compiled, Transformers
+from .report import is_checked, merge, note_check, results_file, step_bytes, table, write_readme
+from .rows import ROWS, Bench, Contenders
 from .sizes import SIZES, Size
-from .timing import Clock, copy_bandwidth, interleave
-from .weights import Folders, make_folders
+from .timing import Stopwatch, copy_bandwidth, interleave
+from .weights import weights_for
+
+NAMES = [*ROWS, *LOAD_ROWS, PEAK_ROW]
 
 
 def main() -> int:
     """Run the asked-for rows, merge them into the results and print the table."""
     arguments = _parse()
-    if arguments.size == "7b":
-        print("The size 7b needs a GPU: on a CPU one picture takes most of an hour.", file=sys.stderr)
+    device = torch.device(arguments.device)
+    names = arguments.only.split(",") if arguments.only else NAMES
+    refusal = _refusal(names, arguments.size, device)
+    if refusal:
+        print(refusal, file=sys.stderr)
         return 2
-    torch.set_num_threads(arguments.threads or torch.get_num_threads())
-    size, dtype, workdir = SIZES[arguments.size], getattr(torch, arguments.dtype), Path(arguments.workdir)
-    names = arguments.only.split(",") if arguments.only else [*ROWS, *LOAD_ROWS]
-    unknown = [name for name in names if name not in ROWS and name not in LOAD_ROWS]
-    if unknown:
-        print(
-            f"There is no row {unknown[0]!r}; choose from {', '.join([*ROWS, *LOAD_ROWS])}.", file=sys.stderr
-        )
-        return 2
-    threads = torch.get_num_threads()
-    cell = f"{size.name}, {arguments.dtype}, {threads} thread{'s' * (threads > 1)}, {arguments.clock} time"
-    results, bandwidth = Path(arguments.results or results_file()), copy_bandwidth()
-    common: dict[str, Any] = {"copy_gb_per_s": round(bandwidth / 1e9, 1)}
-    contenders: Contenders = {}
+    _set_up(arguments, device)
+    size, dtype = SIZES[arguments.size], getattr(torch, arguments.dtype)
+    workdir = Path(arguments.workdir)
+    results = Path(arguments.results or results_file(device))
+    cell = _cell(size, arguments, device)
+    common: dict[str, Any] = {"copy_gb_per_s": round(copy_bandwidth(device) / 1e9, 1)}
+    bench = Bench(size=size, device=device, contenders={})
     if any(name in ROWS for name in names):
-        contenders = make_contenders(make_folders(size, dtype, workdir), dtype)
-        if dtype == torch.float32:
-            common["equal"] = check_equality(size, contenders)
-            print("equal:", common["equal"], flush=True)
+        which = arguments.contenders.split(",")
+        if arguments.check:
+            _check(size, device, workdir, which, results)
+        bench = Bench(
+            size=size, device=device, contenders=make_contenders(size, dtype, device, workdir, which)
+        )
+        if dtype != torch.float32 and arguments.check:
+            steps = bench.work.check_steps
+            common["near_ties"] = near_ties(bench.ours, _others(bench.contenders), steps)
+            print("half precision:", common["near_ties"], flush=True)
     for name in names:
         if name in ROWS:
-            found = time_row(name, size, contenders, arguments.repeats, arguments.clock)
-            if ROWS[name].reads_weights:
-                found["bandwidth_share"] = _shares(found, step_bytes(size.config, dtype), bandwidth)
+            found = time_row(name, bench, arguments.repeats, arguments.clock, dtype, common)
+        elif name == PEAK_ROW:
+            found = time_peak(size, dtype, device, workdir)
         else:
             found = time_loading(name, size, dtype, workdir, arguments.repeats, arguments.clock)
-        content = merge(results, cell, name, {**found, **common})
+        content = merge(results, cell, name, {**found, **common}, device)
         print(
             name, {who: round(timing["median_s"], 4) for who, timing in found["timings"].items()}, flush=True
         )
     print(table(content))
     if not arguments.results:
-        write_readme(content)
+        write_readme()
         plot(content, results.with_suffix(".png"))
     return 0
 
 
-def make_contenders(folders: Folders, dtype: torch.dtype) -> Contenders:
-    """Load every contender from the same weights."""
-    ours = Ours(folders, dtype)
-    return {
-        "ours": ours,
-        "ours, unpacked": Ours(folders, dtype, packs=False),
-        "authors": Authors(folders, dtype, ours.janus),
-        "transformers": Transformers(folders, dtype, ours.janus),
+def _set_up(arguments: argparse.Namespace, device: torch.device) -> None:
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    if arguments.stand_in:
+        for room in (image_generation, text_generation):
+            room.is_repeatable = lambda model, compute: True  # type: ignore[attr-defined]
+        contenders.pack_for_drawing = janus.pack_for_answering = lambda language: None  # type: ignore[assignment]
+
+
+def _refusal(names: list[str], size: str, device: torch.device) -> str | None:
+    """Return why the arguments cannot be measured, or None."""
+    if size == "7b" and device.type == "cpu":
+        return "The size 7b needs a GPU: on a CPU one picture takes most of an hour."
+    unknown = [name for name in names if name not in NAMES]
+    return f"There is no row {unknown[0]!r}; choose from {', '.join(NAMES)}." if unknown else None
+
+
+def _cell(size: Size, arguments: argparse.Namespace, device: torch.device) -> str:
+    if device.type != "cpu":
+        return f"{size.name}, {arguments.dtype}"
+    threads = torch.get_num_threads()
+    parts = [size.name, arguments.dtype, f"{threads} thread{'s' * (threads > 1)}", f"{arguments.clock} time"]
+    return ", ".join(parts + ["steps as a GPU repeats them"] * arguments.stand_in)
+
+
+def _check(size: Size, device: torch.device, workdir: Path, which: list[str], results: Path) -> None:
+    """Compare all contenders in float32, unless these results say that this commit was compared already."""
+    if is_checked(results, size.name):
+        return
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        compared = make_contenders(size, torch.float32, device, workdir, {*which, "transformers"})
+        equal = check_equality(Bench(size=size, device=device, contenders=compared))
+    print("equal:", equal, flush=True)
+    note_check(results, size.name, {**equal, "contenders": list(compared)})
+    del compared
+    gc.collect()
+
+
+def make_contenders(
+    size: Size, dtype: torch.dtype, device: torch.device, workdir: Path, which: list[str] | set[str]
+) -> Contenders:
+    """Build contenders from the same weights; "ours" always."""
+    weights = weights_for(size, dtype, device, workdir)
+    ours = Ours(size.config, weights, dtype, device)
+    makers: dict[str, Callable[[], Any]] = {
+        "ours unpacked": lambda: Ours(size.config, weights, dtype, device, packs=False),
+        "authors": lambda: Authors(ours.janus, weights, dtype),
+        "transformers": lambda: Transformers(ours.janus, weights, dtype),
+        "compiled": lambda: Compiled(ours.janus, weights, dtype),
     }
+    return {"ours": ours, **{name: make() for name, make in makers.items() if name in which}}
 
 
-def time_row(name: str, size: Size, contenders: Contenders, repeats: int, clock: Clock) -> dict[str, Any]:
+def _others(everyone: Contenders) -> Contenders:
+    return {name: who for name, who in everyone.items() if name != "ours"}
+
+
+def time_row(
+    name: str, bench: Bench, repeats: int, clock: Any, dtype: torch.dtype, common: dict[str, Any]
+) -> dict[str, Any]:
     """Time one row; `repeats` 0 is the row's own number."""
-    row = ROWS[name]
+    row, work = ROWS[name], bench.work
     times = repeats or row.repeats
-    warm_up = None if row.warm_up is None else row.warm_up(size, contenders)
-    timings = interleave(row.runs(size, contenders), times, clock, warm_up)
-    return {
-        "title": row.title.format(**asdict(size.work)),
+    warm_up = None if row.warm_up is None else row.warm_up(bench)
+    timings = interleave(row.runs(bench), times, Stopwatch(clock, bench.device), warm_up)
+    found: dict[str, Any] = {
+        "title": row.title.format(**asdict(work)),
         "unit": row.unit,
-        "count": row.count(size),
+        "count": row.count(work),
         "repeats": times,
         "timings": {who: asdict(timing) for who, timing in timings.items()},
     }
-
-
-def _shares(found: dict[str, Any], bytes_each: int, bandwidth: float) -> dict[str, float]:
-    """Return for each contender how near it comes to reading the step's weights at the speed of a copy."""
-    return {
-        who: round(bytes_each * found["count"] / timing["median_s"] / bandwidth, 3)
-        for who, timing in found["timings"].items()
-    }
+    if row.steps(work):
+        read = step_bytes(bench.size.config, dtype, row.rows(work)) * row.steps(work)
+        bandwidth = common["copy_gb_per_s"] * 1e9
+        found["bandwidth_share"] = {
+            who: round(read / timing.median_s / bandwidth, 3) for who, timing in timings.items()
+        }
+    return found
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--only", help=f"rows, separated by commas: {', '.join([*ROWS, *LOAD_ROWS])}")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", help=f"rows, separated by commas: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--contenders",
+        default="ours,ours unpacked,authors,transformers",
+        help="separated by commas; also: compiled",
+    )
     parser.add_argument("--repeats", type=int, default=0, help="default: what the row says")
     parser.add_argument("--threads", type=int, default=0, help="default: torch's")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="see timing.py")
+    parser.add_argument("--no-check", dest="check", action="store_false", help="compare nothing beforehand")
+    parser.add_argument("--stand-in", action="store_true", help="repeat steps on a CPU as a GPU would")
     parser.add_argument("--workdir", default=str(Path(tempfile.gettempdir()) / "janus-benchmarks"))
     parser.add_argument("--results", help="a JSON file; default: this machine's, and the page is rewritten")
     return parser.parse_args()

@@ -1,36 +1,47 @@
-"""The check before the clock starts: all contenders compute the same from the same float32 weights."""
+"""The check before the clock starts: all contenders compute the same from the same float32 weights.
+
+In half precision they need not: sums of another order may move a near-tie. There the first difference is
+shown with how near the tie was.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .rows import Contenders, grid, picture
-from .sizes import Size
+from janus_core.image_generation import Drawing, DrawPlan
+from janus_core.options import DrawOptions
+from janus_core.prompting import unconditional
+
+from .contenders import CFG_WEIGHT, Ours, prompt_plan
+from .rows import Bench, Contenders, grid, picture
 
 _MOST_ANSWER_TOKENS = 16
 _PIXEL_TOLERANCE = 1e-3
 
 
-def check_equality(size: Size, contenders: Contenders) -> dict[str, float]:
-    """Compare greedy image tokens, a greedy answer and a decoded picture.
+def check_equality(bench: Bench) -> dict[str, float]:
+    """Compare greedy image tokens, a greedy answer and a decoded picture, in float32.
 
     Returns: how many image tokens and answer tokens were compared, the largest difference of a pixel value.
 
     Raises:
         SystemExit: something differs, with where.
     """
-    ours, reference, steps = contenders["ours"], contenders["transformers"], size.work.check_steps
+    contenders, work, config = bench.contenders, bench.work, bench.size.config
+    ours, reference, steps = contenders["ours"], contenders["transformers"], work.check_steps
     drawn = ours.draw(steps, greedy=True)
     for name, who in contenders.items():
-        _refuse(f"Greedy image tokens of {name}", drawn, who.draw(steps, greedy=True))
-    tokens, image = min(size.work.answer_tokens, _MOST_ANSWER_TOKENS), picture(size.config)
+        _refuse(f"Greedy image tokens of {name}", drawn[0], who.draw(steps, greedy=True)[0])
+    tokens, image = min(work.answer_tokens, _MOST_ANSWER_TOKENS), picture(config)
     _refuse(
         "The greedy answer of transformers",
         ours.answer([image], tokens)[0],
         reference.answer([image], tokens)[0],
     )
-    codes = grid(size.config)
+    codes = grid(config, bench.device)
     difference = float((ours.decode(codes) - reference.decode(codes)).abs().max())
     if not difference <= _PIXEL_TOLERANCE:
         raise SystemExit(f"Decoded pixel values of transformers differ from ours by {difference}.")
@@ -39,5 +50,50 @@ def check_equality(size: Size, contenders: Contenders) -> dict[str, float]:
 
 def _refuse(what: str, ours: Tensor, theirs: Tensor) -> None:
     if not torch.equal(ours, theirs):
-        at = int((ours != theirs).nonzero()[0]) if ours.shape == theirs.shape else len(theirs)
+        at = first_difference(ours, theirs)
         raise SystemExit(f"{what} differ from ours from number {at} on; nothing was timed.")
+
+
+def first_difference(ours: Tensor, theirs: Tensor) -> int | None:
+    """Return the first place where two rows of tokens differ, or None."""
+    if ours.shape != theirs.shape:
+        return min(len(ours), len(theirs))
+    places = (ours != theirs).nonzero()
+    return int(places[0]) if len(places) else None
+
+
+def near_ties(ours: Ours, contenders: Contenders, steps: int) -> dict[str, dict[str, Any]]:
+    """Return for each contender where its greedy image tokens first part from ours, and how near the tie was.
+
+    `margin` is the difference of our two logits there, `spread` their standard deviation over all codes.
+    """
+    mine = ours.draw(steps, greedy=True)[0]
+    found: dict[str, dict[str, Any]] = {}
+    for name, who in contenders.items():
+        theirs = who.draw(steps, greedy=True)[0]
+        place = first_difference(mine, theirs)
+        found[name] = {"compared": steps, "first_difference": place}
+        if place is not None:
+            logits = _logits_at(ours, mine[:place])
+            margin = float(logits[mine[place]] - logits[theirs[place]])
+            found[name] |= {"margin": margin, "spread": float(logits.std())}
+    return found
+
+
+@torch.inference_mode()
+def _logits_at(ours: Ours, drawn: Tensor) -> Tensor:
+    """Return our guided logits (v,) after some image tokens."""
+    janus = ours.janus
+    cond = prompt_plan(janus.tokenizer, 0)
+    plan = DrawPlan(cond=cond, uncond=unconditional(cond, janus.tokenizer), seed=0)
+    drawing = Drawing(
+        janus.model.language,
+        [plan],
+        DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0),
+        num_image_tokens=len(drawn) + 1,
+        pad=janus.tokenizer.special.pad,
+        compute=janus.compute,
+    )
+    for token in drawn:
+        drawing.advance(token[None])
+    return drawing.logits()[0]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from .sizes import Size
 from .timing import Clock
-from .weights import Folders, make_folders
+from .weights import FileKind, make_folders
 
 _PAGE_ENTRIES = 1024  # float32 entries of one memory page
 READY = "ready"
@@ -42,7 +43,10 @@ def _bare(folder: Path, dtype: torch.dtype) -> None:
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = build_model(parse_authors(config, {}, {}))
-    published = load_file(folder / "model.safetensors")
+    if (folder / "model.safetensors").exists():
+        published = load_file(folder / "model.safetensors")
+    else:
+        published = torch.load(folder / "pytorch_model.bin", mmap=True, weights_only=True, map_location="cpu")
     weights = {ours: published[published_names(ours, "authors")[0]] for ours in model.state_dict()}
     table = "seeing.vision_tower.position_embedding.weight"
     weights[table] = weights[table][0]
@@ -56,12 +60,6 @@ def _ours(folder: Path, dtype: torch.dtype) -> None:
     touch(load_janus(folder, dtype=dtype, device="cpu").model.parameters())
 
 
-def _ours_drawing(folder: Path, dtype: torch.dtype) -> None:
-    from .contenders import Ours
-
-    Ours(Folders(authors=folder, native=folder), dtype).draw(4)
-
-
 def _transformers(folder: Path, dtype: torch.dtype) -> None:
     from transformers import JanusForConditionalGeneration
 
@@ -70,14 +68,29 @@ def _transformers(folder: Path, dtype: torch.dtype) -> None:
 
 LOADERS: dict[str, Callable[[Path, torch.dtype], None]] = {
     "ours": _ours,
-    "ours, then 4 steps": _ours_drawing,
     "transformers": _transformers,
     "bare": _bare,
 }
 
 
-# Stored as it runs, or as published files are stored.
-LOAD_ROWS: dict[str, torch.dtype | None] = {"load": None, "load_converted": torch.bfloat16}
+@dataclass(frozen=True, kw_only=True)
+class LoadRow:
+    """One way in which files may lie.
+
+    Attributes:
+        file: their kind.
+        stored: the dtype they hold; None is the one that runs.
+    """
+
+    file: FileKind
+    stored: torch.dtype | None
+
+
+LOAD_ROWS = {
+    "load": LoadRow(file="safetensors", stored=None),
+    "load_bin": LoadRow(file="bin", stored=None),
+    "load_converted": LoadRow(file="safetensors", stored=torch.bfloat16),
+}
 
 
 def time_loading(
@@ -91,10 +104,10 @@ def time_loading(
         dtype: that it runs in.
         workdir: where folders are made.
         repeats: 0 is 3.
-        clock: as in `interleave`.
+        clock: as in `Stopwatch`.
     """
-    stored = LOAD_ROWS[row] or dtype
-    folders, times = make_folders(size, stored, workdir), repeats or 3
+    file, stored = LOAD_ROWS[row].file, LOAD_ROWS[row].stored or dtype
+    folders, times = make_folders(size, stored, workdir, file), repeats or 3
     runs: dict[str, list[dict[str, float]]] = {who: [] for who in LOADERS}
     for _ in range(times + 1):
         for who in LOADERS:
@@ -102,8 +115,9 @@ def time_loading(
                 measure(who, folders.native if who == "transformers" else folders.authors, dtype)
             )
     seconds = {who: [run[f"{clock}_s"] for run in all_runs] for who, all_runs in runs.items()}
+    written = sum(path.stat().st_size for path in folders.authors.iterdir())
     return {
-        "title": f"Load a {str(stored).removeprefix('torch.')} file and touch every page",
+        "title": f"Load {written / 1e6:.0f} MB of {str(stored).removeprefix('torch.')} {file}, touch all",
         "unit": "models",
         "count": 1,
         "repeats": times,
@@ -111,7 +125,7 @@ def time_loading(
             who: {"median_s": statistics.median(s[1:]), "fastest_s": min(s[1:]), "warm_up_s": s[0]}
             for who, s in seconds.items()
         },
-        "private_bytes": {
+        "bytes": {
             who: statistics.median(run["private_bytes"] for run in all_runs[1:])
             for who, all_runs in runs.items()
         },
@@ -123,26 +137,27 @@ def measure(who: str, folder: Path, dtype: torch.dtype) -> dict[str, float]:
 
     Returns: `wall_s` and `cpu_s` once libraries are imported, and `private_bytes` at the peak.
     """
-    name = str(dtype).removeprefix("torch.")
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.loading",
-        who,
-        str(folder),
-        name,
-        str(torch.get_num_threads()),
-    ]
+    name, threads = str(dtype).removeprefix("torch."), str(torch.get_num_threads())
+    return watch([sys.executable, "-m", "benchmarks.loading", who, str(folder), name, threads])
+
+
+def watch(command: list[str]) -> dict[str, float]:
+    """Run a process that says when it is ready and ends with a line of JSON.
+
+    Returns: what the JSON holds, and `private_bytes` at the peak, less what was held when it was ready.
+    """
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         if process.stdout.readline().strip() != READY:
-            raise SystemExit(f"The process that loads {who} did not start.")
+            raise SystemExit(f"This process did not start: {' '.join(command)}")
         before = peak = _private_bytes(process.pid)
         while process.poll() is None:
             peak = max(peak, _private_bytes(process.pid))
             time.sleep(0.002)
-        seconds = json.loads(process.stdout.read())
-    return {**seconds, "private_bytes": peak - before}
+        found = json.loads(process.stdout.read() or "{}")
+    if not found:
+        raise SystemExit(f"This process ended early: {' '.join(command)}")
+    return {**found, "private_bytes": peak - before}
 
 
 def _private_bytes(pid: int) -> int:
@@ -161,9 +176,7 @@ def _import_libraries() -> None:
 
     import janus_core.janus
 
-    from . import contenders
-
-    _ = (safetensors, transformers, janus_core, contenders)
+    _ = (safetensors, transformers, janus_core)
 
 
 def main() -> None:

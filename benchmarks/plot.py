@@ -19,7 +19,7 @@ def plot(content: dict[str, Any], path: Path) -> bool:
 
     bars = [
         (f"{cell}: {name}, {who}", ratio)
-        for cell, rows in content.items()
+        for cell, rows in content["cells"].items()
         for name, row in rows.items()
         for who, ratio in ratios_of(row).items()
     ]

@@ -30,11 +30,21 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine() -> dict[str, Any]:
-    """Return what a reader needs to judge the figures."""
+def device_name(device: torch.device) -> str:
+    """Return what the GPU or the processor calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+
+
+def commit() -> str:
+    """Return the commit that is measured."""
     command = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what a reader needs to judge the figures."""
     return {
+        "device": device_name(device),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -42,61 +52,117 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
-        "commit": commit or "unknown",
+        "commit": commit(),
     }
 
 
-def results_file() -> Path:
+def results_file(device: torch.device) -> Path:
     """Return where this machine's results are kept."""
-    name = f"{cpu_name()}-{os.cpu_count()}-cores-{torch.backends.cpu.get_cpu_capability()}"
+    name = device_name(device)
+    if device.type == "cpu":
+        name = f"{name}-{os.cpu_count()}-cores-{torch.backends.cpu.get_cpu_capability()}"
     return HERE / "results" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
 
 
-def step_bytes(config: JanusConfig, dtype: torch.dtype) -> int:
-    """Return the bytes that one drawing step reads: decoder and generation head, and the cache half full."""
+def step_bytes(config: JanusConfig, dtype: torch.dtype, rows: int = 2) -> int:
+    """Return the bytes that one drawing step reads: decoder and generation head, and the cache half full.
+
+    Args:
+        config: the architecture.
+        dtype: of weights and cache.
+        rows: of the decoder, two for each picture.
+    """
     language = build_model(config).language
     parts = (language.language_model.layers, language.generation_head, language.generation_aligner)
     entries = sum(parameter.numel() for part in parts for parameter in part.parameters())
     text = config.language
-    cached = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+    cached = 2 * rows * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
     return (entries + cached * config.num_image_tokens // 2) * dtype.itemsize
 
 
-def merge(path: Path, cell: str, row: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Put one row into a results file and return all of it."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    content.setdefault(cell, {})[row] = {**found, **machine()}
+def read(path: Path) -> dict[str, Any]:
+    """Return the content of a results file, `cells` and `checks`, or an empty one."""
+    if not path.exists():
+        return {"cells": {}, "checks": {}}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def merge(path: Path, cell: str, row: str, found: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Put one row into a results file and return all of it."""
+    content = read(path)
+    content["cells"].setdefault(cell, {})[row] = {**found, **machine(device)}
+    _write(path, content)
     return content
+
+
+def note_check(path: Path, size: str, found: dict[str, Any]) -> None:
+    """Remember that the contenders computed the same at this commit."""
+    content = read(path)
+    content["checks"][size] = {**found, "commit": commit()}
+    _write(path, content)
+
+
+def is_checked(path: Path, size: str) -> bool:
+    """Tell whether the contenders were compared at this commit."""
+    return bool(read(path)["checks"].get(size, {}).get("commit") == commit())
 
 
 def table(content: dict[str, Any]) -> str:
     """Return all rows as Markdown: our rate, and how many times as long each other contender takes."""
     lines: list[str] = []
-    for cell, rows in content.items():
-        heads = "| row | ours | the others take | of copy bandwidth | private memory | repeats |"
-        lines += [f"\n**{cell}**\n", heads, "|---|---|---|---|---|---|"]
-        lines += [_line(row) for row in rows.values()]
+    for cell, rows in content["cells"].items():
         last = list(rows.values())[-1]
+        lines += [f"\n**{last['device']}: {cell}**\n"]
+        lines += ["| row | ours | the others take | of copy bandwidth | memory | before | repeats |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        lines += [_line(row) for row in rows.values()]
         native = "with" if last["bf16"] else "without"
         lines.append(
             f"\n{last['cpu']}, {last['cores']} cores, {last['capability']}, {native} bfloat16; copies at "
             f"{last['copy_gb_per_s']} GB/s; torch {last['torch']}, transformers {last['transformers']}, "
             f"commit {last['commit']}."
         )
+        lines += _half_precision(rows)
+    for size, check in content["checks"].items():
+        lines.append(
+            f"\nIn float32, {size}: {check['image_tokens']} greedy image tokens and {check['answer_tokens']} "
+            f"of an answer equal for {', '.join(check['contenders'])}; pixels within "
+            f"{check['largest_pixel_difference']:.0e}."
+        )
     return "\n".join(lines) + "\n"
+
+
+def _half_precision(rows: dict[str, Any]) -> list[str]:
+    """Say where greedy tokens first part in half precision, and how near the tie was."""
+    found = next((row["near_ties"] for row in rows.values() if "near_ties" in row), {})
+    parts = []
+    for who, tie in found.items():
+        place = tie["first_difference"]
+        near = "" if place is None else f" by {tie['margin']:.3f} where logits spread by {tie['spread']:.2f}"
+        told = f"no difference in {tie['compared']}" if place is None else f"token {place}, a tie{near}"
+        parts.append(f"{who}: {told}")
+    return [f"\nFirst difference of greedy tokens from ours: {'; '.join(parts)}."] if parts else []
 
 
 def _line(row: dict[str, Any]) -> str:
     ratios = ", ".join(f"{value:.2f} × ({name})" for name, value in ratios_of(row).items())
     rate = row["count"] / row["timings"]["ours"]["median_s"]
     shares = ", ".join(f"{share:.0%} ({name})" for name, share in row.get("bandwidth_share", {}).items())
-    private = ", ".join(
-        f"{size / _MB:.0f} MB ({name})" for name, size in row.get("private_bytes", {}).items()
+    memory = ", ".join(f"{size / _MB:.0f} MB ({name})" for name, size in row.get("bytes", {}).items())
+    before = ", ".join(
+        f"{timing.get('warm_up_s', 0):.1f} s ({name})" for name, timing in row["timings"].items()
     )
-    cells = (row["title"], f"{rate:.3g} {row['unit']}/s", ratios, shares, private, str(row["repeats"]))
-    return f"| {' | '.join(cells)} |"
+    captured = row["timings"]["ours"].get("capture_s", 0)
+    seconds = row["timings"]["ours"]["median_s"]
+    ours = f"{seconds:.3g} s, {rate:.3g} {row['unit']}/s"
+    ours += f", and {captured:.2g} s to capture" if captured else ""
+    return f"| {' | '.join((row['title'], ours, ratios, shares, memory, before, str(row['repeats'])))} |"
 
 
 def ratios_of(row: dict[str, Any]) -> dict[str, float]:
@@ -105,8 +171,9 @@ def ratios_of(row: dict[str, Any]) -> dict[str, float]:
     return {name: value / seconds["ours"] for name, value in seconds.items() if name != "ours"}
 
 
-def write_readme(content: dict[str, Any]) -> None:
-    """Replace the table in benchmarks/README.md."""
+def write_readme() -> None:
+    """Replace the tables in benchmarks/README.md by those of all machines."""
     page = HERE / "README.md"
+    tables = "\n".join(table(read(path)) for path in sorted((HERE / "results").glob("*.json")))
     head, rest = page.read_text(encoding="utf-8").split(_START)
-    page.write_text(f"{head}{_START}\n{table(content)}\n{_END}{rest.split(_END)[1]}", encoding="utf-8")
+    page.write_text(f"{head}{_START}\n{tables}\n{_END}{rest.split(_END)[1]}", encoding="utf-8")

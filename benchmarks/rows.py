@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,17 +10,47 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from janus_core import JanusConfig
+from janus_core import JanusConfig, fit_code_colours, preview_image, to_uint8
 
-from .contenders import Contender
-from .sizes import Size
-from .timing import Runs
+from .contenders import Contender, Ours
+from .sizes import Size, Work
+from .timing import Run, Runs
 
 Contenders = dict[str, Contender]
-MakeRuns = Callable[[Size, Contenders], Runs]
 
 _WARM_UP_STEPS = 4
 _PACKING_STEPS = 48
+_PREVIEW_INTERVAL_S = 0.25  # as the node does it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What rows are made from.
+
+    Attributes:
+        size: the model.
+        device: where all contenders compute.
+        contenders: by name.
+    """
+
+    size: Size
+    device: torch.device
+    contenders: Contenders
+
+    @property
+    def work(self) -> Work:
+        """How much one run of each row does here."""
+        return self.size.work(self.device.type)
+
+    @property
+    def ours(self) -> Ours:
+        """Our side, with all that only it can do."""
+        ours = self.contenders["ours"]
+        assert isinstance(ours, Ours)
+        return ours
+
+
+MakeRuns = Callable[[Bench], Runs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +60,23 @@ class Row:
     Attributes:
         title: what one run does, with {draw_steps}, {answer_tokens} … of the size filled in.
         runs: builds what each contender runs.
-        warm_up: builds the shorter runs before; None where a whole run is short.
+        warm_up: builds the shorter runs before; None where a whole run is short or must be whole.
         count: image tokens, tokens or pictures of one run, to turn seconds into a rate.
         unit: of `count`.
         repeats: by default.
-        reads_weights: each of `count` reads all weights of a drawing step, so that bandwidth is the limit.
+        steps: how many times one run reads all weights of a drawing step, so that bandwidth is the limit; 0
+            where it is not.
+        rows: rows of the decoder in such a step.
     """
 
     title: str
     runs: MakeRuns
     warm_up: MakeRuns | None = None
-    count: Callable[[Size], int]
+    count: Callable[[Work], int]
     unit: str
     repeats: int
-    reads_weights: bool = False
+    steps: Callable[[Work], int] = lambda work: 0
+    rows: Callable[[Work], int] = lambda work: 2
 
 
 def picture(config: JanusConfig, seed: int = 0) -> Image.Image:
@@ -53,111 +87,262 @@ def picture(config: JanusConfig, seed: int = 0) -> Image.Image:
     return Image.fromarray((smooth.permute(1, 2, 0) * 255).byte().numpy())
 
 
-def grid(config: JanusConfig) -> Tensor:
+def grid(config: JanusConfig, device: torch.device) -> Tensor:
     """Return random image tokens (1, h, w)."""
     shape = (1, config.grid_side, config.grid_side)
-    return torch.randint(config.vq.codebook_size, shape, generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(config.vq.codebook_size, shape, generator=torch.Generator().manual_seed(1))
+    return tokens.to(device)
 
 
-def pixels(config: JanusConfig) -> Tensor:
+def pixels(config: JanusConfig, device: torch.device) -> Tensor:
     """Return random pixel values (1, 3, h, w) in −1..1."""
     side = config.vision.image_size
-    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    values = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    return values.to(device)
 
 
-def _each(contenders: Contenders, names: tuple[str, ...], use: Callable[[Contender], object]) -> Runs:
-    return {name: lambda who=contenders[name]: use(who) for name in names}  # type: ignore[misc]
+def _each(bench: Bench, names: tuple[str, ...], use: Callable[[Contender], Callable[[], object]]) -> Runs:
+    return {name: Run(work=use(bench.contenders[name])) for name in names if name in bench.contenders}
 
 
-def _draw(steps: Callable[[Size], int], *names: str) -> MakeRuns:
-    return lambda size, contenders: _each(contenders, names, lambda who: who.draw(steps(size)))
+def _pictures(bench: Bench, count: int, steps: int | None = None) -> Runs:
+    """Draw pictures and decode them; the authors' tokens are decoded by transformers' VQ model."""
+    work, side = bench.work, bench.size.config.grid_side
+    length = steps or work.draw_steps
+
+    def run(who: Contender) -> Callable[[], object]:
+        decoder = who if isinstance(who, Ours) else bench.contenders.get("transformers", bench.ours)
+
+        def drawn_and_decoded() -> Tensor:
+            tokens = who.draw(length, pictures=count)
+            whole = torch.nn.functional.pad(tokens, (0, side * side - length))
+            return decoder.decode(whole.view(count, side, side))
+
+        return drawn_and_decoded
+
+    return _each(bench, _DRAWERS, run)
 
 
-def _answer(tokens: Callable[[Size], int]) -> MakeRuns:
-    def runs(size: Size, contenders: Contenders) -> Runs:
-        image, length = picture(size.config), tokens(size)
-        return _each(contenders, ("ours", "transformers"), lambda who: who.answer([image], length))
+def _steps(which: int) -> MakeRuns:
+    """Time some steps at one length of the cache; a run of one step is taken off, with its prefill."""
+
+    def runs(bench: Bench) -> Runs:
+        work = bench.work
+
+        def run(who: Contender) -> Run:
+            length, context = 1 + work.timed_steps, work.contexts[which]
+            return Run(
+                work=lambda: who.draw(length, context=context), less=lambda: who.draw(1, context=context)
+            )
+
+        return {name: run(bench.contenders[name]) for name in _DRAWERS if name in bench.contenders}
 
     return runs
 
 
-def _captions(how_many: Callable[[Size], int]) -> MakeRuns:
-    def runs(size: Size, contenders: Contenders) -> Runs:
-        images = [picture(size.config, seed) for seed in range(how_many(size))]
-        ours, reference, tokens = contenders["ours"], contenders["transformers"], size.work.caption_tokens
-        return {
-            "ours": lambda: ours.answer(images, tokens),
-            "ours, one by one": lambda: [ours.answer([image], tokens) for image in images],
-            "transformers": lambda: [reference.answer([image], tokens) for image in images],
+def _packing(bench: Bench) -> Runs:
+    steps = min(_PACKING_STEPS, bench.work.draw_steps)
+    return _each(bench, ("ours", "ours unpacked"), lambda who: lambda: who.draw(steps))
+
+
+def _answer(tokens: Callable[[Work], int]) -> MakeRuns:
+    def runs(bench: Bench) -> Runs:
+        image, length = picture(bench.size.config), tokens(bench.work)
+        return _each(bench, ("ours", "transformers"), lambda who: lambda: who.answer([image], length))
+
+    return runs
+
+
+def _captions(short: bool) -> MakeRuns:
+    def runs(bench: Bench) -> Runs:
+        work = bench.work
+        many = 1 if short else work.captions
+        alone = 1 if short else work.singles
+        images = [picture(bench.size.config, seed) for seed in range(many)]
+        ours, reference = bench.ours, bench.contenders.get("transformers")
+        tokens = 2 if short else work.caption_tokens
+        found = {
+            "ours": Run(work=lambda: ours.answer(images, tokens)),
+            "ours, one by one": Run(
+                work=lambda: [ours.answer([image], tokens) for image in images[:alone]], times=many / alone
+            ),
         }
+        if reference is not None:
+            found["transformers"] = Run(
+                work=lambda: [reference.answer([image], tokens) for image in images[:alone]],
+                times=many / alone,
+            )
+        return found
 
     return runs
 
 
-def _decode(size: Size, contenders: Contenders) -> Runs:
-    tokens = grid(size.config)
-    return _each(contenders, ("ours", "transformers"), lambda who: who.decode(tokens))
+class _Watched:
+    """Draws as a node does it: a preview of the first picture, at most four a second."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._ours, self._config = bench.ours, bench.size.config
+        self._colours: Tensor | None = None
+        self._next_s = 0.0
+        self.first_s: float | None = None
+
+    def preview(self, tokens: Tensor) -> None:
+        """Make a preview where one is due."""
+        now = time.monotonic()
+        if now < self._next_s:
+            return
+        if self._colours is None:
+            janus = self._ours.janus
+            self._colours = fit_code_colours(janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device)
+        shown = preview_image(
+            tokens[0], self._colours, self._config.grid_side, self._config.vision.image_size
+        )
+        Image.fromarray(to_uint8(shown[None])[0])
+        self._next_s = now + _PREVIEW_INTERVAL_S
+
+    def draw(self, steps: int) -> None:
+        """Draw one picture's tokens under watch."""
+        self._next_s = 0.0
+        with torch.inference_mode():
+            self._ours.draw(steps, on_step=lambda done, total: None, on_tokens=self.preview)
+
+    def first(self, steps: int) -> None:
+        """Draw until the first preview is made, the colours of the codes fitted anew."""
+        self._colours = None
+
+        def stop(tokens: Tensor) -> None:
+            self.preview(tokens)
+            raise _SeenError
+
+        self._next_s = 0.0
+        try:
+            self._ours.draw(steps, on_tokens=stop)
+        except _SeenError:
+            return
 
 
-def _encode(size: Size, contenders: Contenders) -> Runs:
-    values = pixels(size.config)
-    return _each(contenders, ("ours", "transformers"), lambda who: who.encode(values))
+class _SeenError(Exception):
+    """The first preview was made."""
 
 
-_DRAWERS = ("ours", "authors", "transformers")
+def _watched(bench: Bench) -> Runs:
+    watched, steps = _Watched(bench), bench.work.draw_steps
+    return {
+        "ours": Run(work=lambda: bench.ours.draw(steps)),
+        "ours, with progress and preview": Run(work=lambda: watched.draw(steps)),
+    }
+
+
+def _first_preview(bench: Bench) -> Runs:
+    watched, steps = _Watched(bench), bench.work.draw_steps
+    return {"ours": Run(work=lambda: watched.first(steps))}
+
+
+def _decode(bench: Bench) -> Runs:
+    tokens = grid(bench.size.config, bench.device)
+    return _each(bench, ("ours", "transformers"), lambda who: lambda: who.decode(tokens))
+
+
+def _encode(bench: Bench) -> Runs:
+    values = pixels(bench.size.config, bench.device)
+    return _each(bench, ("ours", "transformers"), lambda who: lambda: who.encode(values))
+
+
+_DRAWERS = ("ours", "authors", "transformers", "compiled")
+_STEPS = "{timed_steps} drawing steps of one picture, guidance 5, after a prompt of {contexts[%d]} tokens"
 
 ROWS = {
-    "draw": Row(
-        title="Draw {draw_steps} image tokens of one picture, guidance 5",
-        runs=_draw(lambda size: size.work.draw_steps, *_DRAWERS),
-        warm_up=_draw(lambda size: _WARM_UP_STEPS, *_DRAWERS),
-        count=lambda size: size.work.draw_steps,
-        unit="image tokens",
+    "picture": Row(
+        title="Draw one picture of {draw_steps} image tokens, guidance 5, and decode it",
+        runs=lambda bench: _pictures(bench, 1),
+        warm_up=lambda bench: _pictures(bench, 1, _WARM_UP_STEPS),
+        count=lambda work: 1,
+        unit="pictures",
         repeats=3,
-        reads_weights=True,
+        steps=lambda work: work.draw_steps,
+    ),
+    "pictures": Row(
+        title="The same with {together} pictures in a batch",
+        runs=lambda bench: _pictures(bench, bench.work.together),
+        warm_up=lambda bench: _pictures(bench, bench.work.together, _WARM_UP_STEPS),
+        count=lambda work: work.together,
+        unit="pictures",
+        repeats=2,
+        steps=lambda work: work.draw_steps,
+        rows=lambda work: 2 * work.together,
+    ),
+    "steps": Row(
+        title=_STEPS % 0,
+        runs=_steps(0),
+        count=lambda work: work.timed_steps,
+        unit="steps",
+        repeats=5,
+        steps=lambda work: work.timed_steps,
+    ),
+    "later_steps": Row(
+        title=_STEPS % 1,
+        runs=_steps(1),
+        count=lambda work: work.timed_steps,
+        unit="steps",
+        repeats=3,
+        steps=lambda work: work.timed_steps,
     ),
     "packing": Row(
-        title=f"The same, at most {_PACKING_STEPS} image tokens, with and without packed weights",
-        runs=_draw(lambda size: min(_PACKING_STEPS, size.work.draw_steps), "ours", "ours, unpacked"),
-        count=lambda size: min(_PACKING_STEPS, size.work.draw_steps),
-        unit="image tokens",
+        title=f"At most {_PACKING_STEPS} image tokens, with and without packed weights",
+        runs=_packing,
+        count=lambda work: min(_PACKING_STEPS, work.draw_steps),
+        unit="steps",
         repeats=5,
-        reads_weights=True,
+        steps=lambda work: min(_PACKING_STEPS, work.draw_steps),
     ),
     "prefill": Row(
         title="See one picture and find the first token of its caption",
-        runs=_answer(lambda size: 1),
-        count=lambda size: 1,
+        runs=_answer(lambda work: 1),
+        count=lambda work: 1,
         unit="pictures",
         repeats=5,
     ),
     "answer": Row(
-        title="Answer about one picture in {answer_tokens} tokens",
-        runs=_answer(lambda size: size.work.answer_tokens),
-        warm_up=_answer(lambda size: 2),
-        count=lambda size: size.work.answer_tokens,
+        title="Caption one picture in {answer_tokens} tokens",
+        runs=_answer(lambda work: work.answer_tokens),
+        warm_up=_answer(lambda work: 2),
+        count=lambda work: work.answer_tokens,
         unit="tokens",
-        repeats=5,
+        repeats=3,
     ),
     "captions": Row(
-        title="Caption {captions} pictures together in {caption_tokens} tokens each",
-        runs=_captions(lambda size: size.work.captions),
-        warm_up=_captions(lambda size: 1),
-        count=lambda size: size.work.captions,
+        title="Caption {captions} pictures in {caption_tokens} tokens each, one by one {singles} of them",
+        runs=_captions(short=False),
+        warm_up=_captions(short=True),
+        count=lambda work: work.captions,
         unit="pictures",
         repeats=1,
+    ),
+    "watched": Row(
+        title="Draw {draw_steps} image tokens, with and without progress and preview",
+        runs=_watched,
+        count=lambda work: work.draw_steps,
+        unit="image tokens",
+        repeats=3,
+    ),
+    "first_preview": Row(
+        title="Make the first preview of a picture, its colours fitted",
+        runs=_first_preview,
+        count=lambda work: 1,
+        unit="previews",
+        repeats=5,
     ),
     "decode": Row(
         title="Decode one picture from its image tokens",
         runs=_decode,
-        count=lambda size: 1,
+        count=lambda work: 1,
         unit="pictures",
         repeats=5,
     ),
     "encode": Row(
         title="Encode one picture to image tokens",
         runs=_encode,
-        count=lambda size: 1,
+        count=lambda work: 1,
         unit="pictures",
         repeats=5,
     ),

@@ -5,7 +5,7 @@ Numbers only; weights are made in `weights.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from janus_core.config import (
     AlignerConfig,
@@ -26,11 +26,15 @@ class Work:
     """How much one run of each row does, so that no row takes minutes on a slow machine.
 
     Attributes:
-        draw_steps: image tokens drawn; fewer than a picture has are scaled up in the report, which says so.
+        draw_steps: image tokens of a picture.
         check_steps: image tokens compared between contenders before anything is timed.
         answer_tokens: length of one answer.
-        captions: pictures captioned in a batch and one by one.
+        captions: pictures captioned in a batch.
         caption_tokens: length of each of those captions.
+        singles: how many of them are captioned one by one; the time is scaled up to all.
+        together: pictures drawn in a batch.
+        timed_steps: drawing steps timed at one length of the cache, the prefill taken off.
+        contexts: the two lengths of a prompt that those steps follow; half a picture lies between.
     """
 
     draw_steps: int
@@ -38,15 +42,24 @@ class Work:
     answer_tokens: int
     captions: int
     caption_tokens: int
+    singles: int
+    together: int
+    timed_steps: int
+    contexts: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """One model and the work done with it."""
+    """One model and the work done with it, which is more on a GPU."""
 
     name: str
     config: JanusConfig
-    work: Work
+    on_cpu: Work
+    on_gpu: Work
+
+    def work(self, device_type: str) -> Work:
+        """Return the work for a kind of device."""
+        return self.on_cpu if device_type == "cpu" else self.on_gpu
 
 
 def _config(language: LanguageConfig, vision: VisionConfig, vq: VQConfig) -> JanusConfig:
@@ -116,17 +129,38 @@ _MID = _config(_language(768, 2048, 12, 12, 32768), _tower(384, 768, 12, 12), _v
 _1B = _config(_language(2048, 5632, 24, 16, 102400), _tower(384, 1024, 24, 16), _vq(16384, 128, 2, 256))
 _7B = _config(_language(4096, 11008, 30, 32, 102400), _tower(384, 1024, 24, 16), _vq(16384, 128, 2, 256))
 
-_FULL = Work(draw_steps=576, check_steps=48, answer_tokens=100, captions=16, caption_tokens=100)
-_PART = Work(draw_steps=576, check_steps=48, answer_tokens=100, captions=8, caption_tokens=100)
-_SHORT = Work(draw_steps=48, check_steps=8, answer_tokens=100, captions=4, caption_tokens=30)
+_CONTEXTS = (32, 32 + 288)
+_ON_GPU = Work(
+    draw_steps=576,
+    check_steps=64,
+    answer_tokens=100,
+    captions=64,
+    caption_tokens=100,
+    singles=64,
+    together=16,
+    timed_steps=24,
+    contexts=_CONTEXTS,
+)
+_MID_ON_CPU = replace(_ON_GPU, check_steps=48, captions=16, singles=4, together=4)
+_1B_ON_CPU = replace(_MID_ON_CPU, check_steps=8, answer_tokens=20, captions=4, caption_tokens=20, singles=1)
+_TINY_WORK = Work(
+    draw_steps=16,
+    check_steps=16,
+    answer_tokens=8,
+    captions=4,
+    caption_tokens=4,
+    singles=2,
+    together=3,
+    timed_steps=4,
+    contexts=(32, 40),
+)
 
 SIZES = {
-    "tiny": Size(
-        name="tiny",
-        config=_TINY,
-        work=Work(draw_steps=16, check_steps=16, answer_tokens=8, captions=4, caption_tokens=4),
-    ),
-    "mid": Size(name="mid", config=_MID, work=_PART),
-    "1b": Size(name="1b", config=_1B, work=_SHORT),
-    "7b": Size(name="7b", config=_7B, work=_FULL),
+    size.name: size
+    for size in (
+        Size(name="tiny", config=_TINY, on_cpu=_TINY_WORK, on_gpu=_TINY_WORK),
+        Size(name="mid", config=_MID, on_cpu=_MID_ON_CPU, on_gpu=_ON_GPU),
+        Size(name="1b", config=_1B, on_cpu=_1B_ON_CPU, on_gpu=_ON_GPU),
+        Size(name="7b", config=_7B, on_cpu=_1B_ON_CPU, on_gpu=_ON_GPU),
+    )
 }

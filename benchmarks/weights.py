@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from janus_core import JanusConfig, build_model
+from janus_core import JanusConfig, build_model, read_checkpoint
 from janus_core.checkpoints.config_writing import write_authors
 from janus_core.checkpoints.names import published_names
 from janus_core.text_tokenizer import (
@@ -35,6 +35,14 @@ from .sizes import Size
 _SEED = 2025
 _SPECIAL = (BOS, EOS, PAD, BEGIN_OF_IMAGE, END_OF_IMAGE, IMAGE_PLACEHOLDER, USER, ASSISTANT)
 _IDS = {text: 256 + index for index, text in enumerate(_SPECIAL)}
+GENERATION: dict[str, Any] = {
+    "bos_token_id": _IDS[BOS],
+    "eos_token_id": _IDS[EOS],
+    "pad_token_id": _IDS[PAD],
+    "guidance_scale": 5,
+    "generation_kwargs": {"boi_token_id": _IDS[BEGIN_OF_IMAGE]},
+}
+FileKind = Literal["safetensors", "bin"]
 _LOUDER = 4.0  # of the two heads: a greedy choice then has a clear winner
 
 
@@ -46,24 +54,31 @@ class Folders:
     native: Path
 
 
-def make_folders(size: Size, dtype: torch.dtype, workdir: Path) -> Folders:
+def make_folders(size: Size, dtype: torch.dtype, workdir: Path, file: FileKind = "safetensors") -> Folders:
     """Return the folders of a size, writing them first where they are missing."""
-    stem = f"{size.name}-{str(dtype).removeprefix('torch.')}"
+    stem = f"{size.name}-{str(dtype).removeprefix('torch.')}-{file}"
     folders = Folders(authors=workdir / f"{stem}-authors", native=workdir / f"{stem}-native")
     if not (folders.native / "config.json").is_file():  # the last file written
         workdir.mkdir(parents=True, exist_ok=True)
-        weights = random_weights(size.config, dtype)
-        _write_authors(size.config, weights, folders.authors)
-        _write_native(size.config, weights, folders.native)
+        weights = random_weights(size.config, dtype, torch.device("cpu"))
+        _write_authors(size.config, weights, folders.authors, file)
+        _write_native(size.config, weights, folders.native, file)
     return folders
 
 
-def random_weights(config: JanusConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+def weights_for(size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> dict[str, Tensor]:
+    """Return weights under our names: mapped from a file on a CPU, made on the device elsewhere."""
+    if device.type == "cpu":
+        return read_checkpoint(make_folders(size, dtype, workdir).authors).state_dict
+    return random_weights(size.config, dtype, device)
+
+
+def random_weights(config: JanusConfig, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
     """Draw weights under our names that keep activations near unit size.
 
     The text head gives the end mark a score of 0, which never wins, so every answer runs to its full length.
     """
-    generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator(device).manual_seed(_SEED)
     weights = {
         name: _fill(name, parameter.shape, generator).bfloat16().to(dtype)
         for name, parameter in build_model(config).state_dict().items()
@@ -73,47 +88,49 @@ def random_weights(config: JanusConfig, dtype: torch.dtype) -> dict[str, Tensor]
 
 
 def _fill(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    device = generator.device
     if len(shape) == 1:
         is_scale = "norm" in name and name.endswith("weight")
-        return torch.ones(shape) if is_scale else torch.zeros(shape)
-    noise = torch.randn(shape, generator=generator)
+        return torch.ones(shape, device=device) if is_scale else torch.zeros(shape, device=device)
+    noise = torch.randn(shape, generator=generator, device=device)
     if "embed" in name or "codebook" in name:
         return noise
     louder = _LOUDER if name.endswith(("lm_head.weight", "generation_head.output.weight")) else 1.0
     return noise.mul_(louder * noise[0].numel() ** -0.5)
 
 
-def _write_authors(config: JanusConfig, weights: dict[str, Tensor], folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+def published(weights: dict[str, Tensor], layout: Literal["authors", "transformers"]) -> dict[str, Tensor]:
+    """Return weights under the names of a published layout, sharing memory."""
     tensors: dict[str, Tensor] = {}
     for ours, tensor in weights.items():
-        [name] = published_names(ours, "authors")
-        tensors[name] = tensor[None] if ours.endswith("position_embedding.weight") else tensor
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    _tokenizer().save(str(folder / "tokenizer.json"))
-    for file, content in write_authors(config).items():
-        _write_json(folder / file, content)
+        names = published_names(ours, layout)
+        is_wrapped = layout == "authors" and ours.endswith("position_embedding.weight")
+        parts = (tensor[None] if is_wrapped else tensor).chunk(len(names))
+        tensors |= dict(zip(names, parts, strict=True))
+    return tensors
 
 
-def _write_native(config: JanusConfig, weights: dict[str, Tensor], folder: Path) -> None:
+def _save(tensors: dict[str, Tensor], folder: Path, file: FileKind, name: str) -> None:
+    if file == "safetensors":
+        whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
+        save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    else:
+        torch.save({key: tensor.clone() for key, tensor in tensors.items()}, folder / name)
+
+
+def _write_authors(config: JanusConfig, weights: dict[str, Tensor], folder: Path, file: FileKind) -> None:
     folder.mkdir(exist_ok=True)
-    tensors: dict[str, Tensor] = {}
-    for ours, tensor in weights.items():
-        names = published_names(ours, "transformers")
-        parts = tensor.chunk(len(names))
-        tensors |= {name: part.contiguous() for name, part in zip(names, parts, strict=True)}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    _tokenizer().save(str(folder / "tokenizer.json"))
-    _write_json(
-        folder / "generation_config.json",
-        {
-            "bos_token_id": _IDS[BOS],
-            "eos_token_id": _IDS[EOS],
-            "pad_token_id": _IDS[PAD],
-            "guidance_scale": 5,
-            "generation_kwargs": {"boi_token_id": _IDS[BEGIN_OF_IMAGE]},
-        },
-    )
+    _save(published(weights, "authors"), folder, file, "pytorch_model.bin")
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    for name, content in write_authors(config).items():
+        _write_json(folder / name, content)
+
+
+def _write_native(config: JanusConfig, weights: dict[str, Tensor], folder: Path, file: FileKind) -> None:
+    folder.mkdir(exist_ok=True)
+    _save(published(weights, "transformers"), folder, file, "pytorch_model.bin")
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    _write_json(folder / "generation_config.json", GENERATION)
     _write_json(folder / "config.json", native_config(config))
 
 
@@ -160,7 +177,7 @@ def text_config(config: JanusConfig) -> dict[str, Any]:
     return {"model_type": "llama", "tie_word_embeddings": False, **special, **vars(config.language)}
 
 
-def _tokenizer() -> Tokenizer:
+def byte_tokenizer() -> Tokenizer:
     """Build a tokenizer of single bytes and the control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))

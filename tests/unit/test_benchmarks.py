@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ pytest.importorskip("transformers", minversion="5.0")
 
 from benchmarks import __main__ as command
 from benchmarks import report
-from benchmarks.equality import check_equality
-from benchmarks.rows import ROWS, Contenders
+from benchmarks.contenders import prompt_plan
+from benchmarks.equality import _logits_at, check_equality, near_ties
+from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
-from benchmarks.timing import interleave
-from benchmarks.weights import make_folders
+from benchmarks.timing import Run, Stopwatch, interleave
+from janus_core.repeats import CudaCapture
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -34,61 +36,133 @@ ROW: dict[str, Any] = {
 }
 
 
+CPU = torch.device("cpu")
+NAMES = ["ours unpacked", "authors", "transformers"]
+
+
 @pytest.fixture(scope="module")
-def contenders(tmp_path_factory: pytest.TempPathFactory) -> Contenders:
-    folders = make_folders(TINY, torch.float32, tmp_path_factory.mktemp("weights"))
-    return command.make_contenders(folders, torch.float32)
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    workdir = tmp_path_factory.mktemp("weights")
+    contenders = command.make_contenders(TINY, torch.float32, CPU, workdir, NAMES)
+    return Bench(size=TINY, device=CPU, contenders=contenders)
 
 
-def test_all_contenders_compute_the_same(contenders: Contenders) -> None:
-    found = check_equality(TINY, contenders)
+def test_all_contenders_compute_the_same(bench: Bench) -> None:
+    found = check_equality(bench)
     assert found["image_tokens"] == TINY.config.num_image_tokens
     assert found["largest_pixel_difference"] < 1e-4
 
 
-def test_a_contender_that_draws_other_tokens_stops_the_benchmark(contenders: Contenders) -> None:
+def test_a_contender_that_draws_other_tokens_stops_the_benchmark(bench: Bench) -> None:
     class Wrong:
         """Draws what nobody else draws."""
 
         def draw(self, steps: int, *, greedy: bool = False) -> Tensor:
-            return contenders["ours"].draw(steps, greedy=greedy) + 1
+            return bench.ours.draw(steps, greedy=greedy) + 1
 
     with pytest.raises(SystemExit, match="of wrong differ from ours from number 0"):
-        check_equality(TINY, {**contenders, "wrong": Wrong()})  # type: ignore[dict-item]
+        check_equality(replace(bench, contenders={**bench.contenders, "wrong": Wrong()}))  # type: ignore[dict-item]
+
+
+def test_in_half_precision_a_difference_is_shown_with_how_near_the_tie_was(bench: Bench) -> None:
+    class Other:
+        """Draws the second-likeliest token in the fourth cell."""
+
+        def draw(self, steps: int, *, greedy: bool = False) -> Tensor:
+            tokens = bench.ours.draw(steps, greedy=greedy).clone()
+            tokens[0, 3] = _logits_at(bench.ours, tokens[0, :3]).topk(2).indices[1]
+            return tokens
+
+    found = near_ties(bench.ours, {"same": bench.ours, "other": Other()}, 8)  # type: ignore[dict-item]
+    assert found["same"] == {"compared": 8, "first_difference": None}
+    assert found["other"]["first_difference"] == 3
+    assert 0 < found["other"]["margin"] < found["other"]["spread"]
+
+
+def test_a_prompt_can_be_made_longer(bench: Bench) -> None:
+    assert len(prompt_plan(bench.ours.janus.tokenizer, 77)) == 77
+
+
+def test_the_way_of_a_gpu_can_be_walked_on_a_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = bench.ours.draw(16, greedy=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for room in ("image_generation", "text_generation"):
+            patch.setattr(f"janus_core.{room}.is_repeatable", lambda model, compute: True)
+        assert torch.equal(bench.contenders["ours unpacked"].draw(16, greedy=True), plain)
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_every_row_runs_and_names_its_work(contenders: Contenders, name: str) -> None:
-    found = command.time_row(name, TINY, contenders, 1, "wall")
+def test_every_row_runs_and_names_its_work(bench: Bench, name: str) -> None:
+    found = command.time_row(name, bench, 1, "wall", torch.float32, {"copy_gb_per_s": 9.0})
     assert "ours" in found["timings"]
-    assert all(timing["median_s"] > 0 for timing in found["timings"].values())
+    assert all(timing["warm_up_s"] > 0 for timing in found["timings"].values())
+    if "steps" not in name:  # those are differences of two short times
+        assert all(timing["median_s"] > 0 for timing in found["timings"].values())
     assert "{" not in found["title"]
 
 
 def test_every_contender_runs_once_a_round_in_turns() -> None:
     order: list[str] = []
-    runs = {name: lambda name=name: order.append(name) for name in "ab"}  # type: ignore[misc]
-    interleave(runs, 2, "wall")
+    runs = {name: Run(work=lambda name=name: order.append(name)) for name in "ab"}  # type: ignore[misc]
+    interleave(runs, 2, Stopwatch("wall", CPU))
     assert order == ["a", "b"] * 3  # the first round warms up
 
 
-def test_the_median_of_the_repeats_leaves_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([0, 100, 0, 1, 0, 2, 0, 9])
+def ticking(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """Let the clock say these seconds, one each time that it is read."""
+    ticks = iter(seconds)
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
-    timing = interleave({"a": lambda: None}, 3, "wall")["a"]
+
+
+def test_the_median_of_the_repeats_leaves_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking(monkeypatch, 0, 100, 0, 1, 0, 2, 0, 9)
+    timing = interleave({"a": Run(work=lambda: None)}, 3, Stopwatch("wall", CPU))["a"]
     assert (timing.warm_up_s, timing.median_s, timing.fastest_s) == (100, 2, 1)
+
+
+def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticking(monkeypatch, 0, 0, 0, 10, 0, 4)
+    run = Run(work=lambda: None, less=lambda: None, times=4)
+    assert interleave({"a": run}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
+
+
+def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CudaCapture, "__init__", lambda self, device: None)
+    monkeypatch.setattr(CudaCapture, "__call__", lambda self, run: run)
+    capture = CudaCapture(CPU)
+    ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
+    timing = interleave({"a": Run(work=lambda: capture(lambda: None))}, 1, Stopwatch("wall", CPU))["a"]
+    assert (timing.capture_s, timing.median_s) == (3, 6)
 
 
 def test_rows_merge_into_one_file(tmp_path: Path) -> None:
     path = tmp_path / "results" / "machine.json"
-    report.merge(path, "mid", "draw", ROW)
-    report.merge(path, "mid", "decode", ROW)
-    assert set(json.loads(path.read_text(encoding="utf-8"))["mid"]) == {"draw", "decode"}
+    report.merge(path, "mid", "draw", ROW, CPU)
+    report.merge(path, "mid", "decode", ROW, CPU)
+    assert set(json.loads(path.read_text(encoding="utf-8"))["cells"]["mid"]) == {"draw", "decode"}
+
+
+def test_a_check_holds_for_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "machine.json"
+    assert not report.is_checked(path, "mid")
+    report.note_check(path, "mid", {"image_tokens": 8})
+    assert report.is_checked(path, "mid")
+    monkeypatch.setattr(report, "commit", lambda: "another")
+    assert not report.is_checked(path, "mid")
 
 
 def test_the_table_says_how_many_times_as_long_the_others_take(tmp_path: Path) -> None:
-    content = report.merge(tmp_path / "machine.json", "mid", "draw", ROW)
-    assert "| Draw | 5 image tokens/s | 2.50 × (authors) | 50% (ours) |" in report.table(content)
+    content = report.merge(tmp_path / "machine.json", "mid", "draw", ROW, CPU)
+    assert "| Draw | 2 s, 5 image tokens/s | 2.50 × (authors) | 50% (ours) |" in report.table(content)
+
+
+def test_results_of_all_machines_can_be_told_and_drawn() -> None:
+    files = sorted((report.HERE / "results").glob("*.json"))
+    assert files
+    for file in files:
+        assert "copies at" in report.table(report.read(file))
 
 
 def test_the_step_reads_decoder_head_and_half_the_cache() -> None:
@@ -101,7 +175,7 @@ def test_the_step_reads_decoder_head_and_half_the_cache() -> None:
     assert report.step_bytes(TINY.config, torch.float32) == 4 * expected
 
 
-@pytest.mark.parametrize("arguments", [["--size", "7b"], ["--only", "nonsense"]])
+@pytest.mark.parametrize("arguments", [["--size", "7b", "--device", "cpu"], ["--only", "nonsense"]])
 def test_what_cannot_be_measured_is_refused_in_a_sentence(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,80 @@
+"""The memory of drawing one picture, weights included: a process for each contender.
+
+On a GPU the peak of what torch has allocated there. On a CPU the peak of private memory, which leaves out
+weights mapped from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .loading import READY, watch
+from .sizes import SIZES, Size
+
+PEAK_ROW = "peak"
+_CONTENDERS = ("ours", "transformers")
+_STEPS_ON_CPU = 8  # what is allocated afterwards is the same in every step
+
+
+def time_peak(size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> dict[str, Any]:
+    """Return the row of results: seconds of the draw and bytes at the peak."""
+    name, key = str(dtype).removeprefix("torch."), "private_bytes" if device.type == "cpu" else "device_bytes"
+    found = {
+        who: watch([sys.executable, "-m", "benchmarks.peak", who, size.name, name, str(device), str(workdir)])
+        for who in _CONTENDERS
+    }
+    steps = _steps(size, device)
+    return {
+        "title": f"Load, draw {steps} image tokens of one picture and decode it: the most memory held",
+        "unit": "pictures",
+        "count": 1,
+        "repeats": 1,
+        "timings": {
+            who: {"median_s": run["wall_s"], "fastest_s": run["wall_s"], "warm_up_s": 0.0}
+            for who, run in found.items()
+        },
+        "bytes": {who: run[key] for who, run in found.items()},
+    }
+
+
+def _steps(size: Size, device: torch.device) -> int:
+    whole = size.work(device.type).draw_steps
+    return min(whole, _STEPS_ON_CPU) if device.type == "cpu" else whole
+
+
+def _draw(who: str, size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> None:
+    from .__main__ import make_contenders
+    from .rows import Bench, grid
+
+    bench = Bench(size=size, device=device, contenders=make_contenders(size, dtype, device, workdir, {who}))
+    contender = bench.contenders[who]
+    if who != "ours":
+        del bench.contenders["ours"]
+    contender.draw(_steps(size, device))
+    contender.decode(grid(size.config, device))
+
+
+def main() -> None:
+    who, name, dtype, device_name, workdir = sys.argv[1:]
+    device = torch.device(device_name)
+    import transformers.models.janus.modeling_janus
+
+    _ = transformers
+    print(READY, flush=True)
+    time.sleep(0.05)  # let the parent note what the libraries themselves hold
+    started = time.perf_counter()
+    _draw(who, SIZES[name], getattr(torch, dtype), device, Path(workdir))
+    found = {"wall_s": time.perf_counter() - started, "device_bytes": 0}
+    if device.type == "cuda":
+        found["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
