@@ -4,6 +4,7 @@ import ast
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from comfy_server import PACK, ComfyUI, environment
@@ -36,6 +37,17 @@ def results(comfy: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_inside_comfyui(results: dict, check: str) -> None:
     trace = results["checks"][check]
     assert trace is None, trace
+
+
+@pytest.mark.parametrize("dynamic", ["off", "on"])
+def test_checks_for_a_gpu_walk_through_on_a_cpu(comfy: ComfyUI, tmp_path: Path, dynamic: str) -> None:
+    command = [comfy.python, HERE / "residency.py", comfy.path, "--cpu", "--dynamic", dynamic]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("ok", "FAIL"))]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(lines) == 7, lines
 
 
 def test_nodes_import_in_less_than_three_tenths_of_a_second(results: dict) -> None:

@@ -15,6 +15,8 @@ pytest.importorskip("transformers", minversion="5.0")
 
 from benchmarks import __main__ as command
 from benchmarks import report
+from benchmarks.cells import CELLS
+from benchmarks.cells import command as cell_command
 from benchmarks.contenders import prompt_plan
 from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.rows import ROWS, Bench
@@ -182,3 +184,21 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
     assert command.main() == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_cells_for_a_gpu_name_what_there_is() -> None:
+    for cell in CELLS:
+        found = dict(zip(cell[::2], cell[1::2], strict=False))
+        assert found["--size"] in SIZES
+        assert set(found["--only"].split(",")) <= set(command.NAMES)
+
+
+def test_cells_cover_every_row_that_a_gpu_can_show() -> None:
+    asked = {row for cell in CELLS for row in cell[cell.index("--only") + 1].split(",")}
+    assert set(command.NAMES) - asked == {"steps", "later_steps", "packing", "load_converted"}
+
+
+def test_a_dry_cell_is_the_same_at_the_tiny_size(tmp_path: Path) -> None:
+    line = cell_command(CELLS[0], is_dry=True, folder=tmp_path)
+    assert line[line.index("--size") + 1] == "tiny"
+    assert {"--stand-in", "picture", "cpu"} <= set(line)

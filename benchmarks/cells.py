@@ -1,0 +1,76 @@
+"""All rows on a GPU, in cells of a few minutes: `python -m benchmarks.cells`, or one with `--cell 3`.
+
+Every cell is a command of its own that merges into the results of the machine, so a run that was cut short
+goes on with the next cell. `--dry` walks through the same cells with the tiny size on a CPU, where steps are
+repeated without graphs, and keeps no results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_LIMIT_S = 480
+_ALL = "ours,authors,transformers,compiled"
+_TWO = "ours,transformers"
+
+
+def _cell(size: str, rows: str, contenders: str, *further: str) -> list[str]:
+    return ["--size", size, "--dtype", "bfloat16", "--only", rows, "--contenders", contenders, *further]
+
+
+def _cells_of(size: str) -> list[list[str]]:
+    return [
+        _cell(size, "picture", _ALL),
+        _cell(size, "pictures", _ALL, "--no-check"),
+        _cell(size, "prefill,answer,watched,first_preview,decode,encode", _TWO, "--no-check"),
+        _cell(size, "captions", _TWO, "--no-check"),
+        _cell(size, "peak", "ours", "--no-check"),
+    ]
+
+
+CELLS = [
+    *_cells_of("1b"),
+    _cell("1b", "load,load_bin", "ours", "--no-check"),
+    *_cells_of("7b"),
+]
+
+
+def command(cell: list[str], *, is_dry: bool, folder: Path) -> list[str]:
+    """Return the command of a cell."""
+    base = [sys.executable, "-m", "benchmarks"]
+    if not is_dry:
+        return [*base, "--device", "cuda", *cell]
+    tiny = ["tiny" if before == "--size" else word for before, word in zip(["", *cell], cell, strict=False)]
+    where = ["--workdir", str(folder), "--results", str(folder / "results.json")]
+    return [*base, "--device", "cpu", "--stand-in", "--repeats", "1", *where, *tiny]
+
+
+def main() -> int:
+    """Run cells one after the other; returns how many failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cells", description=__doc__)
+    parser.add_argument("--cell", type=int, help=f"0 … {len(CELLS) - 1}; default: all")
+    parser.add_argument("--dry", action="store_true", help="at the tiny size on a CPU")
+    arguments = parser.parse_args()
+    chosen = range(len(CELLS)) if arguments.cell is None else [arguments.cell]
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for index in chosen:
+            line = command(CELLS[index], is_dry=arguments.dry, folder=Path(folder))
+            started = time.monotonic()
+            try:
+                code = subprocess.run(line, check=False, timeout=_LIMIT_S).returncode
+            except subprocess.TimeoutExpired:
+                code = 124
+            taken = time.monotonic() - started
+            failed += code != 0
+            print(f"cell {index} {'done' if code == 0 else f'failed ({code})'} in {taken:.0f} s", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
