@@ -121,6 +121,7 @@ def _vq(codebook_size: int, base_channels: int, num_res_blocks: int, latent_chan
         channel_multipliers=(1, 1, 2, 2, 4),
         num_res_blocks=num_res_blocks,
         latent_channels=latent_channels,
+        norm_groups=32,
     )
 
 

@@ -100,7 +100,11 @@ class GenerationHeadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VQConfig:
-    """The VQ tokenizer: `len(channel_multipliers) - 1` halvings between pixels and image tokens."""
+    """The VQ tokenizer: `len(channel_multipliers) - 1` halvings between pixels and image tokens.
+
+    Attributes:
+        norm_groups: parts into which each group norm divides the channels; 32 in all published models.
+    """
 
     codebook_size: int
     code_width: int
@@ -108,11 +112,13 @@ class VQConfig:
     channel_multipliers: tuple[int, ...]
     num_res_blocks: int
     latent_channels: int
+    norm_groups: int
 
     def __post_init__(self) -> None:
+        groups = self.norm_groups
         for multiplier in (1, *self.channel_multipliers):  # 1: the first convolution's own channels
             _require_divisible(
-                self.base_channels * multiplier, 32, "VQ channels that are split into 32 groups"
+                self.base_channels * multiplier, groups, f"VQ channels that are split into {groups} groups"
             )
 
     @property

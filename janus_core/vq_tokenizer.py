@@ -16,25 +16,31 @@ from torch import Tensor, nn
 from .config import VQConfig
 from .layers import Operations, embedding
 
-_GROUPS = 32
 _NORM_EPS = 1e-6
 
 
-def _norm(channels: int, operations: Operations) -> nn.GroupNorm:
-    return operations.GroupNorm(_GROUPS, channels, eps=_NORM_EPS)
+class Layers:
+    """What the tokenizer is made of: layers from the operations, and norms that divide channels into groups."""
+
+    def __init__(self, norm_groups: int, operations: Operations) -> None:
+        self.conv, self._norm, self._groups = operations.Conv2d, operations.GroupNorm, norm_groups
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        """Return a group norm of so many channels."""
+        return self._norm(self._groups, channels, eps=_NORM_EPS)
 
 
 class ResBlock(nn.Module):
     """Two normalised 3×3 convolutions added to the input, which a 1×1 convolution widens where needed."""
 
-    def __init__(self, in_channels: int, out_channels: int, operations: Operations) -> None:
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
         super().__init__()
-        self.norm1 = _norm(in_channels, operations)
-        self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = _norm(out_channels, operations)
-        self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.norm1 = layers.norm(in_channels)
+        self.conv1 = layers.conv(in_channels, out_channels, 3, padding=1)
+        self.norm2 = layers.norm(out_channels)
+        self.conv2 = layers.conv(out_channels, out_channels, 3, padding=1)
         self.nin_shortcut = (
-            operations.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+            layers.conv(in_channels, out_channels, 1) if in_channels != out_channels else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,13 +53,13 @@ class ResBlock(nn.Module):
 class SpatialAttention(nn.Module):
     """Single-head attention among all positions of a feature map, added to the input."""
 
-    def __init__(self, channels: int, operations: Operations) -> None:
+    def __init__(self, channels: int, layers: Layers) -> None:
         super().__init__()
-        self.norm = _norm(channels, operations)
-        self.q = operations.Conv2d(channels, channels, 1)
-        self.k = operations.Conv2d(channels, channels, 1)
-        self.v = operations.Conv2d(channels, channels, 1)
-        self.proj_out = operations.Conv2d(channels, channels, 1)
+        self.norm = layers.norm(channels)
+        self.q = layers.conv(channels, channels, 1)
+        self.k = layers.conv(channels, channels, 1)
+        self.v = layers.conv(channels, channels, 1)
+        self.proj_out = layers.conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c, h, w)."""
@@ -66,9 +72,9 @@ class SpatialAttention(nn.Module):
 class Downsample(nn.Module):
     """Halve both sides by a strided convolution after padding right and bottom by one."""
 
-    def __init__(self, channels: int, operations: Operations) -> None:
+    def __init__(self, channels: int, layers: Layers) -> None:
         super().__init__()
-        self.conv = operations.Conv2d(channels, channels, 3, stride=2)
+        self.conv = layers.conv(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c, h/2, w/2)."""
@@ -78,9 +84,9 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Double both sides by repetition, then smooth by a convolution."""
 
-    def __init__(self, channels: int, operations: Operations) -> None:
+    def __init__(self, channels: int, layers: Layers) -> None:
         super().__init__()
-        self.conv = operations.Conv2d(channels, channels, 3, padding=1)
+        self.conv = layers.conv(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c, 2h, 2w)."""
@@ -108,45 +114,45 @@ class Level(nn.Module):
 
 
 def _level(
-    channels: tuple[int, int], blocks: int, attends: bool, resample: str | None, ops: Operations
+    channels: tuple[int, int], blocks: int, attends: bool, resample: str | None, layers: Layers
 ) -> Level:
     """Build one level from `channels` (in, out); `resample` is "downsample", "upsample" or None."""
     first, out = channels
-    res = nn.ModuleList(ResBlock(first if i == 0 else out, out, ops) for i in range(blocks))
-    attn = nn.ModuleList(SpatialAttention(out, ops) for _ in range(blocks if attends else 0))
+    res = nn.ModuleList(ResBlock(first if i == 0 else out, out, layers) for i in range(blocks))
+    attn = nn.ModuleList(SpatialAttention(out, layers) for _ in range(blocks if attends else 0))
     kinds = {"downsample": Downsample, "upsample": Upsample}
-    return Level(res, attn, {} if resample is None else {resample: kinds[resample](out, ops)})
+    return Level(res, attn, {} if resample is None else {resample: kinds[resample](out, layers)})
 
 
-def _middle(channels: int, operations: Operations) -> nn.Sequential:
+def _middle(channels: int, layers: Layers) -> nn.Sequential:
     return nn.Sequential(
-        ResBlock(channels, channels, operations),
-        SpatialAttention(channels, operations),
-        ResBlock(channels, channels, operations),
+        ResBlock(channels, channels, layers),
+        SpatialAttention(channels, layers),
+        ResBlock(channels, channels, layers),
     )
 
 
 class Encoder(nn.Module):
     """Pixel values (b, 3, H, W) to latents (b, latent_channels, h, w)."""
 
-    def __init__(self, config: VQConfig, operations: Operations) -> None:
+    def __init__(self, config: VQConfig, layers: Layers) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in config.channel_multipliers]
         last = len(widths) - 1
-        self.conv_in = operations.Conv2d(3, config.base_channels, 3, padding=1)
+        self.conv_in = layers.conv(3, config.base_channels, 3, padding=1)
         self.conv_blocks = nn.ModuleList(
             _level(
                 (config.base_channels if i == 0 else widths[i - 1], widths[i]),
                 config.num_res_blocks,
                 i == last,
                 None if i == last else "downsample",
-                operations,
+                layers,
             )
             for i in range(len(widths))
         )
-        self.mid = _middle(widths[-1], operations)
-        self.norm_out = _norm(widths[-1], operations)
-        self.conv_out = operations.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+        self.mid = _middle(widths[-1], layers)
+        self.norm_out = layers.norm(widths[-1])
+        self.conv_out = layers.conv(widths[-1], config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, 3, H, W) to (b, latent_channels, h, w)."""
@@ -159,24 +165,24 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents (b, latent_channels, h, w) to pixel values; level 0 is the lowest resolution."""
 
-    def __init__(self, config: VQConfig, operations: Operations) -> None:
+    def __init__(self, config: VQConfig, layers: Layers) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in reversed(config.channel_multipliers)]
         last = len(widths) - 1
-        self.conv_in = operations.Conv2d(config.latent_channels, widths[0], 3, padding=1)
-        self.mid = _middle(widths[0], operations)
+        self.conv_in = layers.conv(config.latent_channels, widths[0], 3, padding=1)
+        self.mid = _middle(widths[0], layers)
         self.conv_blocks = nn.ModuleList(
             _level(
                 (widths[max(i - 1, 0)], widths[i]),
                 config.num_res_blocks + 1,
                 i == 0,
                 None if i == last else "upsample",
-                operations,
+                layers,
             )
             for i in range(len(widths))
         )
-        self.norm_out = _norm(widths[-1], operations)
-        self.conv_out = operations.Conv2d(widths[-1], 3, 3, padding=1)
+        self.norm_out = layers.norm(widths[-1])
+        self.conv_out = layers.conv(widths[-1], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Map (b, latent_channels, h, w) to (b, 3, H, W)."""
@@ -192,8 +198,9 @@ class VQTokenizer(nn.Module):
     def __init__(self, config: VQConfig, operations: Operations) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config, operations)
-        self.decoder = Decoder(config, operations)
+        layers = Layers(config.norm_groups, operations)
+        self.encoder = Encoder(config, layers)
+        self.decoder = Decoder(config, layers)
         self.codebook = embedding(config.codebook_size, config.code_width, operations)
         self.quant_conv = operations.Conv2d(config.latent_channels, config.code_width, 1)
         self.post_quant_conv = operations.Conv2d(config.code_width, config.latent_channels, 1)

@@ -47,6 +47,7 @@ _TOWER_KEYS = ("width", "layers", "heads", "patch_size", "mlp_ratio")
 
 # (base channels, multipliers, residual blocks, latent channels) of the VQ tokenizers that a `cls` stands for.
 _VQ = {"VQ-16": (128, (1, 1, 2, 2, 4), 2, 256)}
+_NORM_GROUPS = 32  # constant in the authors' code and in transformers'; ours is written beside the other sizes
 _VQ_KEYS = ("ch", "ch_mult", "num_res_blocks", "z_channels")
 
 _HALF = (0.5, 0.5, 0.5)
@@ -188,6 +189,7 @@ def _authors_vq(section: _Section) -> VQConfig:
     params = section.section("params")
     preset = _VQ.get(_text(section.content.get("cls")))
     params.fallbacks = dict(zip(_VQ_KEYS, preset, strict=True)) if preset else {}
+    params.fallbacks |= {"norm_groups": _NORM_GROUPS}
     return VQConfig(
         codebook_size=params.integer("image_token_size"),
         code_width=params.integer("n_embed"),
@@ -195,6 +197,7 @@ def _authors_vq(section: _Section) -> VQConfig:
         channel_multipliers=params.integers("ch_mult"),
         num_res_blocks=params.integer("num_res_blocks", _MOST_BLOCKS, least=0),
         latent_channels=params.integer("z_channels"),
+        norm_groups=params.integer("norm_groups"),
     )
 
 
@@ -334,6 +337,7 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
             channel_multipliers=vq.integers("channel_multiplier"),
             num_res_blocks=vq.integer("num_res_blocks", _MOST_BLOCKS, least=0),
             latent_channels=vq.integer("latent_channels"),
+            norm_groups=_NORM_GROUPS,
         ),
         preprocess=_preprocess(processor, vision),
         old_roles=False,

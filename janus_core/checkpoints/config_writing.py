@@ -41,6 +41,7 @@ def write_authors(config: JanusConfig) -> dict[str, dict[str, Any]]:
                     "ch_mult": list(vq.channel_multipliers),
                     "num_res_blocks": vq.num_res_blocks,
                     "z_channels": vq.latent_channels,
+                    "norm_groups": vq.norm_groups,
                 },
             },
             "gen_aligner_config": _write_aligner("gen_aligner", config.generation_aligner),

@@ -49,6 +49,7 @@ class ModelSizes:
     vq_multipliers: tuple[int, ...]
     vq_res_blocks: int
     vq_latent_channels: int
+    vq_norm_groups: int
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -101,6 +102,7 @@ class ModelSizes:
                 channel_multipliers=self.vq_multipliers,
                 num_res_blocks=self.vq_res_blocks,
                 latent_channels=self.vq_latent_channels,
+                norm_groups=self.vq_norm_groups,
             ),
             preprocess=PreprocessConfig(
                 image_size=self.image_size,

@@ -60,6 +60,7 @@ CONFIG = JanusConfig(
         channel_multipliers=(1, 1, 2, 2, 4),
         num_res_blocks=2,
         latent_channels=256,
+        norm_groups=32,
     ),
     preprocess=PreprocessConfig(
         image_size=384,

@@ -63,6 +63,7 @@ TINY = JanusConfig(
         channel_multipliers=(1, 2, 1),
         num_res_blocks=1,
         latent_channels=16,
+        norm_groups=32,
     ),
     preprocess=PreprocessConfig(
         image_size=16,

@@ -95,6 +95,7 @@ UNUSUAL = JanusConfig(
         channel_multipliers=(2, 1, 3),
         num_res_blocks=6,
         latent_channels=33,
+        norm_groups=16,
     ),
     preprocess=PreprocessConfig(
         image_size=96,

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from janus_core import Janus
-from janus_core.vq_tokenizer import Downsample, ResBlock, SpatialAttention, Upsample, VQTokenizer
+from janus_core.vq_tokenizer import Downsample, Layers, ResBlock, SpatialAttention, Upsample, VQTokenizer
 
 HALF = [torch.bfloat16, torch.float16]
+LAYERS = Layers(32, nn)
 
 
 @pytest.fixture
@@ -116,13 +117,13 @@ def test_encoding_in_half_precision_finds_nearly_all_tokens(
 
 
 def test_downsampling_pads_right_and_bottom(pixel_values: Tensor) -> None:
-    layer = Downsample(3, nn)
+    layer = Downsample(3, LAYERS)
     kernel(layer.conv, 0, 0)
     assert torch.equal(layer(pixel_values), pixel_values[:, :, ::2, ::2])
 
 
 def test_the_padding_of_a_downsampled_picture_is_black(pixel_values: Tensor) -> None:
-    layer = Downsample(3, nn)
+    layer = Downsample(3, LAYERS)
     kernel(layer.conv, 2, 2)
     found = layer(pixel_values)
     assert torch.equal(found[:, :, :-1, :-1], pixel_values[:, :, 2::2, 2::2])
@@ -131,7 +132,7 @@ def test_the_padding_of_a_downsampled_picture_is_black(pixel_values: Tensor) -> 
 
 
 def test_upsampling_repeats_pixels(pixel_values: Tensor) -> None:
-    layer = Upsample(3, nn)
+    layer = Upsample(3, LAYERS)
     kernel(layer.conv, 1, 1)
     expected = pixel_values.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     assert torch.equal(layer(pixel_values), expected)
@@ -139,16 +140,16 @@ def test_upsampling_repeats_pixels(pixel_values: Tensor) -> None:
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_upsampling_keeps_the_dtype(pixel_values: Tensor, dtype: torch.dtype) -> None:
-    assert Upsample(3, nn).to(dtype)(pixel_values.to(dtype)).dtype == dtype
+    assert Upsample(3, LAYERS).to(dtype)(pixel_values.to(dtype)).dtype == dtype
 
 
 @pytest.mark.parametrize(("out_channels", "has_shortcut"), [(32, False), (64, True)])
 def test_a_shortcut_stands_only_where_channels_change(out_channels: int, has_shortcut: bool) -> None:
-    assert (ResBlock(32, out_channels, nn).nin_shortcut is not None) == has_shortcut
+    assert (ResBlock(32, out_channels, LAYERS).nin_shortcut is not None) == has_shortcut
 
 
 def test_attention_scales_by_the_root_of_the_channels() -> None:
-    layer = SpatialAttention(32, nn).requires_grad_(False)
+    layer = SpatialAttention(32, LAYERS).requires_grad_(False)
     x = torch.randn((1, 32, 2, 3), generator=torch.Generator().manual_seed(6))
     normed = layer.norm(x)
     q, k, v = (conv(normed).flatten(2) for conv in (layer.q, layer.k, layer.v))  # (b, c, n)
@@ -171,3 +172,10 @@ def test_the_decoder_has_one_block_more_per_level_than_the_encoder(vq: VQTokeniz
         {count(level, ResBlock) for level in half.conv_blocks} for half in (deep.encoder, deep.decoder)
     )
     assert (encoder, decoder) == ({2}, {3})
+
+
+@pytest.mark.parametrize("norm_groups", [1, 16, 32])
+def test_norms_divide_channels_into_as_many_groups_as_configured(norm_groups: int, janus: Janus) -> None:
+    vq = VQTokenizer(replace(janus.config.vq, norm_groups=norm_groups), nn)
+    found = {module.num_groups for module in vq.modules() if isinstance(module, nn.GroupNorm)}
+    assert found == {norm_groups}
