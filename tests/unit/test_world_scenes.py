@@ -124,6 +124,13 @@ def test_things_lie_within_the_picture(scene):
         assert outline.half_height * thing.radius < min(thing.y, 1 - thing.y)
 
 
+def test_centres_lie_on_a_grid_of_sixteen_steps():
+    inner = [scene.things[0] for scene in TRAIN if scene.relation == "inside"]
+    placed = [thing for scene in TRAIN for thing in scene.things if thing not in inner]
+    assert {value * 16 % 1 for thing in placed for value in (thing.x, thing.y)} == {0}
+    assert len({(thing.x, thing.y) for thing in placed}) > 80
+
+
 @pytest.mark.parametrize("scene", [scene for scene in TRAIN if len(scene.things) > 1][:100])
 def test_things_keep_apart_unless_one_is_inside(scene):
     for a, b in combinations(scene.things, 2):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 
 from ...errors import ConfigError
 from .compositions import Sort, count_key, is_held_out, is_test_composition, mixture_key, thing_key
@@ -37,11 +38,11 @@ _TEXTURE_WEIGHTS = (0.7, 0.1, 0.1, 0.1)
 _CANONICAL_RELATIONS: tuple[Relation, ...] = ("left of", "above", "inside")
 _RELATION_WEIGHTS = (0.4, 0.4, 0.2)
 _SAME_COLOUR = _SAME_SHAPE = 0.15  # a pair shares one of them on purpose, for questions that compare
-_OUTER_RADIUS = (0.30, 0.35)
-_SIZE_JITTER = 0.04
-_SHADE_JITTER = 6
+_OUTER_RADIUS = 0.33
+_SHADE_JITTER = 3
 _MARK_CONTRAST = 10
 _MARGIN, _GAP = 0.016, 0.045
+_STEPS = 16  # centres lie on a grid of so many steps a side, half an image token apart at 64 pixels
 _COLUMNS = ((0.0, 0.335), (0.395, 0.605), (0.665, 1.0))  # centres keep off the lines between the thirds
 _MOST_TRIES = 100_000
 
@@ -127,7 +128,8 @@ def _draw_things(dice: Dice, plan: _Plan) -> list[Thing]:
     for sort in sorts:
         sizes[sort] = sizes[sort] if sort in sizes else pick(dice, SIZES[:2] if plan.count > 2 else SIZES)
     if plan.relation == "inside":
-        return [_thing(dice, sorts[0], "small"), _outer(dice, _thing(dice, sorts[1], "large"))]
+        outer = replace(_thing(dice, sorts[1], "large"), radius=_OUTER_RADIUS)  # holds another thing
+        return [_thing(dice, sorts[0], "small"), outer]
     return [_thing(dice, sort, sizes[sort]) for sort in sorts]
 
 
@@ -161,21 +163,15 @@ def _several_sorts(dice: Dice, count: int) -> list[Sort]:
 
 def _thing(dice: Dice, sort: Sort, size: Size) -> Thing:
     colour, shape = sort
-    radius = RADIUS[size] * between(dice, 1 - _SIZE_JITTER, 1 + _SIZE_JITTER)
     return Thing(
         shape=shape,
         colour=colour,
         size=size,
         x=0.5,
         y=0.5,
-        radius=radius,
+        radius=RADIUS[size],
         rgb=_shade(dice, COLOUR_RGB[colour]),
     )
-
-
-def _outer(dice: Dice, thing: Thing) -> Thing:
-    """Make a thing large enough to hold another."""
-    return replace(thing, radius=between(dice, *_OUTER_RADIUS))
 
 
 def _shade(dice: Dice, rgb: RGB) -> RGB:
@@ -209,10 +205,9 @@ def _place(dice: Dice, things: list[Thing], relation: Relation | None) -> tuple[
 
 
 def _place_inside(dice: Dice, inner: Thing, outer: Thing) -> tuple[Thing, ...]:
-    x, y = between(dice, 0.46, 0.54), between(dice, 0.46, 0.54)
+    x, y = _on_grid(dice, *_COLUMNS[1]), _on_grid(dice, *_COLUMNS[1])
     heart = OUTLINES[outer.shape].heart
-    inner_x = x + outer.radius * heart[0] + between(dice, -0.01, 0.01)
-    inner_y = y + outer.radius * heart[1] + between(dice, -0.01, 0.01)
+    inner_x, inner_y = x + outer.radius * heart[0], y + outer.radius * heart[1]
     return replace(inner, x=inner_x, y=inner_y), replace(outer, x=x, y=y)
 
 
@@ -239,7 +234,11 @@ def _put(dice: Dice, things: list[Thing], cells: Sequence[int]) -> tuple[Thing, 
 
 def _coordinate(dice: Dice, third: int, half: float) -> float:
     low, high = _COLUMNS[third]
-    return between(dice, max(low, half + _MARGIN), min(high, 1 - half - _MARGIN))
+    return _on_grid(dice, max(low, half + _MARGIN), min(high, 1 - half - _MARGIN))
+
+
+def _on_grid(dice: Dice, low: float, high: float) -> float:
+    return pick(dice, range(ceil(low * _STEPS), floor(high * _STEPS) + 1)) / _STEPS
 
 
 def _touch(first: Thing, second: Thing) -> bool:
