@@ -1,4 +1,4 @@
-"""Stages "language", I, II and III: the decoder learns to read, to answer about pictures and to draw.
+"""Stages "language", "seeing", I, II and III: the decoder learns to read, to answer about pictures, to draw.
 
 Plain cross-entropy: on answers for understanding, on image tokens for generation, on everything for text.
 Samples come ready from `samples.py`; this file knows losses and which parts learn in which stage.
@@ -77,6 +77,7 @@ class LanguageTask:
         aligners = [seeing.understanding_aligner, language.generation_aligner, language.image_token_embedding]
         parts: dict[str, list[nn.Module]] = {
             "language": [language.language_model],
+            "seeing": [seeing, language.language_model],
             "I": [*aligners, language.generation_head],
             "II": [seeing.understanding_aligner, language],
             "III": [seeing, language],
@@ -118,9 +119,9 @@ class LanguageTask:
         return F.cross_entropy(language.language_model.lm_head(hidden[kept]).float(), learnt[kept])
 
     def _see(self, pixel_values: Tensor) -> Tensor:
-        """Return image embeddings; outside stage III the vision tower does not learn: no gradient is kept."""
-        seeing = self.model.seeing
-        with torch.set_grad_enabled(self.stage.stage == "III" and torch.is_grad_enabled()):
+        """Return image embeddings; where the vision tower does not learn, no gradient is kept."""
+        seeing, learns = self.model.seeing, self.stage.stage in ("seeing", "III")
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             features = seeing.vision_tower(pixel_values)
         return seeing.understanding_aligner(features)  # type: ignore[no-any-return]
 

@@ -217,6 +217,7 @@ def test_a_common_start_ends_at_the_first_difference_or_picture(
 
 LEARNING = {
     "language": ("language.language_model.",),
+    "seeing": ("seeing.", "language.language_model."),
     "I": (
         "seeing.understanding_aligner.",
         "language.generation_aligner.",
