@@ -20,7 +20,7 @@ _NORM_EPS = 1e-6
 
 
 class Layers:
-    """What the tokenizer is made of: layers from the operations, and norms that divide channels into groups."""
+    """What the tokenizer is made of: the operations' convolutions, and norms over groups of channels."""
 
     def __init__(self, norm_groups: int, operations: Operations) -> None:
         self.conv, self._norm, self._groups = operations.Conv2d, operations.GroupNorm, norm_groups
@@ -39,9 +39,7 @@ class ResBlock(nn.Module):
         self.conv1 = layers.conv(in_channels, out_channels, 3, padding=1)
         self.norm2 = layers.norm(out_channels)
         self.conv2 = layers.conv(out_channels, out_channels, 3, padding=1)
-        self.nin_shortcut = (
-            layers.conv(in_channels, out_channels, 1) if in_channels != out_channels else None
-        )
+        self.nin_shortcut = layers.conv(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c', h, w)."""

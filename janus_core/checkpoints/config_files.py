@@ -47,7 +47,7 @@ _TOWER_KEYS = ("width", "layers", "heads", "patch_size", "mlp_ratio")
 
 # (base channels, multipliers, residual blocks, latent channels) of the VQ tokenizers that a `cls` stands for.
 _VQ = {"VQ-16": (128, (1, 1, 2, 2, 4), 2, 256)}
-_NORM_GROUPS = 32  # constant in the authors' code and in transformers'; ours is written beside the other sizes
+_NORM_GROUPS = 32  # constant in the authors' code; one that differs stands beside the other sizes
 _VQ_KEYS = ("ch", "ch_mult", "num_res_blocks", "z_channels")
 
 _HALF = (0.5, 0.5, 0.5)
