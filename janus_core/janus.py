@@ -321,7 +321,8 @@ class Janus:
             for index in range(batches)
         ]
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
-        tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
+        with torch.inference_mode(False):  # a grid that its owner may change
+            tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
         seeds = tuple(picture.seed % 2**64 for picture in pictures)
         images = self.decode(tokens, batch_size=min(batch_size, _VQ_TOGETHER))
         return Drawn(images=images, tokens=tokens, seeds=seeds)
@@ -394,12 +395,14 @@ class Janus:
 
 def _in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, on_step: OnStep | None) -> Tensor:
     """Return what `work` makes of all rows, `size` of them at a time, on the CPU."""
+    check_count("batch_size", size)
     done: list[Tensor] = []
     for chunk in torch.split(rows, size):
         done.append(work(chunk).cpu())
         if on_step is not None:
             on_step(sum(map(len, done)), len(rows))
-    return torch.cat(done)
+    with torch.inference_mode(False):  # a tensor that its owner may change
+        return torch.cat(done)
 
 
 def _shifted(on_text: OnText | None, start: int) -> OnText | None:

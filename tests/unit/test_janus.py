@@ -351,11 +351,6 @@ def test_everything_runs_in_inference_mode(
     assert set(modes) == {True}
 
 
-def test_results_do_not_require_gradients(janus: Janus, pictures: list[Image.Image]) -> None:
-    assert not janus.draw("a cat").images.requires_grad
-    assert not janus.see(pictures).requires_grad
-
-
 @pytest.mark.parametrize("dtype", HALF)
 @each_task
 def test_everything_runs_in_half_precision(

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from janus_core import ImageError, Janus, SamplingError
+
+RESULTS: dict[str, Callable[[Janus, list[Image.Image]], Tensor]] = {
+    "drawn pictures": lambda janus, pictures: janus.draw("a cat").images,
+    "drawn tokens": lambda janus, pictures: janus.draw("a cat").tokens.grid,
+    "encoded tokens": lambda janus, pictures: janus.encode(pictures).grid,
+    "decoded pictures": lambda janus, pictures: janus.decode(janus.encode(pictures)),
+}
+each_result = pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS.keys())
+
+
+@each_result
+def test_a_result_may_be_changed_in_place(
+    janus: Janus, pictures: list[Image.Image], result: Callable[[Janus, list[Image.Image]], Tensor]
+) -> None:
+    found = result(janus, pictures)
+    found[0, 0, 0] = 0
+    assert bool((found[0, 0, 0] == 0).all())
+
+
+def test_changed_tokens_decode_to_another_picture(janus: Janus) -> None:
+    drawn = janus.draw("a cat")
+    drawn.tokens.grid[0, 0, 0] = (drawn.tokens.grid[0, 0, 0] + 1) % janus.config.vq.codebook_size
+    assert not torch.equal(janus.decode(drawn.tokens), drawn.images)
+
+
+def test_tokens_changed_to_what_is_no_code_are_refused(janus: Janus) -> None:
+    drawn = janus.draw("a cat")
+    drawn.tokens.grid[0, 0, 0] = janus.config.vq.codebook_size
+    with pytest.raises(ImageError, match="The image tokens run from"):
+        janus.decode(drawn.tokens)
+
+
+@each_result
+def test_a_result_may_take_part_in_learning(
+    janus: Janus, pictures: list[Image.Image], result: Callable[[Janus, list[Image.Image]], Tensor]
+) -> None:
+    found, weight = result(janus, pictures), torch.ones(1, requires_grad=True)
+    assert not found.requires_grad
+    (found * weight).sum().backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
+
+
+def test_image_embeddings_do_not_require_gradients(janus: Janus, pictures: list[Image.Image]) -> None:
+    assert not janus.see(pictures).requires_grad
+
+
+@pytest.mark.parametrize("batch_size", [0, 1.5])
+def test_a_batch_size_that_is_no_count_is_refused(
+    janus: Janus, pictures: list[Image.Image], batch_size: Any
+) -> None:
+    tokens = janus.encode(pictures)
+    for task in (
+        lambda size: janus.encode(pictures, batch_size=size),
+        lambda size: janus.decode(tokens, batch_size=size),
+    ):
+        with pytest.raises(SamplingError, match=rf"batch_size is {batch_size}; it must be at least 1"):
+            task(batch_size)
