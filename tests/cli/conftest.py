@@ -40,7 +40,8 @@ def one_load_per_model():
     load_janus = models.load_janus
     load_once = functools.cache(lambda folder, dtype, device: load_janus(folder, dtype=dtype, device=device))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load_janus", lambda path, **how: load_once(Path(path).resolve(), **how))
+        folder = models.resolve_model  # of a bundled model's name too
+        patch.setattr(models, "load_janus", lambda path, **how: load_once(folder(path).resolve(), **how))
         yield
 
 

@@ -233,7 +233,7 @@ def test_inspect_finds_a_missing_image_placeholder(janus, tmp_path):
     assert "image placeholder" in problem
 
 
-def test_demo_without_a_trained_model_says_that_its_weights_are_random(janus, tmp_path):
+def test_demo_says_whether_its_weights_are_random(janus, tmp_path):
     code, out, err = janus("demo", "--out", tmp_path, "--json", model=None)
     shown = json.loads(out)
     assert code == 0
