@@ -186,11 +186,11 @@ def new_token_file(filename_prefix: str) -> Path:
     base = folder_paths.get_output_directory()
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, base)
+        while (path := Path(folder) / f"{name}_{counter:05}_{TOKENS_SUFFIX}").exists():
+            counter += 1
     except Exception as error:
         raise OutputError(
             f'Cannot save under the prefix "{filename_prefix}": {error}. Use a prefix inside the output '
             "folder."
         ) from error
-    while (path := Path(folder) / f"{name}_{counter:05}_{TOKENS_SUFFIX}").exists():
-        counter += 1
     return path
