@@ -88,6 +88,7 @@ class FixedDecoder:
         cache: KVCache,
         positions: Tensor,
         attended: Tensor | None,
+        compute_dtype: torch.dtype,
     ) -> None:
         """Take sequences over.
 
@@ -97,6 +98,7 @@ class FixedDecoder:
             cache: filled by a prefill; from now on it is this decoder's own.
             positions: (b,) int64, where the last stored token of each row stands.
             attended: (b, stored) bool, False at padding, or None where there is none.
+            compute_dtype: of embeddings and hidden states; the cache may be in a wider one.
         """
         self._config, self._norm, self._weights, self._cache = model.config, model.norm, weights, cache
         rows, stored, capacity = cache.keys.shape[1], cache.length, cache.keys.shape[3]
@@ -106,9 +108,8 @@ class FixedDecoder:
         self._mask = torch.full((rows, 1, 1, capacity), _BLOCKED, dtype=dtype, device=device)
         seen = torch.zeros(rows, stored, dtype=dtype, device=device)
         self._mask[:, 0, 0, :stored] = seen if attended is None else seen.masked_fill(~attended, _BLOCKED)
-        cos, sin = rotary_table(
-            torch.arange(capacity, device=device)[None], self._config.head_dim, self._config.rope_theta, dtype
-        )
+        every = torch.arange(capacity, device=device)[None]
+        cos, sin = rotary_table(every, self._config.head_dim, self._config.rope_theta, compute_dtype)
         self._cos, self._sin = cos[0, 0], _signed(sin[0, 0])  # (capacity, head_dim)
         self._slot = torch.tensor([stored], device=device)
         self._positions = positions + 1
@@ -165,8 +166,8 @@ class FixedDecoder:
         )
         turned = _rotate(projected[:, : heads + kv_heads], table)
         keys, values = self._cache.keys[index], self._cache.values[index]
-        keys.index_copy_(2, self._slot, turned[:, heads:, None])
-        values.index_copy_(2, self._slot, projected[:, heads + kv_heads :, None])
+        keys.index_copy_(2, self._slot, turned[:, heads:, None].to(keys.dtype))
+        values.index_copy_(2, self._slot, projected[:, heads + kv_heads :, None].to(keys.dtype))
         mixed = attend(
             turned[:, :heads, None], keys[:, :, :reach], values[:, :, :reach], mask=self._mask[..., :reach]
         )

@@ -58,13 +58,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_ca
 
     Args:
         q: (b, heads, t, head_dim).
-        k: (b, kv_heads, s, head_dim); each serves `heads / kv_heads` query heads.
+        k: (b, kv_heads, s, head_dim); each serves `heads / kv_heads` query heads. In a wider dtype than `q`
+            it decides the arithmetic.
         v: as `k`.
         mask: (b, 1, t, s) bool, True where a query may look, or None.
         is_causal: query i sees keys 0 … i; only without `mask` and with t = s.
 
-    Returns: (b, t, heads * head_dim).
+    Returns: (b, t, heads * head_dim) in the dtype of `q`.
     """
+    if q.dtype != k.dtype:
+        return attend(q.to(k.dtype), k, v, mask=mask, is_causal=is_causal).to(q.dtype)
     if q.shape[2] == 1 and mask is None and q.dtype == torch.float32 and q.device.type == "cpu":
         return _attend_to_all(q, k, v)
     groups = q.shape[1] // k.shape[1]

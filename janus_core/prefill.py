@@ -14,7 +14,7 @@ from torch import Tensor
 from .config import LanguageConfig
 from .errors import PromptError
 from .fixed_decoder import FixedDecoder, LayerWeights, is_plain
-from .kv_cache import KVCache
+from .kv_cache import KVCache, cache_dtype
 from .language_model import LanguageModel
 from .model import Language
 from .prompting import PromptPlan
@@ -140,14 +140,20 @@ class Sequences:
             model.config,
             rows=rows,
             capacity=length + new_tokens,
-            dtype=compute.dtype,
+            dtype=cache_dtype(compute.dtype, compute.device),
             device=compute.device,
         )
         embeddings = language.embed_prompt(
             prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
         )
         if shared:
-            once = KVCache(model.config, rows=1, capacity=shared, dtype=compute.dtype, device=compute.device)
+            once = KVCache(
+                model.config,
+                rows=1,
+                capacity=shared,
+                dtype=self._cache.keys.dtype,
+                device=compute.device,
+            )
             model(embeddings[:1, :shared], prompts.positions[:1, :shared], cache=once)
             self._cache.begin_with(once)
         self._positions, self._attended = prompts.positions[:, -1:], _with_room(prompts.attended, new_tokens)
@@ -171,7 +177,7 @@ class Sequences:
         """Hand the sequences over to a decoder whose memory never moves; this object is then used up."""
         model = self._language.language_model
         attended = None if self._attended is None else self._attended[:, : self._cache.length]
-        return FixedDecoder(model, weights, self._cache, self._positions[:, 0], attended)
+        return FixedDecoder(model, weights, self._cache, self._positions[:, 0], attended, self._dtype)
 
     def feed(self, embeddings: Tensor) -> None:
         """Append one token's embedding (b, d) to every row and compute the next hidden state."""

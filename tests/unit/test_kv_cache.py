@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from janus_core import JanusConfig
-from janus_core.kv_cache import KVCache, cache_slots, kv_cache_bytes
+from janus_core.kv_cache import KVCache, cache_dtype, cache_slots, kv_cache_bytes
 
 
 def numbers(config: JanusConfig, rows: int, tokens: int, start: int = 0) -> Tensor:
@@ -87,3 +87,11 @@ def test_writing_to_a_selection_leaves_the_original_alone(config: JanusConfig) -
 def test_the_predicted_size_is_the_real_one(config: JanusConfig, dtype: torch.dtype) -> None:
     cache = KVCache(config.language, rows=3, capacity=6, dtype=dtype, device=torch.device("cpu"))
     assert kv_cache_bytes(config.language, 3, 6, dtype) == cache.keys.nbytes + cache.values.nbytes
+
+
+def test_a_cpu_keeps_half_precision_in_float32() -> None:
+    assert cache_dtype(torch.bfloat16, torch.device("cpu")) == torch.float32
+
+
+def test_a_gpu_keeps_what_it_computes_in() -> None:
+    assert cache_dtype(torch.bfloat16, torch.device("cuda")) == torch.bfloat16

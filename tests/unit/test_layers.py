@@ -26,6 +26,14 @@ def turned(x: Tensor, position: int) -> Tensor:
 # attention
 
 
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_keys_in_a_wider_dtype_decide_the_arithmetic(tokens: int) -> None:
+    q, k, v = heads(4, tokens, 1).bfloat16(), heads(4, 5, 2), heads(4, 5, 3)
+    found = attend(q, k, v)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, attend(q.float(), k, v).bfloat16())
+
+
 def test_attention_is_a_softmax_of_scaled_products() -> None:
     q, k, v = heads(4, 3, 1), heads(4, 5, 2), heads(4, 5, 3)
     weights = (q @ k.transpose(-1, -2) / math.sqrt(8)).softmax(dim=-1)
