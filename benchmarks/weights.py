@@ -67,9 +67,10 @@ def make_folders(size: Size, dtype: torch.dtype, workdir: Path, file: FileKind =
 
 
 def weights_for(size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> dict[str, Tensor]:
-    """Return weights under our names: mapped from a file on a CPU, made on the device elsewhere."""
+    """Return weights under our names: mapped from a bfloat16 file on a CPU, made on the device elsewhere."""
     if device.type == "cpu":
-        return read_checkpoint(make_folders(size, dtype, workdir).authors).state_dict
+        mapped = read_checkpoint(make_folders(size, torch.bfloat16, workdir).authors).state_dict
+        return {name: tensor.to(dtype) for name, tensor in mapped.items()}
     return random_weights(size.config, dtype, device)
 
 

@@ -6,7 +6,7 @@ Every public method runs under `torch.inference_mode()`. Devices and dtypes are 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -20,6 +20,7 @@ from .model import JanusModel
 from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .packing import pack_for_answering, pack_for_drawing
 from .pictures import Picture, as_several, read_picture
+from .placement import Placement, Task
 from .prefill import Compute
 from .preprocessing import Fit, to_images, to_pixel_values, to_vq_input
 from .prompting import (
@@ -81,6 +82,7 @@ class Janus:
         codebook: identity of the VQ codebook.
         compute: where everything is computed, and the dtype of seeing and language.
         vq_dtype: of the VQ tokenizer.
+        placement: brings parts to the device when a task needs them; None where all are in place.
     """
 
     model: JanusModel
@@ -88,6 +90,14 @@ class Janus:
     codebook: str
     compute: Compute
     vq_dtype: torch.dtype
+    placement: Placement | None = None
+
+    def _ready(self, task: Task) -> Compute:
+        """Have a task's weights in place, and return where and how it computes."""
+        if self.placement is None:
+            return self.compute
+        self.placement.bring(task)
+        return replace(self.compute, words_on=self.placement.words_on)
 
     @property
     def config(self) -> JanusConfig:
@@ -238,6 +248,7 @@ class Janus:
         """
         if not conversations:
             return []
+        compute = self._ready("answer")
         pack_for_answering(self.model.language)
         plans = [self.plan_conversation(turns, system) for turns in conversations]
         pictures = [image for turns in conversations for turn in turns for image in turn.images]
@@ -247,7 +258,7 @@ class Janus:
             self.tokenizer,
             options or TextOptions(),
             seed=whole_seed(seed),
-            compute=self.compute,
+            compute=compute,
             on_text=on_text,
             on_step=on_step,
         )
@@ -265,8 +276,9 @@ class Janus:
     @torch.inference_mode()
     def see(self, images: Sequence[Picture]) -> Tensor:
         """Return image embeddings (pictures, n, d) of pictures, as the decoder reads them."""
+        compute = self._ready("see")
         rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
-        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))  # type: ignore[no-any-return]
+        return self.model.seeing(torch.stack(rows).to(compute.device, compute.dtype))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def draw(
@@ -305,6 +317,7 @@ class Janus:
         pictures = [
             self._plan(text, negative_prompt, seed + i) for text in prompts for i in range(num_images)
         ]
+        compute = self._ready("draw")
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, -(-len(pictures) // batch_size)
         drawn = [
@@ -314,7 +327,7 @@ class Janus:
                 options or DrawOptions(),
                 num_image_tokens=cells,
                 pad=self.tokenizer.special.pad,
-                compute=self.compute,
+                compute=compute,
                 on_step=_within(on_step, index * cells, batches * cells),
                 on_tokens=on_tokens,
             )
@@ -358,12 +371,13 @@ class Janus:
         several: Sequence[Picture] = images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
         if not several:
             raise ImageError("There is no picture to encode. Give at least one.")
+        compute = self._ready("encode")
         side_px = self.config.vision.image_size
         pixels = torch.stack([to_vq_input(image, side_px, fit) for image in several])
 
         def encode(chunk: Tensor) -> Tensor:
             # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
-            chunk = chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
+            chunk = chunk.to(compute.device, self.vq_dtype, memory_format=torch.channels_last)
             return self.model.vq_tokenizer.encode(chunk)
 
         return ImageTokens(grid=_in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
@@ -390,7 +404,8 @@ class Janus:
     @torch.inference_mode()
     def decode_pixels(self, grid: Tensor) -> Tensor:
         """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
-        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
+        compute = self._ready("decode")
+        return self.model.vq_tokenizer.decode(grid.to(compute.device), self.vq_dtype)
 
 
 def _in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, on_step: OnStep | None) -> Tensor:

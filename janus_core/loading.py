@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import time
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from .errors import SamplingError
 from .janus import Janus
 from .layers import Operations
 from .model import JanusModel, build_model
+from .placement import Placement
 from .prefill import Compute
 
 log = logging.getLogger("janus.loading")
@@ -98,13 +100,17 @@ def load_janus(
     # A host's layers may stream their weights; torch's own stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
     checkpoint = read_checkpoint(path)
+    # On a CPU all weights are in place at once, mapped from the file; elsewhere each task brings its own.
+    is_brought = operations is None and place.type != "cpu"
     janus = assemble(
         checkpoint,
         build_model(checkpoint.config, operations),
         compute,
-        weights_on=place,
-        weights_dtype=compute.dtype,
+        weights_on=torch.device("cpu") if is_brought else place,
+        weights_dtype=None if is_brought else compute.dtype,
     )
+    if is_brought:
+        janus = replace(janus, placement=Placement(janus.model, place, compute.dtype, janus.vq_dtype))
     log.info(
         "Janus: loaded %s in %s on %s in %.1f s",
         checkpoint.folder.name,

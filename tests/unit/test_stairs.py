@@ -21,7 +21,7 @@ STAIRS = {
     "sampling": 2, "repeats": 2,
     "vision_tower": 3, "language_model": 3, "vq_tokenizer": 3, "heads": 3, "prompting": 3, "memory": 3,
     "model": 4, "preview": 4, "fixed_decoder": 4,
-    "checkpoints": 5, "prefill": 5, "packing": 5,
+    "checkpoints": 5, "prefill": 5, "packing": 5, "placement": 5,
     "text_generation": 6, "image_generation": 6,
     "janus": 7,
     "loading": 8,
