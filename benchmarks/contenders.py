@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from janus_core.image_generation import DrawPlan, generate_image_tokens
 from janus_core.image_tokens import codebook_identity
 from janus_core.options import OnStep, OnTokens
 from janus_core.packing import pack_for_drawing
+from janus_core.placement import Placement
 from janus_core.prompting import PromptPlan, plan_drawing, unconditional
 from janus_core.text_tokenizer import TextTokenizer, read_tokenizer
 
@@ -62,7 +64,11 @@ def tokenizer_of_bytes() -> TextTokenizer:
 
 
 class Ours:
-    """This project, as its public methods run it; `packs` False leaves the layers as they were loaded."""
+    """This project, as its public methods run it.
+
+    `packs` False leaves the layers as they were loaded; `is_brought` True leaves weights on the CPU until a
+    task needs them.
+    """
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class Ours:
         device: torch.device,
         *,
         packs: bool = True,
+        is_brought: bool = False,
     ) -> None:
         checkpoint = Checkpoint(
             folder=Path("random"),
@@ -85,9 +92,12 @@ class Ours:
             checkpoint,
             build_model(config),
             Compute(device=device, dtype=dtype, is_resident=True),
-            weights_on=device,
-            weights_dtype=dtype,
+            weights_on=torch.device("cpu") if is_brought else device,
+            weights_dtype=None if is_brought else dtype,
         )
+        if is_brought:  # as `load_janus` does it for a GPU
+            placement = Placement(self.janus.model, device, dtype, self.janus.vq_dtype)
+            self.janus = replace(self.janus, placement=placement)
         self.packs = packs
 
     def draw(

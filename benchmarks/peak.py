@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from janus_core import build_model
+
+from .contenders import PROMPT, Contender, Ours
 from .loading import READY, watch
+from .references import Transformers
+from .rows import grid
 from .sizes import SIZES, Size
+from .weights import weights_for
 
 PEAK_ROW = "peak"
 _CONTENDERS = ("ours", "transformers")
@@ -48,16 +55,28 @@ def _steps(size: Size, device: torch.device) -> int:
     return min(whole, _STEPS_ON_CPU) if device.type == "cpu" else whole
 
 
-def _draw(who: str, size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> None:
-    from .__main__ import make_contenders
-    from .rows import Bench, grid
+def _prepared(who: str, size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> Contender:
+    """Return a contender whose weights are where loading would leave them."""
+    weights = weights_for(size, dtype, device, workdir)
+    if device.type == "cuda" and who == "ours":
+        weights = {name: tensor.cpu() for name, tensor in weights.items()}
+        ours = Ours(size.config, weights, dtype, device, is_brought=True)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return ours
+    ours = Ours(size.config, weights, dtype, device)
+    if who == "ours":
+        return ours
+    empty = replace(ours.janus, model=build_model(size.config))  # of ours it needs the tokenizer alone
+    return Transformers(empty, weights, dtype)
 
-    bench = Bench(size=size, device=device, contenders=make_contenders(size, dtype, device, workdir, {who}))
-    contender = bench.contenders[who]
-    if who != "ours":
-        del bench.contenders["ours"]
-    contender.draw(_steps(size, device))
-    contender.decode(grid(size.config, device))
+
+def _draw(contender: Contender, size: Size, device: torch.device) -> None:
+    if isinstance(contender, Ours) and device.type == "cuda":
+        contender.janus.draw(PROMPT)
+    else:
+        contender.draw(_steps(size, device))
+        contender.decode(grid(size.config, device))
 
 
 def main() -> None:
@@ -69,7 +88,8 @@ def main() -> None:
     print(READY, flush=True)
     time.sleep(0.05)  # let the parent note what the libraries themselves hold
     started = time.perf_counter()
-    _draw(who, SIZES[name], getattr(torch, dtype), device, Path(workdir))
+    size = SIZES[name]
+    _draw(_prepared(who, size, getattr(torch, dtype), device, Path(workdir)), size, device)
     found = {"wall_s": time.perf_counter() - started, "device_bytes": 0}
     if device.type == "cuda":
         found["device_bytes"] = torch.cuda.max_memory_allocated(device)
