@@ -103,8 +103,7 @@ class FixedDecoder:
         self._config, self._norm, self._weights, self._cache = model.config, model.norm, weights, cache
         rows, stored, capacity = cache.keys.shape[1], cache.length, cache.keys.shape[3]
         device, dtype = cache.keys.device, cache.keys.dtype
-        for unwritten in (cache.keys, cache.values):  # masked weights are 0, and 0 times anything must be 0
-            unwritten[..., stored:, :].zero_()
+        cache.both[..., stored:, :].zero_()  # masked weights are 0, and 0 times anything must be 0
         self._mask = torch.full((rows, 1, 1, capacity), _BLOCKED, dtype=dtype, device=device)
         seen = torch.zeros(rows, stored, dtype=dtype, device=device)
         self._mask[:, 0, 0, :stored] = seen if attended is None else seen.masked_fill(~attended, _BLOCKED)
@@ -120,7 +119,7 @@ class FixedDecoder:
         """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
         selected, index = copy.copy(self), torch.tensor(rows, device=self._slot.device)
         cache = copy.copy(self._cache)
-        cache.keys, cache.values = cache.keys.index_select(1, index), cache.values.index_select(1, index)
+        cache.both = cache.both.index_select(2, index)
         selected._cache, selected._stride = cache, _stride(len(rows))
         selected._mask, selected._positions = self._mask[index], self._positions[index]
         selected._slot = self._slot.clone()
@@ -146,32 +145,32 @@ class FixedDecoder:
         """
         self._mask.index_fill_(3, self._slot, 0.0)
         table = tuple(whole.index_select(0, self._positions)[:, None] for whole in (self._cos, self._sin))
-        x = embeddings
+        x = embeddings.clone()  # each block adds to it where it is: a product that adds saves a pass
         for index, weights in enumerate(self._weights):
-            x = x + self._attention(index, weights, self._normed(x, weights.input_norm), table, reach)
+            mixed = self._mixed(index, weights, self._normed(x, weights.input_norm), table, reach)
+            x.addmm_(mixed, weights.output.T)
             gate, up = F.linear(self._normed(x, weights.post_norm), weights.gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, weights.down)
+            x.addmm_(F.silu(gate) * up, weights.down.T)
         self._slot.add_(1)
         self._positions.add_(1)
         return self._norm(x)  # type: ignore[no-any-return]
 
-    def _attention(
+    def _mixed(
         self, index: int, weights: LayerWeights, x: Tensor, table: tuple[Tensor, ...], reach: int
     ) -> Tensor:
+        """Return the values (b, heads times head_dim) that attention mixes, the new token stored."""
         heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
         projected = rearrange(
             F.linear(x, weights.projections),
             "b (heads head_dim) -> b heads head_dim",
             head_dim=self._config.head_dim,
         )
-        turned = _rotate(projected[:, : heads + kv_heads], table)
-        keys, values = self._cache.keys[index], self._cache.values[index]
-        keys.index_copy_(2, self._slot, turned[:, heads:, None].to(keys.dtype))
-        values.index_copy_(2, self._slot, projected[:, heads + kv_heads :, None].to(keys.dtype))
-        mixed = attend(
-            turned[:, :heads, None], keys[:, :, :reach], values[:, :, :reach], mask=self._mask[..., :reach]
-        )
-        return F.linear(mixed[:, 0], weights.output)
+        _rotate(projected[:, : heads + kv_heads], table)
+        both = self._cache.both[index]  # (2, b, kv_heads, slots, head_dim)
+        new = rearrange(projected[:, heads:], "b (two kv_heads) head_dim -> two b kv_heads 1 head_dim", two=2)
+        both.index_copy_(3, self._slot, new.to(both.dtype))
+        keys, values = both[:, :, :, :reach]
+        return attend(projected[:, :heads, None], keys, values, mask=self._mask[..., :reach])[:, 0]
 
     def _normed(self, x: Tensor, scale: Tensor) -> Tensor:
         return F.rms_norm(x, scale.shape, scale, self._config.rms_norm_eps)
@@ -187,11 +186,12 @@ def _signed(sin: Tensor) -> Tensor:
     return torch.cat((-first, second), dim=-1)
 
 
-def _rotate(x: Tensor, table: tuple[Tensor, ...]) -> Tensor:
-    """Turn x (b, heads, head_dim) by cosines and signed sines (b, 1, head_dim); see `layers.rotate`."""
+def _rotate(x: Tensor, table: tuple[Tensor, ...]) -> None:
+    """Turn x (b, heads, head_dim) in place by cosines and signed sines (b, 1, head_dim)."""
     cos, sin = table
     first, second = x.chunk(2, dim=-1)
-    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
+    swapped = torch.cat((second, first), dim=-1)
+    x.mul_(cos).addcmul_(swapped, sin)
 
 
 def _groups(layer: nn.Module) -> tuple[list[nn.Linear], list[nn.Linear]]:

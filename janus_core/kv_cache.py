@@ -19,8 +19,8 @@ class KVCache:
     """Keys and values of every layer for `rows` sequences of at least `capacity` tokens.
 
     Attributes:
-        keys: (layers, rows, kv_heads, slots, head_dim), at least as many slots as tokens were asked for.
-        values: as `keys`.
+        both: (layers, 2, rows, kv_heads, slots, head_dim), keys and values, so that one write can serve both;
+            at least as many slots as tokens were asked for.
         length: tokens already stored, the same for all rows.
     """
 
@@ -28,10 +28,19 @@ class KVCache:
         self, config: LanguageConfig, *, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         slots = cache_slots(capacity)
-        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, slots, config.head_dim)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
+        shape = (config.num_hidden_layers, 2, rows, config.num_key_value_heads, slots, config.head_dim)
+        self.both = torch.empty(shape, dtype=dtype, device=device)
         self.length = 0
+
+    @property
+    def keys(self) -> Tensor:
+        """The keys (layers, rows, kv_heads, slots, head_dim), a view."""
+        return self.both[:, 0]
+
+    @property
+    def values(self) -> Tensor:
+        """The values, as `keys`."""
+        return self.both[:, 1]
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write new keys and values behind the stored ones and return all up to and including them.
@@ -47,11 +56,12 @@ class KVCache:
             where nothing was stored before.
         """
         end = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
+        all_keys, all_values = self.both[layer]
+        all_keys[:, :, self.length : end] = keys
+        all_values[:, :, self.length : end] = values
         if self.length == 0:
             return keys, values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        return all_keys[:, :, :end], all_values[:, :, :end]
 
     def advance(self, count: int) -> None:
         """Count `count` freshly stored tokens as part of the sequence."""
@@ -59,17 +69,15 @@ class KVCache:
 
     def begin_with(self, other: KVCache) -> None:
         """Begin all rows with what the single row of another cache holds."""
-        self.keys[..., : other.length, :] = other.keys[..., : other.length, :]
-        self.values[..., : other.length, :] = other.values[..., : other.length, :]
+        self.both[..., : other.length, :] = other.both[..., : other.length, :]
         self.length = other.length
 
     def select(self, rows: Tensor) -> KVCache:
         """Return a cache whose row i holds what row `rows[i]` holds here (rows: (n,) int64)."""
         selected = copy.copy(self)
-        shape = (self.keys.shape[0], rows.shape[0], *self.keys.shape[2:])
-        selected.keys, selected.values = self.keys.new_empty(shape), self.values.new_empty(shape)
-        selected.keys[..., : self.length, :] = self.keys[..., : self.length, :].index_select(1, rows)
-        selected.values[..., : self.length, :] = self.values[..., : self.length, :].index_select(1, rows)
+        selected.both = self.both.new_empty((*self.both.shape[:2], rows.shape[0], *self.both.shape[3:]))
+        filled = self.both[..., : self.length, :]
+        selected.both[..., : self.length, :] = filled.index_select(2, rows)
         return selected
 
 

@@ -49,6 +49,15 @@ def test_a_fixed_decoder_computes_what_the_plain_one_does(janus: Janus, prompts:
 
 
 @torch.inference_mode()
+def test_what_is_fed_stays_as_it_was(janus: Janus) -> None:
+    [embeddings, *_] = inputs(janus.config, 3)
+    before = embeddings.clone()
+    with merged(decoder_of(janus)) as weights:
+        begin(janus, PROMPTS, STEPS).fixed(weights).step(embeddings, SLOTS)
+    assert torch.equal(embeddings, before)
+
+
+@torch.inference_mode()
 def test_slots_beyond_the_filled_ones_do_not_matter(janus: Janus) -> None:
     near, far = (begin(janus, PROMPTS, 3 * SLOTS) for _ in range(2))
     with merged(decoder_of(janus)) as weights:
@@ -61,8 +70,7 @@ def test_slots_beyond_the_filled_ones_do_not_matter(janus: Janus) -> None:
 def test_memory_that_held_nonsense_does_not_matter(janus: Janus) -> None:
     clean, dirty = begin(janus, PROMPTS, STEPS), begin(janus, PROMPTS, STEPS)
     cache = dirty._cache
-    for tensor in (cache.keys, cache.values):
-        tensor[..., cache.length :, :] = float("nan")
+    cache.both[..., cache.length :, :] = float("nan")
     with merged(decoder_of(janus)) as weights:
         fixed, other = clean.fixed(weights), dirty.fixed(weights)
         for embeddings in inputs(janus.config, 3):
@@ -73,7 +81,7 @@ def test_nothing_moves_while_it_steps(janus: Janus) -> None:
     with torch.inference_mode(), merged(decoder_of(janus)) as weights:
         fixed = begin(janus, PROMPTS, STEPS).fixed(weights)
         held = [value for value in vars(fixed).values() if isinstance(value, Tensor)]
-        held += [fixed._cache.keys, fixed._cache.values]
+        held.append(fixed._cache.both)
         before = [tensor.data_ptr() for tensor in held]
         for embeddings in inputs(janus.config, 3):
             fixed.step(embeddings, SLOTS)
