@@ -84,6 +84,13 @@ class LanguageTask:
         }
         return [parameter for part in parts[self.stage.stage] for parameter in part.parameters()]
 
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Begin stage I with image tokens that lie as their codes do, so that similar ones are near."""
+        if self.stage.stage == "I":
+            table = self.model.language.image_token_embedding.weight
+            table.copy_(self.model.vq_tokenizer.codes(torch.arange(len(table), device=table.device)))
+
     def loss(self, sample: int) -> dict[str, Tensor]:
         """Return the mean cross-entropy of each kind, weighted by its share of the mixture."""
         mixture = self.mixtures(sample)

@@ -17,10 +17,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .optimiser import Optimiser, hidden_matrices
 from .recipe import Recipe, StageRecipe
 from .state import LOG, Position, cut_log, load_moments, load_weights, read_position, save_state
 
-_BETAS = (0.9, 0.95)
 _LARGEST_GRADIENT = 1.0
 _FLOOR = 0.1  # share of the highest learning rate at the end of a stage
 
@@ -30,6 +30,9 @@ class Task(Protocol):
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what learns."""
+
+    def begin(self) -> None:
+        """Take over what earlier stages have learnt; called once, before the first step."""
 
     def loss(self, sample: int) -> dict[str, Tensor]:
         """Return losses of one micro-batch by name, a pure function of `sample` and weights.
@@ -90,9 +93,11 @@ def train(
         modules.requires_grad_(False)  # what does not learn now needs no gradient either
         for parameter in learning:
             parameter.requires_grad_(True)
-        optimiser = make_optimiser(learning, stage)
+        optimiser = Optimiser(learning, hidden_matrices(modules), stage.weight_decay)
         if position.step:
             load_moments(run, optimiser)
+        else:
+            task.begin()
         while position.step < stage.steps:
             if left <= 0 or time.monotonic() > deadline:
                 save_state(run, recipe, position, modules, optimiser)
@@ -109,19 +114,6 @@ def train(
     return True
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], stage: StageRecipe) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only."""
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in learning if p.ndim > 1], "weight_decay": stage.weight_decay},
-            {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=stage.learning_rate,
-        betas=_BETAS,
-    )
-
-
 def learning_rate(stage: StageRecipe, step: int) -> float:
     """Return the learning rate of a step counted from 0: linear warm-up, then a cosine."""
     if step < stage.warmup_steps:
@@ -131,7 +123,7 @@ def learning_rate(stage: StageRecipe, step: int) -> float:
 
 
 def take_step(
-    task: Task, optimiser: torch.optim.Optimizer, stage: StageRecipe, step: int, autocast: bool = False
+    task: Task, optimiser: Optimiser, stage: StageRecipe, step: int, autocast: bool = False
 ) -> dict[str, float]:
     """Take one optimiser step over all its micro-batches.
 
@@ -144,10 +136,8 @@ def take_step(
 
     Returns: the mean losses by name.
     """
-    learning = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(stage, step)
-    optimiser.zero_grad(set_to_none=True)
+    learning = optimiser.parameters
+    optimiser.zero_grad()
     sums: dict[str, float] = {}
     for micro in range(stage.accumulation):
         with torch.autocast(learning[0].device.type, torch.bfloat16, enabled=autocast):
@@ -157,7 +147,7 @@ def take_step(
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach()) / stage.accumulation
     nn.utils.clip_grad_norm_(learning, _LARGEST_GRADIENT)
-    optimiser.step()
+    optimiser.step(learning_rate(stage, step))
     return sums
 
 

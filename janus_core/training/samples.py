@@ -20,6 +20,7 @@ from .world.captions import caption, caption_question
 from .world.dice import chance, new_dice, pick, pick_weighted, shuffled
 from .world.drawing_prompts import drawing_prompt
 from .world.passages import passage
+from .world.patch_labels import patch_labels
 from .world.questions import questions
 from .world.rendering import render
 from .world.scene_sampling import sample_scene
@@ -49,16 +50,17 @@ class Samples:
         config = sizes.to_config()
         self._tokenizer, self._stage, self._offset = tokenizer, stage, offset
         self._preprocess, self._image_tokens = config.preprocess, config.vision.num_patches
-        self._size_px = sizes.image_size
+        self._size_px, self._patch_px = sizes.image_size, sizes.patch_size
         bare = write_conversation([Exchange(question="?", answer="")], tokenizer, image_tokens=0, tokens=0)
         self._frame = len(bare.plan)  # system text and template of one exchange
 
-    def captioned(self, n: int, device: torch.device) -> tuple[Tensor, list[list[int]]]:
+    def captioned(self, n: int, device: torch.device) -> tuple[Tensor, list[list[int]], Tensor]:
         """Return one micro-batch of stage "vision".
 
         Every second scene is a near miss of the one before, so that matching takes a close look.
 
-        Returns: pixel values (b, 3, h, w) and the token ids of each picture's caption.
+        Returns: pixel values (b, 3, h, w), the token ids of each picture's caption, and what each patch
+            shows (b, n, 4), see `patch_labels`.
         """
         scenes: list[Scene] = []
         captions: list[list[int]] = []
@@ -68,7 +70,9 @@ class Samples:
             scenes.append(other or self._scene(number))
             style = pick_weighted(dice, _VISION_STYLES, _VISION_WEIGHTS)
             captions.append(self._tokenizer.encode(caption(scenes[-1], style)))
-        return torch.stack([self.seen(scene) for scene in scenes]).to(device), captions
+        pixels = torch.stack([self.seen(scene) for scene in scenes])
+        labels = [torch.from_numpy(patch_labels(scene, self._size_px, self._patch_px)) for scene in scenes]
+        return pixels.to(device), captions, torch.stack(labels).to(device)
 
     def mixture(self, n: int) -> Mixture:
         """Return one micro-batch of stages "language", I, II and III."""

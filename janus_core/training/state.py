@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, OutputError
+from .optimiser import Optimiser
 from .recipe import Recipe, parse_recipe
 
 LOG = "log.jsonl"
@@ -34,7 +35,7 @@ class Position:
 
 
 def save_state(
-    run: Path, recipe: Recipe, position: Position, modules: nn.ModuleDict, optimiser: torch.optim.Optimizer
+    run: Path, recipe: Recipe, position: Position, modules: nn.ModuleDict, optimiser: Optimiser
 ) -> None:
     """Write the state of a run.
 
@@ -141,21 +142,22 @@ def load_weights(run: Path, modules: nn.ModuleDict) -> None:
 
 
 @torch.no_grad()
-def load_moments(run: Path, optimiser: torch.optim.Optimizer) -> None:
+def load_moments(run: Path, optimiser: Optimiser) -> None:
     """Put a run's optimiser moments into the optimiser of its current stage."""
     folder = _existing(run)
     if folder is None:
         return
     saved = _read(folder / "optimiser.safetensors")
-    for index, parameter in enumerate(_parameters(optimiser)):
+    for index, parameter in enumerate(optimiser.parameters):
         prefix = f"{index}."
         moments = {name[len(prefix) :]: t for name, t in saved.items() if name.startswith(prefix)}
         if moments:
-            optimiser.state[parameter] = {
-                # laid out in memory as the weights are, so that arithmetic goes on in the same order
+            # laid out in memory as the weights are, so that arithmetic goes on in the same order
+            laid_out = {
                 name: tensor if name == "step" else torch.empty_like(parameter).copy_(tensor)
                 for name, tensor in moments.items()
             }
+            optimiser.set_moments(parameter, laid_out)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -175,13 +177,9 @@ def _existing(run: Path) -> Path | None:
     return None
 
 
-def _moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(optimiser: Optimiser) -> dict[str, Tensor]:
     return {
         f"{index}.{name}": torch.as_tensor(value).detach().cpu().clone().contiguous()
-        for index, parameter in enumerate(_parameters(optimiser))
-        for name, value in optimiser.state.get(parameter, {}).items()
+        for index, parameter in enumerate(optimiser.parameters)
+        for name, value in optimiser.moments(parameter).items()
     }
-
-
-def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -1,6 +1,8 @@
-"""Stage "vision": the vision tower learns which caption belongs to which picture.
+"""Stage "vision": the vision tower learns which caption belongs to which picture, and what each patch shows.
 
-A small text tower, needed for this stage only, stands in for SigLIP's.
+A small text tower, needed for this stage only, stands in for SigLIP's; with it comes a linear layer that
+names the thing and the ground of each patch. Matching alone sees what is there but not where, and stalls at
+pictures that differ in one thing; SigLIP 2 adds losses on patches for the same reason.
 Source: Zhai et al. 2023 (arXiv:2303.15343), the pairwise sigmoid loss.
 """
 
@@ -13,15 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..vision_tower import VisionTower
+from .world.patch_labels import CLASSES
 
+_MATCHING = 0.2  # weight; at 1 its gradients drown those of naming
 _SCALE, _BIAS = 10.0, -10.0  # where SigLIP's temperature and bias start; what is learnt is the difference
 
 
 class TextTower(nn.Module):
-    """Embeds captions by a small bidirectional transformer, mean-pooled; holds the loss's scale and bias."""
+    """Embeds captions by a small bidirectional transformer, mean-pooled; holds what only the losses need."""
 
     def __init__(self, vocabulary: int, width: int, context: int, pad: int) -> None:
         super().__init__()
+        self.naming = nn.Linear(width, sum(CLASSES))
         self.pad = pad
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(context, width)
@@ -42,33 +47,51 @@ class TextTower(nn.Module):
         return (states * kept).sum(1) / kept.sum(1)  # type: ignore[no-any-return]
 
 
-Captioned = Callable[[int], tuple[Tensor, Sequence[Sequence[int]]]]
+Captioned = Callable[[int], tuple[Tensor, Sequence[Sequence[int]], Tensor]]
 
 
 class VisionTask:
-    """Matching pictures and captions."""
+    """Matching pictures and captions, and naming patches."""
 
     def __init__(self, tower: VisionTower, text_tower: TextTower, batches: Captioned) -> None:
-        """Keep what to train; `batches` gives pixel values (b, 3, h, w) and each caption's token ids."""
+        """Keep what to train.
+
+        Args:
+            tower: the learner.
+            text_tower: learns with it.
+            batches: sample number to pixel values (b, 3, h, w), each caption's token ids and the labels of
+                all patches (b, n, 4).
+        """
         self.tower, self.text_tower, self.batches = tower, text_tower, batches
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return both towers' parameters."""
         return [*self.tower.parameters(), *self.text_tower.parameters()]
 
+    def begin(self) -> None:
+        """Take over nothing: this stage starts from first weights."""
+
     def loss(self, sample: int) -> dict[str, Tensor]:
-        """Return the sigmoid loss of one micro-batch: every pair is right or wrong on its own.
+        """Return the losses of one micro-batch."""
+        pixels, captions, labels = self.batches(sample)
+        features = self.tower(pixels)
+        named = self.text_tower.naming(features).float().flatten(0, 1).split(CLASSES, dim=-1)
+        naming = [F.cross_entropy(*one) for one in zip(named, labels.flatten(0, 1).unbind(-1), strict=True)]
+        matching = _MATCHING * self._matching(features, captions)
+        return {"matching": matching, "naming": torch.stack(naming).sum()}
+
+    def _matching(self, features: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
+        """Return the sigmoid loss: every pair is right or wrong on its own.
 
         Two pictures of a batch may deserve the same caption; equal captions count as right for both.
         """
-        pixels, captions = self.batches(sample)
         length = max(len(ids) for ids in captions)
         padded = [list(ids) + [self.text_tower.pad] * (length - len(ids)) for ids in captions]
-        token_ids = torch.tensor(padded, device=pixels.device)
-        pictures = self.text_tower.picture_projection(self.tower(pixels).mean(dim=1))
+        token_ids = torch.tensor(padded, device=features.device)
+        pictures = self.text_tower.picture_projection(features.mean(dim=1))
         pictures, texts = F.normalize(pictures, dim=-1), F.normalize(self.text_tower(token_ids), dim=-1)
         logits = pictures @ texts.T * (_SCALE * self.text_tower.scale.exp())
         logits = logits + self.text_tower.bias + _BIAS
         is_right = (token_ids[:, None] == token_ids[None]).all(dim=-1)
         signs = is_right.to(logits.dtype) * 2 - 1
-        return {"matching": -F.logsigmoid(signs * logits).sum() / len(pixels)}
+        return -F.logsigmoid(signs * logits).sum() / len(features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -14,8 +15,10 @@ from ..checkpoints.names import published_names
 from ..config import JanusConfig
 from ..language_model import DecoderLayer
 from ..model import JanusModel, build_model
+from ..vision_tower import VisionBlock
 
-_STD = 0.02
+_EMBEDDING = 0.3  # about as large as what one layer adds to it
+_POSITION_SCALE = 0.3  # likewise, and as what a patch contributes
 
 
 def new_model(config: JanusConfig, seed: int) -> JanusModel:
@@ -29,7 +32,26 @@ def new_model(config: JanusConfig, seed: int) -> JanusModel:
         assert isinstance(layer, DecoderLayer)
         for branch in (layer.self_attn.o_proj, layer.mlp.down_proj):
             branch.weight.mul_((2 * len(model.language.language_model.layers)) ** -0.5)
+    places = model.seeing.vision_tower.position_embedding.weight
+    places.copy_(_POSITION_SCALE * _grid_waves(*places.shape))
+    for block in model.seeing.vision_tower.blocks:
+        assert isinstance(block, VisionBlock)
+        for branch in (block.attention.proj, block.mlp.fc2):
+            branch.weight.mul_((2 * len(model.seeing.vision_tower.blocks)) ** -0.5)
     return model.requires_grad_(True)
+
+
+def _grid_waves(places: int, width: int) -> Tensor:
+    """Return (places, width): sines and cosines of row and column, so that neighbours are alike.
+
+    Learnt from noise, a tower of few layers finds colours soon but not shapes, which span patches.
+    Source: He et al. 2021 (arXiv:2111.06377), appendix A.
+    """
+    side = math.isqrt(places)
+    rates = 100 ** -torch.linspace(0, 1, width // 4)
+    angles = torch.arange(side)[:, None] * rates  # (side, width / 4)
+    waves = torch.cat((angles.sin(), angles.cos()), dim=1)
+    return torch.cat((waves.repeat_interleave(side, dim=0), waves.repeat(side, 1)), dim=1)
 
 
 @torch.no_grad()
@@ -38,8 +60,12 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     if isinstance(module, nn.Conv2d):
         fan_in = module.weight[0].numel()
         module.weight.normal_(0, fan_in**-0.5, generator=generator)
-    elif isinstance(module, nn.Linear | nn.Embedding):
-        module.weight.normal_(0, _STD, generator=generator)
+    elif isinstance(
+        module, nn.Linear
+    ):  # by width: at a fixed 0.02, attention in narrow layers stays even for long
+        module.weight.normal_(0, module.in_features**-0.5, generator=generator)
+    elif isinstance(module, nn.Embedding):
+        module.weight.normal_(0, _EMBEDDING, generator=generator)
     elif isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
         module.weight.fill_(1.0)
     bias = getattr(module, "bias", None)

@@ -18,7 +18,8 @@ from janus_core.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, uncondit
 from janus_core.text_tokenizer import TextTokenizer
 from janus_core.training.conversations import Exchange, write_conversation
 from janus_core.training.language_task import DrawSample, LanguageTask, Mixture, TextSample
-from janus_core.training.loop import make_optimiser, take_step
+from janus_core.training.loop import take_step
+from janus_core.training.optimiser import Optimiser, hidden_matrices
 from janus_core.training.recipe import StageRecipe, find_recipe
 from janus_core.training.shared_start import hidden_states, shared_tokens
 from janus_core.training.vision_task import TextTower, VisionTask
@@ -244,10 +245,37 @@ def test_a_stage_changes_its_own_parts_and_no_others(
     model.requires_grad_(False)
     for parameter in learning:
         parameter.requires_grad_(True)
-    take_step(task, make_optimiser(learning, recipe), recipe, 0)
+    take_step(task, Optimiser(learning, hidden_matrices(model), 0.05), recipe, 0)
 
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if name.startswith(LEARNING[stage])}
+
+
+@pytest.mark.parametrize(("stage", "takes_over"), [("I", True), ("II", False), ("III", False)])
+def test_image_tokens_begin_stage_one_lying_as_their_codes(
+    model: JanusModel, words: TextTokenizer, stage: Any, takes_over: bool
+) -> None:
+    codes = F.normalize(model.vq_tokenizer.codebook.weight, dim=-1)
+
+    task_of(model, words, replace(STAGE, stage=stage)).begin()
+
+    assert torch.allclose(model.language.image_token_embedding.weight, codes) == takes_over
+
+
+def near_an_outline(shown: Tensor) -> Tensor:
+    """Walk over all pixels: how clear is the clearest edge among those at most two rows and columns away?"""
+    edges = torch.zeros(len(shown), 1, *shown.shape[2:])
+    for row in range(shown.shape[2] - 1):
+        edges[:, 0, row] = (shown[:, :, row + 1] - shown[:, :, row]).abs().amax(1)
+    for column in range(shown.shape[3] - 1):
+        right = (shown[..., column + 1] - shown[..., column]).abs().amax(1)
+        edges[:, 0, :, column] = edges[:, 0, :, column].maximum(right)
+    found = torch.zeros_like(edges)
+    for row in range(shown.shape[2]):
+        for column in range(shown.shape[3]):
+            window = edges[..., max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
+            found[:, :, row, column] = (window.amax(dim=(2, 3)) / 0.5).clamp(max=1)
+    return found
 
 
 def test_the_vq_loss_compares_pixels_edges_and_codes(model: JanusModel) -> None:
@@ -260,8 +288,9 @@ def test_the_vq_loss_compares_pixels_edges_and_codes(model: JanusModel) -> None:
 
     losses = VQTask(vq, lambda _: shown, samples=100).loss(99)
 
-    torch.testing.assert_close(losses["pixels"], (restored - shown).abs().mean())
-    torch.testing.assert_close(losses["squares"], 2 * (restored - shown).square().mean())
+    weight = 1 + 4 * near_an_outline(shown)
+    torch.testing.assert_close(losses["pixels"], (weight * (restored - shown).abs()).mean())
+    torch.testing.assert_close(losses["squares"], 2 * (weight * (restored - shown).square()).mean())
     across = (restored[..., 1:] - restored[..., :-1]) - (shown[..., 1:] - shown[..., :-1])
     down = (restored[:, :, 1:] - restored[:, :, :-1]) - (shown[:, :, 1:] - shown[:, :, :-1])
     torch.testing.assert_close(losses["edges"], across.abs().mean() + down.abs().mean())
@@ -310,7 +339,7 @@ def test_unused_codes_move_onto_latents(model: JanusModel) -> None:
     before = vq.codebook.weight.detach().clone()
     used = set(vq.encode(shown).flatten().tolist())
 
-    VQTask(vq, lambda _: shown, samples=100).loss(43)
+    VQTask(vq, lambda _: shown, samples=100).loss(45)
 
     latents = F.normalize(vq.latents(shown), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
     for code in range(32):
@@ -330,7 +359,9 @@ def tower() -> TextTower:
 def test_the_matching_loss_takes_every_pair_for_itself(model: JanusModel) -> None:
     text_tower, shown, captions = tower(), pixels(3), [[5, 6, 7], [8, 9], [5, 6, 7]]
 
-    loss = VisionTask(model.seeing.vision_tower, text_tower, lambda _: (shown, captions)).loss(0)["matching"]
+    labels = torch.zeros(3, model.seeing.vision_tower(shown).shape[1], 4, dtype=torch.int64)
+    task = VisionTask(model.seeing.vision_tower, text_tower, lambda _: (shown, captions, labels))
+    loss = task.loss(0)["matching"]
 
     pictures = text_tower.picture_projection(model.seeing.vision_tower(shown).mean(1))
     texts = torch.cat([text_tower(torch.tensor([ids])) for ids in captions])
@@ -339,6 +370,24 @@ def test_the_matching_loss_takes_every_pair_for_itself(model: JanusModel) -> Non
         for j in range(3):
             logit = 10 * torch.cosine_similarity(pictures[i], texts[j], dim=0) - 10
             expected += F.softplus(-logit if captions[i] == captions[j] else logit) / 3
+    torch.testing.assert_close(loss, 0.2 * expected)
+
+
+def test_the_naming_loss_compares_every_patch_with_its_colour_shape_size_and_ground(
+    model: JanusModel,
+) -> None:
+    text_tower, shown = tower(), pixels(2)
+    features = model.seeing.vision_tower(shown)
+    labels = torch.arange(2 * features.shape[1] * 4).reshape(2, -1, 4) % 4
+    task = VisionTask(model.seeing.vision_tower, text_tower, lambda _: (shown, [[5], [6]], labels))
+
+    loss = task.loss(0)["naming"]
+
+    named, expected, start = text_tower.naming(features), torch.zeros(()), 0
+    for column, classes in enumerate((9, 7, 4, 6)):
+        shares = named[..., start : start + classes].log_softmax(-1)
+        expected -= shares.gather(-1, labels[..., column : column + 1]).mean()
+        start += classes
     torch.testing.assert_close(loss, expected)
 
 

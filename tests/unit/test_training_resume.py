@@ -17,7 +17,8 @@ from torch import Tensor
 from janus_core.errors import CheckpointError, OutputError
 from janus_core.prompting import SYSTEM_TEXT
 from janus_core.training import state
-from janus_core.training.loop import Slice, make_optimiser, take_step, train
+from janus_core.training.loop import Slice, take_step, train
+from janus_core.training.optimiser import Optimiser
 from janus_core.training.recipe import Recipe, find_recipe, parse_recipe
 from janus_core.training.stages import Workshop
 from janus_core.training.words import learn_tokenizer
@@ -259,6 +260,9 @@ class Counted:
     def parameters(self) -> list[torch.nn.Parameter]:
         return [self.weight]
 
+    def begin(self) -> None:
+        """Take over nothing."""
+
     def loss(self, sample: int) -> dict[str, Tensor]:
         self.samples.append(sample)
         return {"one": (self.weight * sample).sum(), "other": self.weight.sum() * 0 + 2}
@@ -266,7 +270,7 @@ class Counted:
 
 def test_every_micro_batch_of_every_step_is_a_sample_of_its_own() -> None:
     stage, task = replace(RECIPE.stages[4], accumulation=3), Counted()
-    optimiser = make_optimiser(task.parameters(), stage)
+    optimiser = Optimiser(task.parameters(), set(), stage.weight_decay)
 
     for step in range(2):
         take_step(task, optimiser, stage, step)
@@ -277,7 +281,7 @@ def test_every_micro_batch_of_every_step_is_a_sample_of_its_own() -> None:
 def test_losses_and_gradients_are_means_over_micro_batches() -> None:
     stage, task = replace(RECIPE.stages[4], accumulation=4, learning_rate=1e-9), Counted()
 
-    losses = take_step(task, make_optimiser(task.parameters(), stage), stage, 0)
+    losses = take_step(task, Optimiser(task.parameters(), set(), stage.weight_decay), stage, 0)
 
     assert losses == pytest.approx({"one": 2 * (0 + 1 + 2 + 3) / 4, "other": 2.0})
     gradient = task.weight.grad

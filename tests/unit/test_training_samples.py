@@ -31,6 +31,7 @@ from janus_core.training.world.captions import caption
 from janus_core.training.world.compositions import is_test_composition
 from janus_core.training.world.dice import new_dice
 from janus_core.training.world.passages import passage
+from janus_core.training.world.patch_labels import patch_labels
 from janus_core.training.world.rendering import render
 from janus_core.training.world.scene_sampling import sample_scene
 
@@ -231,16 +232,17 @@ def test_questions_outside_the_world_are_taught(instructed: str) -> None:
 
 def test_a_caption_batch_pairs_each_picture_with_its_own_caption(words: TextTokenizer) -> None:
     stage = replace(STAGE, stage="vision", batch_size=6)
-    pixels, captions = samples_of(words, stage).captioned(0, torch.device("cpu"))
+    pixels, captions, labels = samples_of(words, stage).captioned(0, torch.device("cpu"))
 
     told = words.decode(captions[0])
     assert pixels.shape == (6, 3, 32, 32)
+    assert torch.equal(labels[0], torch.from_numpy(patch_labels(sample_scene(0), 32, 8)))
     assert told in {caption(sample_scene(0), style) for style in ("short", "detailed", "tags")}
 
 
 def test_captions_fit_the_text_tower(words: TextTokenizer) -> None:
     stage = replace(STAGE, stage="vision", batch_size=64)
-    _, captions = samples_of(words, stage).captioned(0, torch.device("cpu"))
+    _, captions, _ = samples_of(words, stage).captioned(0, torch.device("cpu"))
 
     assert max(map(len, captions)) <= 96
 

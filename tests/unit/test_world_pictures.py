@@ -14,17 +14,25 @@ from janus_core.training.world.drawing_prompts import drawing_prompt
 from janus_core.training.world.facts import facts_of
 from janus_core.training.world.outlines import OUTLINES
 from janus_core.training.world.parsing import caption_facts
+from janus_core.training.world.patch_labels import patch_labels
 from janus_core.training.world.rendering import render, render_mask
 from janus_core.training.world.scene_sampling import sample_scene
 from janus_core.training.world.scenes import Ground, Scene, Thing
 from janus_core.training.world.segmentation import find_ground
-from janus_core.training.world.vocabulary import COLOUR_RGB, GROUND_RGB, SHAPES
+from janus_core.training.world.vocabulary import (
+    COLOUR_RGB,
+    COLOURS,
+    GROUND_COLOURS,
+    GROUND_RGB,
+    SHAPES,
+    SIZES,
+)
 
 SCENES = [sample_scene(seed, "test") for seed in range(400)]
 GREY = Ground(colour="grey", texture="plain", rgb=GROUND_RGB["grey"], mark_rgb=GROUND_RGB["grey"])
 
 
-def thing(colour, shape, x, y, radius=0.155, size="medium"):
+def thing(colour, shape, x, y, radius=0.195, size="medium"):
     return Thing(shape=shape, colour=colour, size=size, x=x, y=y, radius=radius, rgb=COLOUR_RGB[colour])
 
 
@@ -146,8 +154,11 @@ def test_the_detector_works_at_other_sizes(size_px):
 
 @pytest.mark.parametrize("scene", SCENES[:40])
 def test_detected_places_and_radii_are_those_of_the_scene(scene):
-    found = sorted(detect(render(scene)), key=lambda thing: (thing.x, thing.y))
-    for seen, true in zip(found, sorted(scene.things, key=lambda thing: (thing.x, thing.y)), strict=True):
+    found, true_things = (
+        sorted(things, key=lambda thing: (round(16 * thing.x), round(16 * thing.y), thing.radius))
+        for things in (detect(render(scene)), scene.things)
+    )
+    for seen, true in zip(found, true_things, strict=True):
         assert abs(seen.x - true.x) < 0.012
         assert abs(seen.y - true.y) < 0.012
         assert seen.radius == pytest.approx(true.radius, rel=0.08)
@@ -238,3 +249,32 @@ def test_a_contact_sheet_holds_every_picture_enlarged():
 def test_a_contact_sheet_needs_a_caption_for_each_picture():
     with pytest.raises(ImageError, match="2 and 1"):
         contact_sheet([render(SCENES[0])] * 2, ["one"])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_patch_at_a_things_centre_is_labelled_with_it(seed):
+    scene = sample_scene(seed, kinds=("single", "count", "mixed"))
+    labels = patch_labels(scene, 64, 8).reshape(8, 8, 4)
+    for thing in scene.things:
+        assert named(labels[int(thing.y * 8), int(thing.x * 8)]) == (thing.colour, thing.shape, thing.size)
+    assert {GROUND_COLOURS[number] for number in labels[..., 3].flat} == {scene.ground.colour}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_labels_name_the_things_and_no_others(seed):
+    scene = sample_scene(seed)
+    found = {named(label) for label in patch_labels(scene, 64, 8) if label[0]}
+    assert found == {(thing.colour, thing.shape, thing.size) for thing in scene.things}
+
+
+def named(label):
+    return COLOURS[label[0] - 1], SHAPES[label[1] - 1], SIZES[label[2] - 1]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_patches_without_a_thing_look_like_the_ground(seed):
+    scene = sample_scene(seed)
+    is_empty = (patch_labels(scene, 64, 8)[:, 0] == 0).reshape(8, 8)
+    picture = render(scene).reshape(8, 8, 8, 8, 3).swapaxes(1, 2)[is_empty]
+    assert is_empty.any()
+    assert np.abs(picture - np.array(scene.ground.rgb) / 255).mean() < 0.06
