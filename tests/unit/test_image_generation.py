@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -87,8 +88,9 @@ def test_a_negative_prompt_of_another_length_equals_a_row_of_its_own(janus: Janu
     assert found == [greedy_without_cache(janus, cond, away, 5.0)]
 
 
-def test_temperature_zero_equals_the_likeliest_of_one(janus: Janus) -> None:
-    only = replace(SAMPLED, top_k=1)
+@pytest.mark.parametrize("narrowest", [{"top_k": 1}, {"top_p": 1e-6}], ids=str)
+def test_temperature_zero_equals_the_narrowest_choice(janus: Janus, narrowest: dict[str, Any]) -> None:
+    only = replace(SAMPLED, **narrowest)
     assert grids(janus, "a cat", GREEDY, seed=3) == grids(janus, "a cat", only, seed=4)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -78,8 +79,16 @@ def test_an_answer_about_pictures_with_a_cache_equals_one_without(
     assert found.token_ids == greedy_without_cache(janus, turns, 12)
 
 
-def test_temperature_zero_equals_the_likeliest_of_one(janus: Janus) -> None:
-    assert answer(janus, "Who?", GREEDY, seed=3) == answer(janus, "Who?", replace(SAMPLED, top_k=1), seed=4)
+@pytest.mark.parametrize("narrowest", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}], ids=str)
+def test_temperature_zero_equals_the_narrowest_choice(janus: Janus, narrowest: dict[str, Any]) -> None:
+    only = replace(SAMPLED, **narrowest)
+    assert answer(janus, "Who?", GREEDY, seed=3) == answer(janus, "Who?", only, seed=4)
+
+
+def test_pictures_of_several_turns_are_seen_in_their_order(janus: Janus, pictures: list[Image.Image]) -> None:
+    turns = [*asked("Who?", pictures[0]), Turn(role="assistant", text="Me."), *asked("And?", pictures[1])]
+    [found] = janus.answer([turns], options=GREEDY)
+    assert found.token_ids == greedy_without_cache(janus, turns, 12)
 
 
 def test_pictures_change_the_answer(janus: Janus, pictures: list[Image.Image]) -> None:
