@@ -17,6 +17,10 @@ import websocket
 from PIL import Image
 
 _PREVIEW, _TEXT, _PREVIEW_WITH_METADATA = 1, 3, 4
+_BLANK = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+}
 
 
 class RefusedError(Exception):
@@ -118,8 +122,13 @@ class Client:
 
     def free(self) -> None:
         """Press the button that frees memory and forgets cached results, and wait until it has worked."""
+        self.press_free()
+        for _ in range(2):  # the worker sees to the request after the first one at the latest
+            self.run(_BLANK)
+
+    def press_free(self) -> None:
+        """Press the button that frees memory and forgets cached results."""
         self.post("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(1.5)  # the worker sees the request when its queue wakes it
 
     def run(self, graph: dict[str, Any], **extra_data: Any) -> Run:
         """Run a prompt to its end, which may be an error."""
