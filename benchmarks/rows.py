@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from janus_core import JanusConfig, fit_code_colours, preview_image, to_uint8
+from janus_core import JanusConfig, decoded_preview, fit_code_colours, preview_image, to_uint8
 
 from .contenders import Contender, Ours
 from .sizes import Size, Work
@@ -20,7 +20,7 @@ Contenders = dict[str, Contender]
 
 _WARM_UP_STEPS = 4
 _PACKING_STEPS = 48
-_PREVIEW_INTERVAL_S = 0.25  # as the node does it
+_PREVIEW_INTERVAL_S, _PREVIEW_SHARE = 0.25, 0.02  # as the node does it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,14 +191,19 @@ class _Watched:
         now = time.monotonic()
         if now < self._next_s:
             return
+        image = self._image(tokens[0])
+        Image.fromarray(to_uint8(image[None])[0])
+        shown = time.monotonic()
+        rest_s = (shown - now) / _PREVIEW_SHARE if tokens.device.type == "cuda" else 0
+        self._next_s = shown + max(_PREVIEW_INTERVAL_S, rest_s)
+
+    def _image(self, tokens: Tensor) -> Tensor:
+        janus, side = self._ours.janus, self._config.grid_side
+        if tokens.device.type == "cuda":
+            return decoded_preview(janus.model.vq_tokenizer, tokens, side, janus.vq_dtype)
         if self._colours is None:
-            janus = self._ours.janus
             self._colours = fit_code_colours(janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device)
-        shown = preview_image(
-            tokens[0], self._colours, self._config.grid_side, self._config.vision.image_size
-        )
-        Image.fromarray(to_uint8(shown[None])[0])
-        self._next_s = now + _PREVIEW_INTERVAL_S
+        return preview_image(tokens, self._colours, side, self._config.vision.image_size)
 
     def draw(self, steps: int) -> None:
         """Draw one picture's tokens under watch."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .options import DrawOptions, TextOptions
     from .prefill import Compute
     from .preprocessing import to_uint8
-    from .preview import fit_code_colours, preview_image
+    from .preview import decoded_preview, fit_code_colours, preview_image
     from .prompting import CAPTION_STYLES, SYSTEM_TEXT
     from .text_generation import Answer
 
@@ -59,6 +59,7 @@ _ROOMS = {
     "build_model": "model",
     "bundled_models": "checkpoints.folders",
     "decode_bytes": "memory",
+    "decoded_preview": "preview",
     "draw_bytes": "memory",
     "fit_code_colours": "preview",
     "is_janus_folder": "checkpoints.folders",
@@ -94,6 +95,7 @@ __all__ = [
     "build_model",
     "bundled_models",
     "decode_bytes",
+    "decoded_preview",
     "draw_bytes",
     "fit_code_colours",
     "is_janus_folder",

@@ -1,7 +1,8 @@
-"""Rough pictures of a drawing under way, cheap enough to show after every row of image tokens.
+"""Pictures of a drawing under way, cells not yet drawn mid-grey.
 
-One colour per image token, from a linear map of its code that is fitted to a small decode; a real decode of
-every step would cost as much as the drawing itself on a CPU.
+On a CPU rough ones, cheap enough to show after every row of image tokens: one colour per image token, from a
+linear map of its code that is fitted to a small decode. On a GPU a real decode, as long as it is a small part
+of the drawing; on a CPU it would cost as much as a good part of it.
 """
 
 from __future__ import annotations
@@ -46,3 +47,22 @@ def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int)
     cells[: len(tokens)] = code_colours[tokens.cpu()]
     scale = size_px // side
     return repeat(cells, "(h w) c -> (h y) (w x) c", h=side, y=scale, x=scale)
+
+
+def decoded_preview(vq_tokenizer: VQTokenizer, tokens: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+    """Return a picture (size_px, size_px, 3) float32 in 0..1 on the CPU, decoded from the cells drawn so far.
+
+    Args:
+        vq_tokenizer: ready on the device of `tokens`.
+        tokens: (cells so far,) int64, at least one; the last fills the rest of the grid while decoding.
+        side: cells along one side of the grid.
+        dtype: of the VQ tokenizer.
+    """
+    missing = side * side - len(tokens)
+    grid = torch.cat((tokens, tokens[-1:].expand(missing)))
+    decoded = vq_tokenizer.decode(rearrange(grid, "(h w) -> 1 h w", h=side), dtype)
+    image = rearrange((decoded[0].float().clamp(-1, 1) + 1) / 2, "c h w -> h w c")
+    scale = image.shape[0] // side
+    is_drawn = torch.arange(side * side, device=tokens.device) < len(tokens)
+    shown = repeat(is_drawn, "(h w) -> (h y) (w x) 1", h=side, y=scale, x=scale)
+    return torch.where(shown, image, _GREY).cpu()

@@ -12,10 +12,11 @@ from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
 
-from ...janus_core import preview_image, to_uint8
+from ...janus_core import decoded_preview, preview_image, to_uint8
 from .memory import HostedJanus
 
 _PREVIEW_INTERVAL_S = 0.25
+_PREVIEW_SHARE = 0.02  # of the time, at most, for decoded ones
 _TEXT_INTERVAL_S = 0.1
 
 
@@ -45,12 +46,20 @@ class DrawProgress(Progress):
         """Prepare a preview of the first picture of the batch, at most four a second."""
         now = time.monotonic()
         if self._is_shown and now >= self._next_s:
-            config = self._hosted.janus.config
-            image = preview_image(
-                tokens[0], self._hosted.code_colours(), config.grid_side, config.vision.image_size
-            )
-            self._preview = _as_preview(image)
-            self._next_s = now + _PREVIEW_INTERVAL_S
+            self._preview = _as_preview(self._image(tokens[0]))
+            shown = time.monotonic()
+            # The first picture on a CPU also fits the colours, once; that is no reason to show the next late.
+            is_decoded = tokens.device.type == "cuda"
+            rest_s = (shown - now) / _PREVIEW_SHARE if is_decoded else 0
+            self._next_s = shown + max(_PREVIEW_INTERVAL_S, rest_s)
+
+    def _image(self, tokens: Tensor) -> Tensor:
+        """Return a picture (h, w, 3) of the cells so far: decoded on a GPU, a colour a cell elsewhere."""
+        janus = self._hosted.janus
+        side, size_px = janus.config.grid_side, janus.config.vision.image_size
+        if tokens.device.type == "cuda":
+            return decoded_preview(janus.model.vq_tokenizer, tokens, side, janus.vq_dtype)
+        return preview_image(tokens, self._hosted.code_colours(), side, size_px)
 
     def on_step(self, done: int, total: int) -> None:
         """Show progress, and the preview where there is a new one."""
