@@ -96,11 +96,14 @@ def _draw_repeatedly(drawing: RepeatedDrawing, report: Callable[[int], None]) ->
     repeats, pace = Repeats(drawing.step, capture_for(device)), Pace(device)
     drawing.begin()
     report(0)
-    for cell in range(1, drawing.tokens.shape[1]):
-        drawing.prepare(cell)
-        repeats(drawing.decoder.reach(cell - 1))
-        pace.step()
-        report(cell)
+    try:
+        for cell in range(1, drawing.tokens.shape[1]):
+            drawing.prepare(cell)
+            repeats(drawing.decoder.reach(cell - 1))
+            pace.step()
+            report(cell)
+    finally:
+        pace.finish()
 
 
 class _Noise:

@@ -122,3 +122,9 @@ class Pace:
         self._queued.append(event)
         if len(self._queued) > _AHEAD:
             self._queued.popleft().synchronize()
+
+    def finish(self) -> None:
+        """Wait for everything that was queued: only then may graphs be dropped."""
+        if self._queued:
+            self._queued.pop().synchronize()
+            self._queued.clear()

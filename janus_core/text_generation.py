@@ -217,6 +217,7 @@ class RepeatedWriter:
                 self._repeats(self._decoder.reach(step - 1))
                 self._pace.step()
         self._step += count
+        self._pace.finish()
         return self._tokens[:, :count]
 
     def _run(self, reach: int) -> None:

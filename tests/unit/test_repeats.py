@@ -79,6 +79,47 @@ def test_a_cpu_needs_no_pace() -> None:
         pace.step()
 
 
+class FakeEvent:
+    """Stands in for a CUDA event and tells which one was waited for."""
+
+    waited: list[int] = []  # noqa: RUF012 - reset by the fixture
+    count = 0
+
+    def __init__(self, blocking: bool) -> None:
+        FakeEvent.count += 1
+        self.number = FakeEvent.count
+
+    def record(self, stream: object) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        FakeEvent.waited.append(self.number)
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> type[FakeEvent]:
+    FakeEvent.waited, FakeEvent.count = [], 0
+    monkeypatch.setattr("torch.cuda.Event", FakeEvent)
+    monkeypatch.setattr("torch.cuda.current_stream", lambda device: None)
+    return FakeEvent
+
+
+def test_the_host_waits_for_the_step_so_many_before(events: type[FakeEvent]) -> None:
+    pace = Pace(torch.device("cuda"))
+    for _ in range(11):
+        pace.step()
+    assert events.waited == [1, 2, 3]
+
+
+def test_in_the_end_the_host_waits_for_the_last_step_once(events: type[FakeEvent]) -> None:
+    pace = Pace(torch.device("cuda"))
+    for _ in range(3):
+        pace.step()
+    pace.finish()
+    pace.finish()
+    assert events.waited == [3]
+
+
 class FakeGraph:
     """Stands in for a CUDA graph; fails where it is told to."""
 
