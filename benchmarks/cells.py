@@ -47,7 +47,7 @@ def command(cell: list[str], *, is_dry: bool, folder: Path) -> list[str]:
         return [*base, "--device", "cuda", *cell]
     tiny = ["tiny" if before == "--size" else word for before, word in zip(["", *cell], cell, strict=False)]
     where = ["--workdir", str(folder), "--results", str(folder / "results.json")]
-    return [*base, "--device", "cpu", "--stand-in", "--repeats", "1", *where, *tiny]
+    return [*base, "--device", "cpu", "--threads", "1", "--stand-in", "--repeats", "1", *where, *tiny]
 
 
 def main() -> int:
