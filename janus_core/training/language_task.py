@@ -1,4 +1,4 @@
-"""Stages "language", "seeing", I, II and III: the decoder learns to read, to answer about pictures, to draw.
+"""Stages "language", I, II and III: the decoder learns to read, to answer about pictures and to draw.
 
 Plain cross-entropy: on answers for understanding, on image tokens for generation, on everything for text.
 Samples come ready from `samples.py`; this file knows losses and which parts learn in which stage.
@@ -77,7 +77,6 @@ class LanguageTask:
         aligners = [seeing.understanding_aligner, language.generation_aligner, language.image_token_embedding]
         parts: dict[str, list[nn.Module]] = {
             "language": [language.language_model],
-            "seeing": [seeing, language.language_model],
             "I": [*aligners, language.generation_head],
             "II": [seeing.understanding_aligner, language],
             "III": [seeing, language],
@@ -127,7 +126,7 @@ class LanguageTask:
 
     def _see(self, pixel_values: Tensor) -> Tensor:
         """Return image embeddings; where the vision tower does not learn, no gradient is kept."""
-        seeing, learns = self.model.seeing, self.stage.stage in ("seeing", "III")
+        seeing, learns = self.model.seeing, self.stage.stage == "III"
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             features = seeing.vision_tower(pixel_values)
         return seeing.understanding_aligner(features)  # type: ignore[no-any-return]

@@ -1,10 +1,8 @@
 """What to train, as values: the sizes of a small Janus and the stages it goes through. Read from a JSON file.
 
-Stage names follow the paper: "vq" and "vision" come beforehand, "language" reads the world's text alone,
-"seeing" goes on with the vision tower through what the decoder says of pictures (SigLIP 2 does so with a
-decoder of its own), then I (aligners and image head), II (everything but the vision tower and the VQ
-tokenizer), III (instruction tuning, the vision tower too).
-Source: Janus, arXiv:2410.13848; Janus-Pro, arXiv:2501.17811; SigLIP 2, arXiv:2502.14786.
+Stage names follow the paper: "vq" and "vision" come beforehand, "language" reads the world's text alone, then
+I (aligners and image head), II (everything but the vision tower and the VQ tokenizer), III (instruction
+tuning, the vision tower too). Source: Janus, arXiv:2410.13848; Janus-Pro, arXiv:2501.17811.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from ..errors import ConfigError
 
 _RECIPES = Path(__file__).parent / "recipes"
 
-StageName = Literal["vq", "vision", "language", "seeing", "I", "II", "III"]
+StageName = Literal["vq", "vision", "language", "I", "II", "III"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +156,7 @@ class StageRecipe:
             raise ConfigError(
                 f'Stage "{self.stage}": steps, batch_size, accumulation and learning_rate must be above 0.'
             )
-        if self.stage in ("seeing", "I", "II", "III") and (
+        if self.stage in ("I", "II", "III") and (
             len(self.mix) != 3 or not sum(self.mix) > 0 or min(self.mix) < 0
         ):
             raise ConfigError(f'Stage "{self.stage}" needs a mix of three shares, got {self.mix}.')

@@ -92,12 +92,12 @@ class Samples:
         batch = self._stage.batch_size
         return range(self._offset + n * batch, self._offset + (n + 1) * batch)
 
-    def _scene(self, number: int) -> Scene:
+    def _scene(self, number: int, is_plain: bool = False) -> Scene:
         """Return a scene of the training split; simple ones grow rarer as the stage goes on."""
         stage = self._stage
         done = (number - self._offset) / (stage.steps * stage.accumulation * stage.batch_size)
         is_simple = chance(new_dice("simple", number), stage.simple_share * (1 - done))
-        return sample_scene(number, kinds=_SIMPLE if is_simple else KINDS)
+        return sample_scene(number, kinds=_SIMPLE if is_simple else KINDS, is_plain=is_plain)
 
     def _understanding(self, number: int) -> TextSample:
         scenes = [self._scene(number)]
@@ -143,7 +143,8 @@ class Samples:
         return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=None)
 
     def _generation(self, number: int) -> DrawSample:
-        dice, scene = new_dice("drawing", number), self._scene(number)
+        # prompts say nothing of a ground's marks
+        dice, scene = new_dice("drawing", number), self._scene(number, is_plain=True)
         told = chance(dice, _CAPTION_PROMPT_SHARE)
         prompt = caption(scene, "detailed") if told else drawing_prompt(scene, number)
         plan = plan_drawing(prompt, self._tokenizer)

@@ -19,6 +19,8 @@ from ..vq_tokenizer import VQTokenizer
 _COMMITMENT = 0.25
 _SQUARES = 2.0  # small objects on a plain ground are far off at first, and squares see that
 _EDGES = 1.0
+_ALIKE = 4.0
+_LEVELS = 32  # to which pixels are rounded before patches are compared
 _DETAIL = 4.0  # what pixels near outlines count more: they tell shapes apart, and are few
 _CLEAR_EDGE = 0.5  # difference of neighbouring pixels that is an outline; the marks of a ground are fainter
 _FREE_SHARE = 0.4  # share of the stage before codes are used
@@ -60,8 +62,9 @@ class VQTask:
         pixels = self.pictures(sample)
         first = int(_FREE_SHARE * self.samples)
         if sample < first:
-            restored = self.vq.decode_codes(self._blurred(self._latents(pixels), sample))
-            return _picture_terms(restored, pixels)
+            latents = self._latents(pixels)
+            restored = self.vq.decode_codes(self._blurred(latents, sample))
+            return {**_picture_terms(restored, pixels), "alike": _ALIKE * _difference_of_like(latents, pixels)}
         every = max(int((_PLACED_TO - _FREE_SHARE) * self.samples) // _PLACINGS, 1)
         if (sample - first) % every == 0 and sample <= _PLACED_TO * self.samples:
             self._place_codes(sample, are_new=sample == first)
@@ -71,6 +74,7 @@ class VQTask:
         passed = latents + (codes - latents).detach()  # straight through
         return {
             **_picture_terms(self.vq.decode_codes(passed), pixels),
+            "alike": _ALIKE * _difference_of_like(latents, pixels),
             "codebook": (codes - latents.detach()).square().mean() * codes.shape[1],
             "commitment": _COMMITMENT * (latents - codes.detach()).square().mean() * codes.shape[1],
         }
@@ -106,6 +110,21 @@ def _picture_terms(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
         "squares": _SQUARES * (weight * error.square()).mean(),
         "edges": _EDGES * _edge_difference(restored, pixels),
     }
+
+
+def _difference_of_like(latents: Tensor, pixels: Tensor) -> Tensor:
+    """Return how far latents of equal patches lie from their mean.
+
+    An encoder sees beyond its patch and gives every patch of a plain ground a code of its own, which costs
+    nothing in restoring and makes drawing unpredictable: whoever draws has to guess the whole picture first.
+    """
+    size_px = pixels.shape[2] // latents.shape[2]
+    levels = (pixels * (_LEVELS / 2)).round()
+    patches = rearrange(levels, "b c (h p) (w q) -> (b h w) (c p q)", p=size_px, q=size_px)
+    _, which, count = patches.unique(dim=0, return_inverse=True, return_counts=True)
+    rows = rearrange(latents, "b c h w -> (b h w) c")
+    means = rows.new_zeros(len(count), rows.shape[1]).index_add_(0, which, rows) / count[:, None]
+    return (rows - means[which]).square().sum(dim=1).mean()
 
 
 def _outlines(pixels: Tensor) -> Tensor:

@@ -218,7 +218,6 @@ def test_a_common_start_ends_at_the_first_difference_or_picture(
 
 LEARNING = {
     "language": ("language.language_model.",),
-    "seeing": ("seeing.", "language.language_model."),
     "I": (
         "seeing.understanding_aligner.",
         "language.generation_aligner.",
@@ -299,6 +298,20 @@ def test_the_vq_loss_compares_pixels_edges_and_codes(model: JanusModel) -> None:
     torch.testing.assert_close(losses["commitment"], 0.25 * distance)
 
 
+@pytest.mark.parametrize("sample", [1, 99])
+def test_equal_patches_are_drawn_together(model: JanusModel, sample: int) -> None:
+    vq, shown = model.vq_tokenizer, pixels(2)
+    shown[0, :, :8, :8] = shown[1, :, 24:, 16:24] = 0.5  # one patch of each picture
+    latents = F.normalize(vq.latents(shown), dim=1)
+    first, second = latents[0, :, 0, 0], latents[1, :, 3, 2]
+
+    found = VQTask(vq, lambda _: shown, samples=100).loss(sample)["alike"]
+
+    mean = (first + second) / 2
+    expected = ((first - mean).square().sum() + (second - mean).square().sum()) / (2 * 4 * 4)
+    torch.testing.assert_close(found, 4 * expected)
+
+
 def test_the_vq_encoder_learns_through_the_codes(model: JanusModel) -> None:
     vq = model.vq_tokenizer
     losses = VQTask(vq, lambda _: pixels(2), samples=100).loss(99)
@@ -312,7 +325,7 @@ def test_latents_pass_without_codes_at_first(model: JanusModel) -> None:
     vq = model.vq_tokenizer
     losses = VQTask(vq, lambda _: pixels(2), samples=100).loss(1)
 
-    assert set(losses) == {"pixels", "squares", "edges"}
+    assert set(losses) == {"pixels", "squares", "edges", "alike"}
     [gradient] = torch.autograd.grad(losses["pixels"], [vq.encoder.conv_in.weight])
     assert gradient.abs().sum() > 0
 

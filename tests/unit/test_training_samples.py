@@ -149,7 +149,8 @@ def test_an_understanding_sample_shows_the_scene_it_talks_about(words: TextToken
 def test_a_drawing_sample_draws_what_the_vq_tokenizer_would_be_given(words: TextTokenizer) -> None:
     sample = samples_of(words, replace(STAGE, mix=(0, 0, 1)), offset=70).mixture(0).generation[0]
 
-    assert torch.equal(sample.pixel_values, to_vq_input(render(sample_scene(70), 32), 32, "crop"))
+    shown = render(sample_scene(70, is_plain=True), 32)
+    assert torch.equal(sample.pixel_values, to_vq_input(shown, 32, "crop"))
 
 
 @pytest.mark.parametrize("turn_tokens", [32, 96])
@@ -207,7 +208,8 @@ def test_simple_scenes_grow_rarer_towards_the_end(words: TextTokenizer) -> None:
     def simple(n: int) -> int:
         drawn = samples.mixture(n).generation
         numbers = range(40 * n, 40 * (n + 1))
-        singles = [to_vq_input(render(sample_scene(i, kinds=("single",)), 32), 32, "crop") for i in numbers]
+        scenes = [sample_scene(i, kinds=("single",), is_plain=True) for i in numbers]
+        singles = [to_vq_input(render(scene, 32), 32, "crop") for scene in scenes]
         return sum(torch.equal(d.pixel_values, s) for d, s in zip(drawn, singles, strict=True))
 
     assert simple(0) > 30

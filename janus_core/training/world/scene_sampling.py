@@ -39,7 +39,7 @@ _CANONICAL_RELATIONS: tuple[Relation, ...] = ("left of", "above", "inside")
 _RELATION_WEIGHTS = (0.4, 0.4, 0.2)
 _SAME_COLOUR = _SAME_SHAPE = 0.15  # a pair shares one of them on purpose, for questions that compare
 _OUTER_RADIUS = 0.33
-_SHADE_JITTER = 3
+_SHADE_JITTER = 2
 _MARK_CONTRAST = 10
 _MARGIN, _GAP = 0.016, 0.045
 _STEPS = 16  # centres lie on a grid of so many steps a side, half an image token apart at 64 pixels
