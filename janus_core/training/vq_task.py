@@ -88,9 +88,13 @@ class VQTask:
 
     @torch.no_grad()
     def _place_codes(self, sample: int, are_new: bool) -> None:
-        """Move codes onto latents of the coming pictures: all of them by k-means, or only the unused ones."""
-        batches = [self._latents(self.pictures(sample + ahead)) for ahead in range(_PLACED_BY)]
-        latents = rearrange(torch.stack(batches), "n b c h w -> (n b h w) c")
+        """Move codes onto latents of the coming pictures: all of them by k-means, or only the unused ones.
+
+        Equal patches count once, or most codes would go to the ground, which is everywhere.
+        """
+        pixels = torch.cat([self.pictures(sample + ahead) for ahead in range(_PLACED_BY)])
+        parts = pixels.split(max(len(pixels) // _PLACED_BY, 1))
+        latents = F.normalize(_means_of_like(torch.cat([self._latents(part) for part in parts]), pixels)[0])
         table, generator = self.vq.codebook.weight, torch.Generator().manual_seed(sample)
         unused = torch.ones(len(table), dtype=torch.bool, device=table.device)
         if not are_new:
@@ -118,13 +122,18 @@ def _difference_of_like(latents: Tensor, pixels: Tensor) -> Tensor:
     An encoder sees beyond its patch and gives every patch of a plain ground a code of its own, which costs
     nothing in restoring and makes drawing unpredictable: whoever draws has to guess the whole picture first.
     """
+    means, which = _means_of_like(latents, pixels)
+    return (rearrange(latents, "b c h w -> (b h w) c") - means[which]).square().sum(dim=1).mean()
+
+
+def _means_of_like(latents: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean latent of each different patch (n, c), and for every patch in turn which one it is."""
     size_px = pixels.shape[2] // latents.shape[2]
     levels = (pixels * (_LEVELS / 2)).round()
     patches = rearrange(levels, "b c (h p) (w q) -> (b h w) (c p q)", p=size_px, q=size_px)
     _, which, count = patches.unique(dim=0, return_inverse=True, return_counts=True)
     rows = rearrange(latents, "b c h w -> (b h w) c")
-    means = rows.new_zeros(len(count), rows.shape[1]).index_add_(0, which, rows) / count[:, None]
-    return (rows - means[which]).square().sum(dim=1).mean()
+    return rows.new_zeros(len(count), rows.shape[1]).index_add_(0, which, rows) / count[:, None], which
 
 
 def _outlines(pixels: Tensor) -> Tensor:

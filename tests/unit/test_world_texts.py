@@ -33,19 +33,19 @@ BLUE = Mention(count=1, colour="blue", shape="square")
 @pytest.mark.parametrize(
     ("seed", "style", "text"),
     [
-        (0, "short", "A yellow cross above a purple square."),
+        (0, "short", "A cyan circle above a pink circle."),
         (
             0,
             "detailed",
             (
-                "There is a large yellow cross at the top left and a medium purple square at the bottom left."
-                " The yellow cross is above the purple square. The background is black."
+                "There is a small cyan circle at the top left and a medium pink circle at the bottom left."
+                " The cyan circle is above the pink circle. The background is black."
             ),
         ),
-        (0, "tags", "large yellow cross, medium purple square, black background"),
+        (0, "tags", "small cyan circle, medium pink circle, black background"),
         (0, "text", "There is no text in the picture."),
-        (4, "short", "Three pink squares."),
-        (4, "detailed", "There are three small pink squares. The background is brown."),
+        (4, "short", "Three yellow triangles."),
+        (4, "detailed", "There are three small yellow triangles. The background is beige."),
     ],
 )
 def test_captions_have_one_canonical_wording(seed, style, text):
