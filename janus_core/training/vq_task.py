@@ -1,8 +1,8 @@
 """Stage "vq": the VQ tokenizer learns to keep and restore pictures.
 
 Reconstruction by absolute and squared difference of pixels, and of their differences to neighbours (edges);
-codebook and commitment terms on the unit sphere. Source: van den Oord et al. 2017 (arXiv:1711.00937); Yu et
-al. 2022 (arXiv:2110.04627) for unit-length codes.
+codebook and commitment terms on the unit sphere; equal patches are drawn together. Source: van den Oord et
+al. 2017 (arXiv:1711.00937); Yu et al. 2022 (arXiv:2110.04627) for unit-length codes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..vq_tokenizer import VQTokenizer
 _COMMITMENT = 0.25
 _SQUARES = 2.0  # small objects on a plain ground are far off at first, and squares see that
 _EDGES = 1.0
-_ALIKE = 4.0
+_ALIKE = 4.0  # keeps the latents of equal patches within about 0.05 of each other
 _LEVELS = 32  # to which pixels are rounded before patches are compared
 _DETAIL = 4.0  # what pixels near outlines count more: they tell shapes apart, and are few
 _CLEAR_EDGE = 0.5  # difference of neighbouring pixels that is an outline; the marks of a ground are fainter
@@ -60,21 +60,21 @@ class VQTask:
         codes that mean nothing yet an encoder learns little.
         """
         pixels = self.pictures(sample)
+        latents = self._latents(pixels)
+        alike = _ALIKE * _difference_of_like(latents, pixels)
         first = int(_FREE_SHARE * self.samples)
         if sample < first:
-            latents = self._latents(pixels)
             restored = self.vq.decode_codes(self._blurred(latents, sample))
-            return {**_picture_terms(restored, pixels), "alike": _ALIKE * _difference_of_like(latents, pixels)}
+            return {**_picture_terms(restored, pixels), "alike": alike}
         every = max(int((_PLACED_TO - _FREE_SHARE) * self.samples) // _PLACINGS, 1)
         if (sample - first) % every == 0 and sample <= _PLACED_TO * self.samples:
             self._place_codes(sample, are_new=sample == first)
-        latents = self._latents(pixels)
         with torch.autocast(pixels.device.type, enabled=False):  # codes are compared in float32
             codes = rearrange(self.vq.codes(self.vq.nearest(latents.detach())), "b h w c -> b c h w")
         passed = latents + (codes - latents).detach()  # straight through
         return {
             **_picture_terms(self.vq.decode_codes(passed), pixels),
-            "alike": _ALIKE * _difference_of_like(latents, pixels),
+            "alike": alike,
             "codebook": (codes - latents.detach()).square().mean() * codes.shape[1],
             "commitment": _COMMITMENT * (latents - codes.detach()).square().mean() * codes.shape[1],
         }
@@ -93,7 +93,7 @@ class VQTask:
         Equal patches count once, or most codes would go to the ground, which is everywhere.
         """
         pixels = torch.cat([self.pictures(sample + ahead) for ahead in range(_PLACED_BY)])
-        parts = pixels.split(max(len(pixels) // _PLACED_BY, 1))
+        parts = torch.split(pixels, max(len(pixels) // _PLACED_BY, 1))
         latents = F.normalize(_means_of_like(torch.cat([self._latents(part) for part in parts]), pixels)[0])
         table, generator = self.vq.codebook.weight, torch.Generator().manual_seed(sample)
         unused = torch.ones(len(table), dtype=torch.bool, device=table.device)
@@ -131,7 +131,7 @@ def _means_of_like(latents: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     size_px = pixels.shape[2] // latents.shape[2]
     levels = (pixels * (_LEVELS / 2)).round()
     patches = rearrange(levels, "b c (h p) (w q) -> (b h w) (c p q)", p=size_px, q=size_px)
-    _, which, count = patches.unique(dim=0, return_inverse=True, return_counts=True)
+    _, which, count = torch.unique(patches, dim=0, return_inverse=True, return_counts=True)
     rows = rearrange(latents, "b c h w -> (b h w) c")
     return rows.new_zeros(len(count), rows.shape[1]).index_add_(0, which, rows) / count[:, None], which
 

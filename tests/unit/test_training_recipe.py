@@ -31,7 +31,7 @@ def spoilt(where: str, key: str, value: object) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("name", ["janus-shapes", "micro"])
+@pytest.mark.parametrize("name", ["janus-shapes", "janus-shapes-further", "micro"])
 def test_a_recipe_survives_json(name: str) -> None:
     recipe = find_recipe(name)
 
@@ -43,6 +43,10 @@ def test_a_shipped_recipe_goes_through_all_stages_in_order(name: str) -> None:
     names = [stage.stage for stage in find_recipe(name).stages]
 
     assert list(dict.fromkeys(names)) == ["vq", "vision", "language", "I", "II", "III"]
+
+
+def test_the_further_recipe_is_for_the_shipped_model() -> None:
+    assert find_recipe("janus-shapes-further").model == find_recipe("janus-shapes").model
 
 
 def test_the_shipped_model_is_small_enough_to_ship() -> None:

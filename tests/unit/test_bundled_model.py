@@ -1,0 +1,81 @@
+"""janus-shapes means what it says, on compositions that its training never saw.
+
+The shares asserted lie a little below those of its card, since fifty pictures scatter more than a thousand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from janus_core import DrawOptions, Janus, TextOptions, load_janus
+from janus_core.checkpoints.folders import bundled_models
+from janus_core.training.measuring import (
+    measure_answers,
+    measure_captions,
+    measure_drawings,
+    share,
+    unseen_scenes,
+)
+from janus_core.training.world.segmentation import find_ground
+
+PICTURES = 50
+CAPTIONS, ANSWERS, OBJECTS = 35, 60, 45  # per cent
+SEEN = 8  # of 16
+DRAW_CFG = 2.0
+SHORT = TextOptions(max_new_tokens=32)
+
+
+def nothing(done: int, total: int) -> None:
+    """Take progress and do nothing with it."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return bundled_models()["janus-shapes"]
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Janus:
+    return load_janus("janus-shapes", device="cpu", dtype="float32")
+
+
+def test_the_model_and_its_card_fit_into_twelve_megabytes(folder: Path) -> None:
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 12e6
+    assert "licence" in (folder / "README.md").read_text(encoding="utf-8").lower()
+
+
+def test_captions_of_fifty_unseen_pictures_are_exact(shapes: Janus) -> None:
+    captions = measure_captions(shapes, unseen_scenes(PICTURES), "short", nothing)
+    assert captions.exact.percent >= CAPTIONS
+
+
+def test_answers_about_unseen_pictures_are_right(shapes: Janus) -> None:
+    answers = measure_answers(shapes, unseen_scenes(PICTURES), nothing)
+    right, asked = (sum(getattr(part, name) for part in answers.values()) for name in ("right", "of"))
+    assert asked > 8 * PICTURES
+    assert 100 * right / asked >= ANSWERS
+
+
+def test_drawings_of_one_unseen_object_have_its_colour_and_shape(shapes: Janus) -> None:
+    sketches = measure_drawings(shapes, unseen_scenes(PICTURES, ("single",)), DRAW_CFG, nothing)
+    assert share([sketch.has_things for sketch in sketches]).percent >= OBJECTS
+
+
+def test_a_drawing_is_seen_as_what_it_was_drawn_from(shapes: Janus) -> None:
+    options = DrawOptions(cfg_weight=DRAW_CFG)
+    prompts = ("a red circle", "a green square", "a yellow diamond", "a blue triangle")
+    drawn = shapes.draw(prompts, num_images=4, options=options, batch_size=16)
+    texts = shapes.caption([image.numpy() for image in drawn.images], "short", options=SHORT)
+    asked = [prompt for prompt in prompts for _ in range(4)]
+    seen = [text.lower().rstrip(".") == prompt for text, prompt in zip(texts, asked, strict=True)]
+    assert sum(seen) >= SEEN
+
+
+def test_drawings_name_no_ground_but_the_one_asked_for(shapes: Janus) -> None:
+    drawn = shapes.draw(
+        "a red circle on a black background", num_images=8, options=DrawOptions(cfg_weight=DRAW_CFG)
+    )
+    grounds = [find_ground(image.numpy()) for image in drawn.images]
+    assert grounds.count("black") >= 7
