@@ -15,8 +15,8 @@ from .models import load, model_name
 from .terminal import progress, remark, report
 
 _DEMO = (
-    ("a red circle", 0, ("What is in the picture?", "What colour is the circle?")),
-    ("a red circle above a blue square", 43, ("What is in the picture?", "Is the circle red?")),
+    ("a red circle", 1, ("What is in the picture?", "What colour is the circle?")),
+    ("a red circle above a blue square", 45, ("What is in the picture?", "Is the circle red?")),
     ("three green triangles", 29, ("How many triangles are there?", "What colour are the triangles?")),
 )
 """Prompts, seeds that the model which ships with us draws rightly (its card: how often), questions."""

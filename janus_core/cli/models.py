@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from ..checkpoints.folders import resolve_model
+from ..checkpoints.folders import bundled_models, resolve_model
+from ..errors import CheckpointError
 from ..janus import Janus
 from ..loading import load_janus
 
@@ -12,8 +13,19 @@ _DEFAULT = "janus-shapes"
 
 
 def chosen_model(arguments: Namespace) -> str:
-    """Return --model, or the model that ships with us."""
-    return _DEFAULT if arguments.model is None else str(arguments.model)
+    """Return --model, or the model that ships with us.
+
+    Raises:
+        CheckpointError: none was given and ours is not there.
+    """
+    if arguments.model is not None:
+        return str(arguments.model)
+    if _DEFAULT not in bundled_models():
+        raise CheckpointError(
+            f"The default model {_DEFAULT} is missing from this installation. Install the package again, or "
+            "give a model folder: --model path/to/Janus-Pro-1B."
+        )
+    return _DEFAULT
 
 
 def model_name(arguments: Namespace) -> str:
