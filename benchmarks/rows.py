@@ -253,6 +253,11 @@ def _encode(bench: Bench) -> Runs:
     return _each(bench, ("ours", "transformers"), lambda who: lambda: who.encode(values))
 
 
+def _one(title: str, runs: MakeRuns, unit: str = "pictures") -> Row:
+    """Return a row that does its work for one picture."""
+    return Row(title=title, runs=runs, count=lambda work: 1, unit=unit, repeats=5)
+
+
 _DRAWERS = ("ours", "authors", "transformers", "compiled")
 _STEPS = "{timed_steps} drawing steps of one picture, guidance 5, after a prompt of {contexts[%d]} tokens"
 
@@ -300,13 +305,7 @@ ROWS = {
         repeats=5,
         steps=lambda work: min(_PACKING_STEPS, work.draw_steps),
     ),
-    "prefill": Row(
-        title="See one picture and find the first token of its caption",
-        runs=_answer(lambda work: 1),
-        count=lambda work: 1,
-        unit="pictures",
-        repeats=5,
-    ),
+    "prefill": _one("See one picture and find the first token of its caption", _answer(lambda work: 1)),
     "answer": Row(
         title="Caption one picture in {answer_tokens} tokens",
         runs=_answer(lambda work: work.answer_tokens),
@@ -330,25 +329,9 @@ ROWS = {
         unit="image tokens",
         repeats=3,
     ),
-    "first_preview": Row(
-        title="Make the first preview of a picture, its colours fitted",
-        runs=_first_preview,
-        count=lambda work: 1,
-        unit="previews",
-        repeats=5,
+    "first_preview": _one(
+        "Make the first preview of a picture, its colours fitted", _first_preview, unit="previews"
     ),
-    "decode": Row(
-        title="Decode one picture from its image tokens",
-        runs=_decode,
-        count=lambda work: 1,
-        unit="pictures",
-        repeats=5,
-    ),
-    "encode": Row(
-        title="Encode one picture to image tokens",
-        runs=_encode,
-        count=lambda work: 1,
-        unit="pictures",
-        repeats=5,
-    ),
+    "decode": _one("Decode one picture from its image tokens", _decode),
+    "encode": _one("Encode one picture to image tokens", _encode),
 }
