@@ -29,9 +29,8 @@ _REACH_OF_ONE_ROW = 512  # slots that reach grows by, shared among rows
 
 def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether all layers are as they were built, with all weights on the device and in the dtype."""
-    device = torch.empty(
-        0, device=device
-    ).device  # "cuda" is the current GPU, which weights name by its number
+    # "cuda" is the current GPU, which weights name by its number
+    device = torch.empty(0, device=device).device
     parts = [*model.layers, model.norm]
     if any(not isinstance(layer, DecoderLayer) for layer in model.layers):
         return False

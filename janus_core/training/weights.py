@@ -60,9 +60,8 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     if isinstance(module, nn.Conv2d):
         fan_in = module.weight[0].numel()
         module.weight.normal_(0, fan_in**-0.5, generator=generator)
-    elif isinstance(
-        module, nn.Linear
-    ):  # by width: at a fixed 0.02, attention in narrow layers stays even for long
+    elif isinstance(module, nn.Linear):
+        # by width: at a fixed 0.02, attention in narrow layers stays even for long
         module.weight.normal_(0, module.in_features**-0.5, generator=generator)
     elif isinstance(module, nn.Embedding):
         module.weight.normal_(0, _EMBEDDING, generator=generator)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from .outlines import OUTLINES
+from .rendering import corners
 from .scenes import Scene
 from .vocabulary import COLOURS, GROUND_COLOURS, SHAPES, SIZES
 
@@ -33,11 +33,8 @@ def patch_labels(scene: Scene, size_px: int, patch_px: int) -> NDArray[np.int64]
     draw = ImageDraw.Draw(canvas)
     for index in sorted(range(len(scene.things)), key=lambda index: -scene.things[index].radius):
         thing = scene.things[index]
-        corners = [
-            (thing.x + thing.radius * dx, thing.y + thing.radius * dy)
-            for dx, dy in OUTLINES[thing.shape].corners
-        ]
-        draw.polygon([(x * size_px - 0.5, y * size_px - 0.5) for x, y in corners], fill=index + 1)
+        placed = (size_px * value for value in (thing.x, thing.y, thing.radius))
+        draw.polygon(corners(thing.shape, *placed), fill=index + 1)
     side = size_px // patch_px
     cells = np.asarray(canvas).reshape(side, patch_px, side, patch_px).swapaxes(1, 2).reshape(side * side, -1)
     covered = np.stack([(cells == index + 1).sum(axis=1) for index in range(len(scene.things))], axis=1)

@@ -43,7 +43,7 @@ def render(scene: Scene, size_px: int = 64) -> Picture:
         scene.things, key=lambda thing: -thing.radius
     ):  # an outer object comes before its inner
         draw.polygon(
-            _corners(thing.shape, thing.x * side, thing.y * side, thing.radius * side), fill=thing.rgb
+            corners(thing.shape, thing.x * side, thing.y * side, thing.radius * side), fill=thing.rgb
         )
     return np.asarray(canvas.reduce(_SUPERSAMPLING), dtype=np.float32) / np.float32(255)
 
@@ -65,11 +65,12 @@ def render_mask(
     """
     zoom = _SUPERSAMPLING
     canvas = Image.new("L", (width_px * zoom, height_px * zoom), 0)
-    ImageDraw.Draw(canvas).polygon(_corners(shape, x * zoom, y * zoom, radius * zoom), fill=255)
+    ImageDraw.Draw(canvas).polygon(corners(shape, x * zoom, y * zoom, radius * zoom), fill=255)
     return np.asarray(canvas.reduce(zoom), dtype=np.float32) / np.float32(255)
 
 
-def _corners(shape: Shape, x: float, y: float, radius: float) -> list[tuple[float, float]]:
+def corners(shape: Shape, x: float, y: float, radius: float) -> list[tuple[float, float]]:
+    """Return the corners of a shape in pixels, as pillow draws them."""
     # pillow counts pixel centres at whole numbers, we at halves
     return [(x + radius * dx - 0.5, y + radius * dy - 0.5) for dx, dy in OUTLINES[shape].corners]
 
