@@ -55,9 +55,13 @@ def _bare(folder: Path, dtype: torch.dtype) -> None:
 
 
 def _ours(folder: Path, dtype: torch.dtype) -> None:
+    """Load; weights in another dtype are converted too, which otherwise happens when a task needs them."""
     from janus_core import load_janus
 
-    touch(load_janus(folder, dtype=dtype, device="cpu").model.parameters())
+    janus = load_janus(folder, dtype=dtype, device="cpu")
+    if janus.placement is not None and next(janus.model.language.parameters()).dtype != dtype:
+        janus.placement.bring_all()
+    touch(janus.model.parameters())
 
 
 def _transformers(folder: Path, dtype: torch.dtype) -> None:

@@ -87,8 +87,8 @@ def load_janus(
 
     Args:
         path: the folder, or the name of a bundled model.
-        dtype: of seeing and language; weights already stored in it stay mapped from the file on a CPU. The VQ
-            tokenizer runs in float32.
+        dtype: of seeing and language; weights already stored in it stay mapped from the file on a CPU, others
+            are converted when a task first needs them. The VQ tokenizer runs in float32.
         device: "auto", "cpu", "cuda", "mps" or a torch device.
         operations: namespace of layer classes; default `torch.nn`.
 
@@ -100,16 +100,15 @@ def load_janus(
     # A host's layers may stream their weights; torch's own stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
     checkpoint = read_checkpoint(path)
-    # On a CPU all weights are in place at once, mapped from the file; elsewhere each task brings its own.
-    is_brought = operations is None and place.type != "cpu"
+    # Weights rest mapped from the file; each task brings its own to the device, in the dtype that runs.
     janus = assemble(
         checkpoint,
         build_model(checkpoint.config, operations),
         compute,
-        weights_on=torch.device("cpu") if is_brought else place,
-        weights_dtype=None if is_brought else compute.dtype,
+        weights_on=torch.device("cpu") if compute.is_resident else place,
+        weights_dtype=None if compute.is_resident else compute.dtype,
     )
-    if is_brought:
+    if compute.is_resident:
         janus = replace(janus, placement=Placement(janus.model, place, compute.dtype, janus.vq_dtype))
     log.info(
         "Janus: loaded %s in %s on %s in %.1f s",

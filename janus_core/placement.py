@@ -1,13 +1,13 @@
 """Which parts of a model are on the device: each is brought when a task first needs it, and stays.
 
 Drawing never looks at the text head, and of the word embedding only at a few rows, which are looked up where
-the weights rest. So a task holds on the device what it multiplies by, and no more. Not for hosts: they move
-whole groups themselves.
+the weights rest. So a task holds on the device what it multiplies by, and no more; on a CPU, likewise, only
+that is converted from the file's dtype. Not for hosts: they move whole groups themselves.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -61,6 +61,11 @@ class Placement:
                     dtype = self._vq_dtype if name.startswith("vq_tokenizer.") else self._dtype
                     self._model.get_submodule(name).to(self._device, dtype)
                     self._there.add(name)
+
+    def bring_all(self) -> None:
+        """Put everything on the device, for those who use the model's parts without a task."""
+        for task in get_args(Task):
+            self.bring(task)
 
     @property
     def words_on(self) -> torch.device | None:

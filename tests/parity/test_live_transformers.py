@@ -34,7 +34,10 @@ each_question = pytest.mark.parametrize(("question", "images"), QUESTIONS.values
 
 @pytest.fixture(scope="module")
 def janus() -> Janus:
-    return load_janus(FOLDER, dtype="float32", device="cpu")
+    janus = load_janus(FOLDER, dtype="float32", device="cpu")
+    assert janus.placement is not None
+    janus.placement.bring_all()
+    return janus
 
 
 @pytest.fixture(scope="module")

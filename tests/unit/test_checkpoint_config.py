@@ -325,9 +325,9 @@ def test_do_normalize_false_is_honoured_where_the_tower_normalises(
 
 def test_the_tower_normalises_by_its_own_mean_and_deviation(folder: Path) -> None:
     pixels = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-    plain = load_janus(folder, dtype="float32", device="cpu").model.seeing
+    plain = load_janus(folder, dtype="float32", device="cpu").model.seeing.float()
     change(folder / "config.json", NORMALISED_BY_THE_TOWER)
-    normalising = load_janus(folder, dtype="float32", device="cpu").model.seeing
+    normalising = load_janus(folder, dtype="float32", device="cpu").model.seeing.float()
     mean, std = (torch.tensor(values)[:, None, None] for values in NORMALISED_BY_THE_TOWER.values())
     torch.testing.assert_close(normalising(pixels), plain((pixels - mean) / std), atol=1e-5, rtol=0)
 

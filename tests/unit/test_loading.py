@@ -26,9 +26,13 @@ def test_seeing_and_language_are_loaded_in_the_dtype_asked_for(loaded: Janus) ->
     assert {weight.dtype for group in groups for weight in group.parameters()} == {torch.bfloat16}
 
 
-def test_the_vq_tokenizer_is_loaded_in_float32(loaded: Janus) -> None:
-    assert {weight.dtype for weight in loaded.model.vq_tokenizer.parameters()} == {torch.float32}
-    assert loaded.vq_dtype == torch.float32
+def test_only_the_half_of_the_vq_tokenizer_that_is_needed_turns_into_float32() -> None:
+    fresh = load_janus(GOLDEN / "janus-tiny-bin", dtype="bfloat16", device="cpu")
+    vq, side = fresh.model.vq_tokenizer, fresh.config.grid_side
+    assert {weight.dtype for weight in vq.parameters()} == {torch.bfloat16}
+    fresh.decode_pixels(torch.zeros(1, side, side, dtype=torch.int64))
+    assert {weight.dtype for weight in vq.decoder.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in vq.encoder.parameters()} == {torch.bfloat16}
 
 
 def test_loaded_parameters_need_no_gradient(loaded: Janus) -> None:
