@@ -21,6 +21,7 @@ from .recipe import StageRecipe
 from .shared_start import hidden_states, shared_tokens
 
 _IGNORED = -100
+_LONGEST_IN_BUCKET = 1.25  # times its shortest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,13 @@ class LanguageTask:
         return losses
 
     def _text_loss(self, samples: Sequence[TextSample]) -> Tensor:
-        """Return the mean cross-entropy of all tokens to be learnt; shorter rows are padded on the right."""
+        """Return the mean cross-entropy of all tokens to be learnt, computed in buckets of like lengths."""
+        learnt = sum(sum(sample.is_learnt[1:]) for sample in samples)
+        sums = [self._bucket_loss(bucket) for bucket in in_buckets(samples)]
+        return torch.stack(sums).sum() / learnt
+
+    def _bucket_loss(self, samples: Sequence[TextSample]) -> Tensor:
+        """Return the summed cross-entropy of one bucket; shorter rows are padded on the right."""
         language, device = self.model.language, self._device()
         length = max(len(sample.plan) for sample in samples)
         token_ids = torch.full((len(samples), length), self.pad)
@@ -122,7 +129,8 @@ class LanguageTask:
         hidden = hidden_states(language.language_model, embeddings, shared)[:, :-1]
         learnt = targets[:, 1:].to(device)
         kept = learnt != _IGNORED  # the text head meets only what is learnt
-        return F.cross_entropy(language.language_model.lm_head(hidden[kept]).float(), learnt[kept])
+        logits = language.language_model.lm_head(hidden[kept]).float()
+        return F.cross_entropy(logits, learnt[kept], reduction="sum")
 
     def _see(self, pixel_values: Tensor) -> Tensor:
         """Return image embeddings; where the vision tower does not learn, no gradient is kept."""
@@ -150,3 +158,14 @@ class LanguageTask:
 
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+
+def in_buckets(samples: Sequence[TextSample]) -> list[list[TextSample]]:
+    """Sort samples by length into buckets whose longest is at most a quarter longer than their shortest."""
+    buckets: list[list[TextSample]] = []
+    for sample in sorted(samples, key=lambda sample: len(sample.plan)):
+        if buckets and len(sample.plan) <= _LONGEST_IN_BUCKET * len(buckets[-1][0].plan):
+            buckets[-1].append(sample)
+        else:
+            buckets.append([sample])
+    return buckets

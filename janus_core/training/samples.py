@@ -17,7 +17,7 @@ from .language_task import DrawSample, Mixture, TextSample
 from .near_misses import near_miss
 from .recipe import ModelSizes, StageRecipe
 from .world.captions import caption, caption_question
-from .world.dice import chance, new_dice, pick, pick_weighted, shuffled
+from .world.dice import chance, new_dice, pick_weighted, shuffled
 from .world.drawing_prompts import drawing_prompt
 from .world.passages import passage
 from .world.patch_labels import patch_labels
@@ -29,7 +29,8 @@ from .world.two_pictures import questions_about_two
 from .world.vocabulary import KINDS, STYLES, Kind, Style
 
 _STYLE_WEIGHTS = (0.35, 0.45, 0.15, 0.05)  # short, detailed, tags, text
-_CAPTION_SHARE = 0.9  # of conversations that hold a caption
+_CAPTION_ALONE_SHARE = 0.45  # of conversations: later answers could be read off a caption
+_CAPTION_FIRST_SHARE = 0.1  # of conversations that go on with questions
 _OUTSIDE_SHARE = 0.3  # of conversations before stage III in which something outside the world may be asked
 _CAPTION_PROMPT_SHARE = 0.1  # of drawings asked for by a detailed caption
 _DOCUMENT_SHARE = 0.25  # of text samples without questions
@@ -118,17 +119,19 @@ class Samples:
         return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=pixel_values)
 
     def _exchanges(self, scene: Scene, number: int) -> list[Exchange]:
-        """Choose questions about a scene in random order, most often with a caption among the first."""
+        """Ask for a caption alone, or choose questions in random order; some follow a caption."""
         dice = new_dice("conversation", number)
+        style = pick_weighted(dice, STYLES, _STYLE_WEIGHTS)
+        request = caption_question(scene, style, number, CAPTION_STYLES[style])
+        captioned = [Exchange(question=request.question, answer=request.answer)]
+        if chance(dice, _CAPTION_ALONE_SHARE):
+            return captioned
+        begun = captioned if chance(dice, _CAPTION_FIRST_SHARE / (1 - _CAPTION_ALONE_SHARE)) else []
         *asked, outside = questions(scene, number)
         if self._stage.stage == "III" or chance(dice, _OUTSIDE_SHARE):
             asked.append(outside)
         asked = shuffled(dice, asked)[:_MOST_EXCHANGES]
-        if chance(dice, _CAPTION_SHARE):
-            style = pick_weighted(dice, STYLES, _STYLE_WEIGHTS)
-            request = caption_question(scene, style, number, CAPTION_STYLES[style])
-            asked.insert(pick(dice, (0, 0, 1, 2)), request)
-        return [Exchange(question=question.question, answer=question.answer) for question in asked]
+        return begun + [Exchange(question=question.question, answer=question.answer) for question in asked]
 
     def _text(self, number: int) -> TextSample:
         """Read the world's text: several passages in one sequence, all of it learnt."""
