@@ -16,8 +16,8 @@ from .terminal import progress, remark, report
 
 _DEMO = (
     ("a red circle", 1, ("What is in the picture?", "What colour is the circle?")),
-    ("a red circle above a blue square", 45, ("What is in the picture?", "Is the circle red?")),
-    ("three green triangles", 29, ("How many triangles are there?", "What colour are the triangles?")),
+    ("a red circle above a blue square", 3, ("What is in the picture?", "Is the circle red?")),
+    ("three green triangles", 1, ("How many triangles are there?", "What colour are the triangles?")),
 )
 """Prompts, seeds that the model which ships with us draws rightly (its card: how often), questions."""
 

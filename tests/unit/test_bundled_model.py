@@ -21,8 +21,8 @@ from janus_core.training.measuring import (
 from janus_core.training.world.segmentation import find_ground
 
 PICTURES = 50
-CAPTIONS, ANSWERS, OBJECTS = 35, 60, 45  # per cent
-SEEN = 8  # of 16
+CAPTIONS, ANSWERS, OBJECTS = 70, 78, 35  # per cent
+SEEN = 10  # of 16
 DRAW_CFG = 2.0
 SHORT = TextOptions(max_new_tokens=32)
 

@@ -52,7 +52,7 @@ def test_scenes_stay_the_same_across_releases():
         ("blue", "square", "large"),
     ]
     assert scene.relation == "inside"
-    assert scene.ground.colour == "brown"
+    assert scene.ground.colour == "black"
 
 
 def test_train_shows_no_held_out_composition():
@@ -124,11 +124,11 @@ def test_things_lie_within_the_picture(scene):
         assert outline.half_height * thing.radius < min(thing.y, 1 - thing.y)
 
 
-def test_centres_lie_on_a_grid_of_sixteen_steps():
+def test_centres_lie_in_the_middle_of_image_tokens():
     inner = [scene.things[0] for scene in TRAIN if scene.relation == "inside"]
     placed = [thing for scene in TRAIN for thing in scene.things if thing not in inner]
-    assert {value * 16 % 1 for thing in placed for value in (thing.x, thing.y)} == {0}
-    assert len({(thing.x, thing.y) for thing in placed}) > 80
+    assert {value * 8 % 1 for thing in placed for value in (thing.x, thing.y)} == {0.5}
+    assert len({(thing.x, thing.y) for thing in placed}) == 36
 
 
 @pytest.mark.parametrize("scene", [scene for scene in TRAIN if len(scene.things) > 1][:100])

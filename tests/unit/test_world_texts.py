@@ -39,13 +39,13 @@ BLUE = Mention(count=1, colour="blue", shape="square")
             "detailed",
             (
                 "There is a small cyan circle at the top left and a medium pink circle at the bottom left."
-                " The cyan circle is above the pink circle. The background is black."
+                " The cyan circle is above the pink circle. The background is grey."
             ),
         ),
-        (0, "tags", "small cyan circle, medium pink circle, black background"),
+        (0, "tags", "small cyan circle, medium pink circle, grey background"),
         (0, "text", "There is no text in the picture."),
-        (4, "short", "Three yellow triangles."),
-        (4, "detailed", "There are three small yellow triangles. The background is beige."),
+        (4, "short", "Three cyan squares."),
+        (4, "detailed", "There are three medium cyan squares. The background is white."),
     ],
 )
 def test_captions_have_one_canonical_wording(seed, style, text):
@@ -107,7 +107,7 @@ def test_requests_use_the_very_instruction_about_half_the_time(style):
 )
 def test_verdicts_name_what_is_wrong(text, things, relation, details):
     a, b = (f"{thing.colour} {thing.shape}" for thing in PAIR.things)
-    wrong = "navy" if PAIR.ground.colour != "navy" else "white"
+    wrong = "black" if PAIR.ground.colour != "black" else "white"
     verdict = judge_caption(text.format(a=a, b=b, ground=PAIR.ground.colour, wrong=wrong), PAIR, "short")
     assert (verdict.things, verdict.relation, verdict.details) == (things, relation, details)
 

@@ -32,7 +32,8 @@ _FRAMES = (
     "draw {}, please",
 )
 _FRAME_WEIGHTS = (6, 4, 3, 2) + (1,) * 11
-_SIZE_SHARE = _GROUND_SHARE = 0.3
+_SIZE_SHARE = 0.5
+_GROUND_SHARE = 0.3
 _PLACE_SHARE = 0.2
 _DIGIT_SHARE = 0.15
 _TURNED_SHARE = 0.4

@@ -41,8 +41,8 @@ _SAME_COLOUR = _SAME_SHAPE = 0.15  # a pair shares one of them on purpose, for q
 _OUTER_RADIUS = 0.33
 _SHADE_JITTER = 2
 _MARK_CONTRAST = 10
-_MARGIN, _GAP = 0.016, 0.045
-_STEPS = 16  # centres lie on a grid of so many steps a side, half an image token apart at 64 pixels
+_MARGIN, _GAP = 0.004, 0.045
+_STEPS = 8  # centres lie in the middle of the cells of so many by so many, image tokens at 64 pixels
 _COLUMNS = ((0.0, 0.335), (0.395, 0.605), (0.665, 1.0))  # centres keep off the lines between the thirds
 _MOST_TRIES = 100_000
 
@@ -238,7 +238,7 @@ def _coordinate(dice: Dice, third: int, half: float) -> float:
 
 
 def _on_grid(dice: Dice, low: float, high: float) -> float:
-    return pick(dice, range(ceil(low * _STEPS), floor(high * _STEPS) + 1)) / _STEPS
+    return (pick(dice, range(ceil(low * _STEPS - 0.5), floor(high * _STEPS - 0.5) + 1)) + 0.5) / _STEPS
 
 
 def _touch(first: Thing, second: Thing) -> bool:

@@ -13,7 +13,7 @@ RGB = tuple[int, int, int]
 Shape = Literal["circle", "square", "triangle", "diamond", "star", "cross"]
 Colour = Literal["red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"]
 Size = Literal["small", "medium", "large"]
-GroundColour = Literal["white", "grey", "black", "brown", "navy", "beige"]
+GroundColour = Literal["white", "grey", "black", "beige"]
 Texture = Literal["plain", "striped", "dotted", "checked"]
 Relation = Literal["left of", "right of", "above", "below", "inside"]
 Place = Literal[
@@ -47,13 +47,11 @@ GROUND_RGB: dict[GroundColour, RGB] = {
     "white": (245, 245, 240),
     "grey": (160, 162, 165),
     "black": (25, 25, 28),
-    "brown": (105, 70, 45),
-    "navy": (20, 32, 88),
     "beige": (225, 205, 165),
 }
 
-# Radius over the picture's side: about 10, 13 and 16 pixels of 64; below that a small model blurs shapes.
-RADIUS: dict[Size, float] = {"small": 0.15, "medium": 0.195, "large": 0.25}
+# Radius over the picture's side: about 9, 11 and 15 pixels of 64; below that a small model blurs shapes.
+RADIUS: dict[Size, float] = {"small": 0.135, "medium": 0.172, "large": 0.23}
 
 OPPOSITE: dict[Relation, Relation] = {
     "left of": "right of",
