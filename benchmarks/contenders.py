@@ -95,7 +95,7 @@ class Ours:
             weights_on=torch.device("cpu") if is_brought else device,
             weights_dtype=None if is_brought else dtype,
         )
-        if is_brought:  # as `load_janus` does it for a GPU
+        if is_brought:  # as `load_janus` does it
             placement = Placement(self.janus.model, device, dtype, self.janus.vq_dtype)
             self.janus = replace(self.janus, placement=placement)
         self.packs = packs

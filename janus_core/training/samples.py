@@ -16,6 +16,7 @@ from .conversations import Exchange, learn_all, write_conversation, write_docume
 from .language_task import DrawSample, Mixture, TextSample
 from .near_misses import near_miss
 from .recipe import ModelSizes, StageRecipe
+from .world.answers import Question
 from .world.captions import caption, caption_question
 from .world.dice import chance, new_dice, pick_weighted, shuffled
 from .world.drawing_prompts import drawing_prompt
@@ -122,16 +123,16 @@ class Samples:
         """Ask for a caption alone, or choose questions in random order; some follow a caption."""
         dice = new_dice("conversation", number)
         style = pick_weighted(dice, STYLES, _STYLE_WEIGHTS)
-        request = caption_question(scene, style, number, CAPTION_STYLES[style])
-        captioned = [Exchange(question=request.question, answer=request.answer)]
-        if chance(dice, _CAPTION_ALONE_SHARE):
-            return captioned
-        begun = captioned if chance(dice, _CAPTION_FIRST_SHARE / (1 - _CAPTION_ALONE_SHARE)) else []
-        *asked, outside = questions(scene, number)
-        if self._stage.stage == "III" or chance(dice, _OUTSIDE_SHARE):
-            asked.append(outside)
-        asked = shuffled(dice, asked)[:_MOST_EXCHANGES]
-        return begun + [Exchange(question=question.question, answer=question.answer) for question in asked]
+        is_alone = chance(dice, _CAPTION_ALONE_SHARE)
+        asked: list[Question] = []
+        if is_alone or chance(dice, _CAPTION_FIRST_SHARE / (1 - _CAPTION_ALONE_SHARE)):
+            asked.append(caption_question(scene, style, number, CAPTION_STYLES[style]))
+        if not is_alone:
+            *known, outside = questions(scene, number)
+            if self._stage.stage == "III" or chance(dice, _OUTSIDE_SHARE):
+                known.append(outside)
+            asked += shuffled(dice, known)[:_MOST_EXCHANGES]
+        return [Exchange(question=question.question, answer=question.answer) for question in asked]
 
     def _text(self, number: int) -> TextSample:
         """Read the world's text: several passages in one sequence, all of it learnt."""

@@ -56,16 +56,23 @@ def safetensors_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def load_whole(folder: Path) -> Janus:
-    """Load a model of which tests use the parts."""
-    janus = load_janus(folder, dtype="float32", device="cpu")
-    assert janus.placement is not None
-    janus.placement.bring_all()
-    return janus
+@pytest.fixture(scope="session")
+def load_whole() -> Callable[[Path], Janus]:
+    """Load models of which tests use the parts."""
+
+    def load(folder: Path) -> Janus:
+        janus = load_janus(folder, dtype="float32", device="cpu")
+        assert janus.placement is not None
+        janus.placement.bring_all()
+        return janus
+
+    return load
 
 
 @pytest.fixture(scope="session", params=LAYOUTS)
-def janus(request: pytest.FixtureRequest, safetensors_folder: Path) -> Janus:
+def janus(
+    request: pytest.FixtureRequest, safetensors_folder: Path, load_whole: Callable[[Path], Janus]
+) -> Janus:
     folders = (GOLDEN / "janus-tiny-bin", GOLDEN / "janus-tiny-hf", safetensors_folder)
     folder = dict(zip(LAYOUTS, folders, strict=True))[request.param]
     return load_whole(folder)

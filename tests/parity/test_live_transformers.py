@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.testing import assert_close
 
-from janus_core import DrawOptions, Janus, TextOptions, Turn, load_janus
+from janus_core import DrawOptions, Janus, TextOptions, Turn
 from janus_core.pictures import read_picture
 from janus_core.preprocessing import to_pixel_values
 from janus_core.prompting import PromptPlan, plan_drawing, unconditional
@@ -33,11 +33,8 @@ each_question = pytest.mark.parametrize(("question", "images"), QUESTIONS.values
 
 
 @pytest.fixture(scope="module")
-def janus() -> Janus:
-    janus = load_janus(FOLDER, dtype="float32", device="cpu")
-    assert janus.placement is not None
-    janus.placement.bring_all()
-    return janus
+def janus(load_whole: Callable[[Path], Janus]) -> Janus:
+    return load_whole(FOLDER)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from janus_core.prefill import Sequences, pad_left
 from janus_core.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, unconditional
 from janus_core.text_tokenizer import TextTokenizer
 from janus_core.training.conversations import Exchange, write_conversation
-from janus_core.training.language_task import DrawSample, LanguageTask, Mixture, TextSample
+from janus_core.training.language_task import DrawSample, LanguageTask, Mixture, TextSample, in_buckets
 from janus_core.training.loop import take_step
 from janus_core.training.optimiser import Optimiser, hidden_matrices
 from janus_core.training.recipe import StageRecipe, find_recipe
@@ -94,6 +94,38 @@ def text_log_probabilities(model: JanusModel, sample: TextSample) -> Tensor:
     hidden = model.language.language_model(embeddings, torch.arange(ids.shape[1])[None])
     logits = model.language.language_model.lm_head(hidden)[0, :-1]
     return logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]  # (t - 1)
+
+
+def test_buckets_hold_like_lengths_and_change_no_loss(model: JanusModel, words: TextTokenizer) -> None:
+    long = read(words)
+    short = [
+        TextSample(plan=plan_of(sample, 2), is_learnt=sample.is_learnt[:2], pixel_values=None)
+        for sample in long
+    ]
+    samples = [long[0], *short, *long[1:]]
+    buckets = in_buckets(samples)
+    scores = [
+        score
+        for sample in samples
+        for score, is_learnt in zip(text_log_probabilities(model, sample), sample.is_learnt[1:], strict=True)
+        if is_learnt
+    ]
+
+    loss = task_of(model, words, replace(STAGE, mix=(0, 1, 0)), text=samples).loss(0)
+
+    assert len(buckets) > 1
+    assert sorted(map(id, samples)) == sorted(id(sample) for bucket in buckets for sample in bucket)
+    for bucket in buckets:
+        lengths = [len(sample.plan) for sample in bucket]
+        assert max(lengths) <= 1.25 * min(lengths)
+    torch.testing.assert_close(loss["text"], -torch.stack(scores).mean())
+
+
+def plan_of(sample: TextSample, tokens: int) -> PromptPlan:
+    """Return the first tokens of a text without pictures."""
+    return PromptPlan(
+        token_ids=sample.plan.token_ids[:tokens], is_image=sample.plan.is_image[:tokens], num_images=0
+    )
 
 
 @pytest.mark.parametrize("kind", ["understanding", "text"])

@@ -34,6 +34,7 @@ from janus_core.training.world.passages import passage
 from janus_core.training.world.patch_labels import patch_labels
 from janus_core.training.world.rendering import render
 from janus_core.training.world.scene_sampling import sample_scene
+from janus_core.training.world.vocabulary import STYLES
 
 RECIPE = find_recipe("micro")
 STAGE = StageRecipe(stage="II", steps=5, batch_size=8, learning_rate=1.0, mix=(2, 1, 1), drop_prompt=0.5)
@@ -226,6 +227,16 @@ def instructed(words: TextTokenizer) -> str:
 @pytest.mark.parametrize("style", CAPTION_STYLES)
 def test_the_caption_styles_own_words_are_taught(instructed: str, style: str) -> None:
     assert CAPTION_STYLES[style] in instructed
+
+
+def test_nearly_half_of_all_conversations_are_a_caption_alone(words: TextTokenizer) -> None:
+    stage = replace(STAGE, stage="III", mix=(1, 0, 0), batch_size=300)
+    conversations = [
+        learnt_text(sample, words) for sample in samples_of(words, stage).mixture(0).understanding
+    ]
+    captions = {caption(sample_scene(n), style) for n in range(300) for style in STYLES}
+    alone = [text.strip().removesuffix("|") in captions for text in conversations]
+    assert 0.35 < sum(alone) / len(alone) < 0.5
 
 
 def test_questions_outside_the_world_are_taught(instructed: str) -> None:
