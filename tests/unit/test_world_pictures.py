@@ -211,6 +211,14 @@ def test_things_of_different_colour_that_touch_are_told_apart():
     assert sorted((item.colour, item.shape) for item in found) == [("blue", "square"), ("red", "square")]
 
 
+def test_a_thing_in_the_crook_of_another_of_its_colour_is_a_thing_of_its_own():
+    picture = np.full((64, 64, 3), GROUND_RGB["white"], np.float32) / 255
+    picture[4:50, 4:14] = picture[4:14, 4:60] = np.float32(COLOUR_RGB["green"]) / 255
+    picture[30:58, 14:30] = np.float32(COLOUR_RGB["red"]) / 255
+    picture[30:42, 30:42] = np.float32(COLOUR_RGB["green"]) / 255
+    assert sorted(thing.colour for thing in detect(picture)) == ["green", "green", "red"]
+
+
 def test_a_thing_that_is_no_shape_matches_nothing():
     picture = np.full((64, 64, 3), 0.63, dtype=np.float32)
     picture[10:54, 10:14] = picture[10:14, 10:54] = np.array(COLOUR_RGB["red"]) / 255

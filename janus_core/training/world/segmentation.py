@@ -129,7 +129,9 @@ def _part_region(
     for other_label, other in parts:
         if other is part:
             continue
-        if _surrounds(other, part):
+        if other_label == label:
+            beside |= other  # of its own colour nothing lies under or upon it
+        elif _surrounds(other, part):
             under = _RGB[other_label]
         elif _surrounds(part, other):
             upon |= dilate(other)
