@@ -87,10 +87,11 @@ class Ours:
             tokenizer=tokenizer_of_bytes(),
             codebook=codebook_identity(weights["vq_tokenizer.codebook.weight"]),
             state_dict=weights,
+            structure=build_model(config),
         )
         self.janus: Janus = assemble(
             checkpoint,
-            build_model(config),
+            checkpoint.structure,
             Compute(device=device, dtype=dtype, is_resident=True),
             weights_on=torch.device("cpu") if is_brought else device,
             weights_dtype=None if is_brought else dtype,

@@ -100,10 +100,11 @@ def load_janus(
     # A host's layers may stream their weights; torch's own stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
     checkpoint = read_checkpoint(path)
+    model = checkpoint.structure if operations is None else build_model(checkpoint.config, operations)
     # Weights rest mapped from the file; each task brings its own to the device, in the dtype that runs.
     janus = assemble(
         checkpoint,
-        build_model(checkpoint.config, operations),
+        model,
         compute,
         weights_on=torch.device("cpu") if compute.is_resident else place,
         weights_dtype=None if compute.is_resident else compute.dtype,
@@ -132,7 +133,7 @@ def assemble(
 
     Args:
         checkpoint: what was read.
-        model: as `build_model` made it for this checkpoint.
+        model: its `structure`, or another that `build_model` made of its configuration.
         compute: where and in which dtype seeing and language run; the VQ tokenizer runs in float32.
         weights_on: where the weights rest; a host may move them to `compute.device` later.
         weights_dtype: of seeing and language, the VQ tokenizer's being float32; None keeps every tensor as it

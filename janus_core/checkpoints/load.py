@@ -50,6 +50,8 @@ class Checkpoint:
         tokenizer: the text tokenizer.
         state_dict: tensors under our names, complete and of right shape, in the file's dtype and mapped from
             it, except for the few that a layout stores in parts.
+        structure: the model whose tensors they are, of torch's own layers on the meta device. It takes 0.1 s
+            to build and is kept for whoever gives it the weights, once.
         folder: where it came from.
         layout: whose names the files carry.
         codebook: identity of the VQ codebook.
@@ -58,6 +60,7 @@ class Checkpoint:
     config: JanusConfig
     tokenizer: TextTokenizer
     state_dict: dict[str, Tensor]
+    structure: JanusModel
     folder: Path
     layout: Layout
     codebook: str
@@ -79,11 +82,13 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
     tokenizer = read_tokenizer(files.folder)
     _check_vocabulary(config, tokenizer, files.folder)
     published = _read_all(files, read_tensors or read_weight_file)
-    state_dict = to_our_names(published, config, files)
+    structure = _build(config, files)
+    state_dict = to_our_names(published, structure, files)
     return Checkpoint(
         config=config,
         tokenizer=tokenizer,
         state_dict=state_dict,
+        structure=structure,
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
@@ -186,15 +191,14 @@ def _unreadable(path: Path, reason: str) -> CheckpointError:
 
 
 def to_our_names(
-    published: dict[str, Tensor], config: JanusConfig, files: CheckpointFiles
+    published: dict[str, Tensor], structure: JanusModel, files: CheckpointFiles
 ) -> dict[str, Tensor]:
     """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
 
     Raises:
         CheckpointError: with the count, the first tensor's name, and what to do.
-        ConfigError: the configuration describes a model that no computer can hold.
     """
-    expected = _expected_shapes(config, files)
+    expected = {name: tensor.shape for name, tensor in structure.state_dict().items()}
     sources = {ours: published_names(ours, files.layout) for ours in expected}
     wanted = {name for names in sources.values() for name in names}
     published = {name: tensor for name, tensor in published.items() if not is_unused(name)}
@@ -211,9 +215,9 @@ def to_our_names(
     return {ours: _gather([published[name] for name in names], ours) for ours, names in sources.items()}
 
 
-def _expected_shapes(config: JanusConfig, files: CheckpointFiles) -> dict[str, torch.Size]:
+def _build(config: JanusConfig, files: CheckpointFiles) -> JanusModel:
     try:
-        return {name: tensor.shape for name, tensor in build_model(config).state_dict().items()}
+        return build_model(config)
     except RuntimeError as error:  # a size that does not fit into 64 bits
         raise ConfigError(
             f'Cannot load "{files.folder}": the sizes in its config.json multiply to more than any computer '

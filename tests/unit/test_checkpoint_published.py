@@ -268,7 +268,9 @@ def test_each_published_tensor_has_our_shape(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_reader_accepts_the_published_tensors(model: str) -> None:
-    renamed = to_our_names(on_meta(published_shapes(model)), published_config(model), a_folder("authors"))
+    renamed = to_our_names(
+        on_meta(published_shapes(model)), build_model(published_config(model)), a_folder("authors")
+    )
     assert {name: tensor.shape for name, tensor in renamed.items()} == our_shapes(published_config(model))
 
 
@@ -319,5 +321,5 @@ def test_each_native_tensor_is_read_once_or_known_as_unused(model: str) -> None:
 @pytest.mark.parametrize("model", NATIVE_AND_TINY)
 def test_the_reader_accepts_the_native_tensors(model: str) -> None:
     config = parse_transformers(NATIVE_AND_TINY[model], {})
-    renamed = to_our_names(on_meta(native_shapes(model)), config, a_folder("transformers"))
+    renamed = to_our_names(on_meta(native_shapes(model)), build_model(config), a_folder("transformers"))
     assert {name: tensor.shape for name, tensor in renamed.items()} == our_shapes(config)

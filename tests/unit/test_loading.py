@@ -9,7 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from janus_core import Compute, Janus, SamplingError, assemble, build_model, load_janus, read_checkpoint
+from janus_core import (
+    Compute,
+    Janus,
+    JanusConfig,
+    JanusModel,
+    SamplingError,
+    assemble,
+    build_model,
+    load_janus,
+    read_checkpoint,
+)
 from janus_core.loading import choose_device, choose_dtype
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
@@ -65,6 +75,19 @@ def test_a_host_may_bring_its_own_layers() -> None:
     operations: Any = SimpleNamespace(Linear=OurLinear, **{name: getattr(nn, name) for name in names})
     hosted = load_janus(GOLDEN / "janus-tiny-bin", dtype="float32", device="cpu", operations=operations)
     assert isinstance(hosted.model.language.language_model.lm_head, OurLinear)
+
+
+def test_torchs_own_layers_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[JanusConfig] = []
+
+    def build(config: JanusConfig) -> JanusModel:
+        built.append(config)
+        return build_model(config)
+
+    monkeypatch.setattr("janus_core.checkpoints.load.build_model", build)
+    monkeypatch.setattr("janus_core.loading.build_model", build)
+    janus = load_janus(GOLDEN / "janus-tiny-bin", dtype="float32", device="cpu")
+    assert built == [janus.config]
 
 
 def test_a_host_may_keep_every_tensor_as_it_is_stored() -> None:
