@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
-from janus_core import JanusConfig, decoded_preview, fit_code_colours, preview_image, to_uint8
+from janus_core import JanusConfig, decoded_preview, fit_code_colours, preview_image
 
 from .contenders import Contender, Ours
 from .sizes import Size, Work
@@ -191,13 +193,12 @@ class _Watched:
         now = time.monotonic()
         if now < self._next_s:
             return
-        image = self._image(tokens[0])
-        Image.fromarray(to_uint8(image[None])[0])
+        Image.fromarray(self._samples(tokens[0]))
         shown = time.monotonic()
         rest_s = (shown - now) / _PREVIEW_SHARE if tokens.device.type == "cuda" else 0
         self._next_s = shown + max(_PREVIEW_INTERVAL_S, rest_s)
 
-    def _image(self, tokens: Tensor) -> Tensor:
+    def _samples(self, tokens: Tensor) -> npt.NDArray[np.uint8]:
         janus, side = self._ours.janus, self._config.grid_side
         if tokens.device.type == "cuda":
             return decoded_preview(janus.model.vq_tokenizer, tokens, side, janus.vq_dtype)

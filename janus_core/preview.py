@@ -7,11 +7,14 @@ of the drawing; on a CPU it would cost as much as a good part of it.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
+from .preprocessing import to_uint8
 from .vq_tokenizer import VQTokenizer
 
 _SIDE = 8  # the fit decodes a grid of 8 × 8 codes spread over the codebook
@@ -34,8 +37,8 @@ def fit_code_colours(vq_tokenizer: VQTokenizer, dtype: torch.dtype, device: torc
     return (table @ fitted).clamp(0, 1)
 
 
-def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int) -> Tensor:
-    """Return a picture (size_px, size_px, 3) float32 in 0..1 of the cells drawn so far, the others mid-grey.
+def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int) -> npt.NDArray[np.uint8]:
+    """Return a picture (size_px, size_px, 3) in 8 bits of the cells drawn so far, the others mid-grey.
 
     Args:
         tokens: (cells so far,) int64.
@@ -45,12 +48,15 @@ def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int)
     """
     cells = code_colours.new_full((side * side, 3), _GREY)
     cells[: len(tokens)] = code_colours[tokens.cpu()]
+    samples: npt.NDArray[np.uint8] = to_uint8(cells.view(1, side, side, 3))[0]
     scale = size_px // side
-    return repeat(cells, "(h w) c -> (h y) (w x) c", h=side, y=scale, x=scale)
+    return samples.repeat(scale, axis=1).repeat(scale, axis=0)  # a row is widened before it is copied
 
 
-def decoded_preview(vq_tokenizer: VQTokenizer, tokens: Tensor, side: int, dtype: torch.dtype) -> Tensor:
-    """Return a picture (size_px, size_px, 3) float32 in 0..1 on the CPU, decoded from the cells drawn so far.
+def decoded_preview(
+    vq_tokenizer: VQTokenizer, tokens: Tensor, side: int, dtype: torch.dtype
+) -> npt.NDArray[np.uint8]:
+    """Return a picture (size_px, size_px, 3) in 8 bits, decoded from the cells drawn so far.
 
     Args:
         vq_tokenizer: ready on the device of `tokens`.
@@ -65,4 +71,5 @@ def decoded_preview(vq_tokenizer: VQTokenizer, tokens: Tensor, side: int, dtype:
     scale = image.shape[0] // side
     is_drawn = torch.arange(side * side, device=tokens.device) < len(tokens)
     shown = repeat(is_drawn, "(h w) -> (h y) (w x) 1", h=side, y=scale, x=scale)
-    return torch.where(shown, image, _GREY).cpu()
+    samples: npt.NDArray[np.uint8] = to_uint8(torch.where(shown, image, _GREY)[None])[0]
+    return samples

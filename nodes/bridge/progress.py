@@ -8,6 +8,8 @@ from typing import Any
 
 import comfy.model_management as mm
 import comfy.utils
+import numpy as np
+import numpy.typing as npt
 from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
@@ -46,14 +48,14 @@ class DrawProgress(Progress):
         """Prepare a preview of the first picture of the batch, at most four a second."""
         now = time.monotonic()
         if self._is_shown and now >= self._next_s:
-            self._preview = _as_preview(self._image(tokens[0]))
+            self._preview = _as_preview(self._samples(tokens[0]))
             shown = time.monotonic()
             # The first picture on a CPU also fits the colours, once; that is no reason to show the next late.
             is_decoded = tokens.device.type == "cuda"
             rest_s = (shown - now) / _PREVIEW_SHARE if is_decoded else 0
             self._next_s = shown + max(_PREVIEW_INTERVAL_S, rest_s)
 
-    def _image(self, tokens: Tensor) -> Tensor:
+    def _samples(self, tokens: Tensor) -> npt.NDArray[np.uint8]:
         """Return a picture (h, w, 3) of the cells so far: decoded on a GPU, a colour a cell elsewhere."""
         janus = self._hosted.janus
         side, size_px = janus.config.grid_side, janus.config.vision.image_size
@@ -70,11 +72,11 @@ class DrawProgress(Progress):
     def finish(self, images: Tensor) -> None:
         """Show the finished first picture as the last preview."""
         if self._is_shown:
-            self._bar.update_absolute(self._bar.total, self._bar.total, _as_preview(images[0]))
+            self._bar.update_absolute(self._bar.total, self._bar.total, _as_preview(to_uint8(images[:1])[0]))
 
 
-def _as_preview(image: Tensor) -> tuple[str, Image.Image, int]:
-    return "JPEG", Image.fromarray(to_uint8(image[None])[0]), args.preview_size
+def _as_preview(samples: npt.NDArray[np.uint8]) -> tuple[str, Image.Image, int]:
+    return "JPEG", Image.fromarray(samples), args.preview_size
 
 
 class AnswerProgress(Progress):

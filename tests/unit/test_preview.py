@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from janus_core import Janus, decoded_preview, fit_code_colours, preview_image
+from janus_core import Janus, decoded_preview, fit_code_colours, preview_image, to_uint8
+from janus_core.preprocessing import to_images
 
 SIDE, SIZE_PX = 4, 16
 TOKENS = torch.arange(0, 64, 4)
@@ -18,7 +19,12 @@ def colours(janus: Janus) -> torch.Tensor:
 
 def decoded(janus: Janus, count: int) -> torch.Tensor:
     with torch.inference_mode():
-        return decoded_preview(janus.model.vq_tokenizer, TOKENS[:count], SIDE, torch.float32)
+        samples = decoded_preview(janus.model.vq_tokenizer, TOKENS[:count], SIDE, torch.float32)
+    return torch.from_numpy(samples)
+
+
+def rough(colours: torch.Tensor, count: int) -> torch.Tensor:
+    return torch.from_numpy(preview_image(TOKENS[:count], colours, SIDE, SIZE_PX))
 
 
 def test_every_code_has_a_colour(colours: torch.Tensor) -> None:
@@ -28,21 +34,23 @@ def test_every_code_has_a_colour(colours: torch.Tensor) -> None:
 
 
 def test_a_rough_preview_shows_each_cell_in_its_colour(colours: torch.Tensor) -> None:
-    image = preview_image(TOKENS, colours, SIDE, SIZE_PX)
+    image = rough(colours, 16)
     assert image.shape == (SIZE_PX, SIZE_PX, 3)
-    assert torch.equal(image[4:8, 8:12], colours[TOKENS[6]].expand(4, 4, 3))  # row 1, column 2
+    assert image.dtype == torch.uint8
+    colour = (colours[TOKENS[6]] * 255).to(torch.uint8)
+    assert torch.equal(image[4:8, 8:12], colour.expand(4, 4, 3))  # row 1, column 2
 
 
 def test_a_decoded_preview_of_a_whole_grid_is_the_picture(janus: Janus) -> None:
     with torch.inference_mode():
-        pixels = janus.decode_pixels(TOKENS.view(1, SIDE, SIDE))
-    assert_close(decoded(janus, 16), (pixels[0].clamp(-1, 1) + 1).permute(1, 2, 0) / 2)
+        picture = to_images(janus.decode_pixels(TOKENS.view(1, SIDE, SIDE)))
+    assert_close(decoded(janus, 16), torch.from_numpy(to_uint8(picture))[0])
 
 
 @pytest.mark.parametrize("count", [1, 5, 15])
 @pytest.mark.parametrize("way", ["rough", "decoded"])
 def test_cells_not_yet_drawn_are_grey(janus: Janus, colours: torch.Tensor, way: str, count: int) -> None:
-    image = preview_image(TOKENS[:count], colours, SIDE, SIZE_PX) if way == "rough" else decoded(janus, count)
+    image = rough(colours, count) if way == "rough" else decoded(janus, count)
     cells = image.unfold(0, 4, 4).unfold(1, 4, 4).flatten(0, 1)  # (cells, 3, 4, 4)
-    is_grey = (cells == 0.5).flatten(1).all(dim=1)
+    is_grey = (cells == 127).flatten(1).all(dim=1)
     assert is_grey.tolist() == [False] * count + [True] * (16 - count)
