@@ -60,7 +60,12 @@ class LanguageTask:
     """Learning from a mixture of understanding, text and generation."""
 
     def __init__(
-        self, model: JanusModel, stage: StageRecipe, mixtures: Callable[[int], Mixture], pad: int
+        self,
+        model: JanusModel,
+        stage: StageRecipe,
+        mixtures: Callable[[int], Mixture],
+        pad: int,
+        tokens_of: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Keep what to train.
 
@@ -69,7 +74,10 @@ class LanguageTask:
             stage: which parts learn.
             mixtures: sample number to micro-batch.
             pad: id that fills shorter rows.
+            tokens_of: pixel values (b, 3, h, w) in −1..1 to the image tokens (b, h', w') to draw; None
+                leaves it to the VQ tokenizer.
         """
+        self._tokens_of = tokens_of or model.vq_tokenizer.encode
         self.model, self.stage, self.mixtures, self.pad = model, stage, mixtures, pad
 
     def parameters(self) -> Iterable[nn.Parameter]:
@@ -143,7 +151,7 @@ class LanguageTask:
         language, device = self.model.language, self._device()
         pixels = torch.stack([sample.pixel_values for sample in samples]).to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):  # codes are compared in float32
-            tokens = self.model.vq_tokenizer.encode(pixels).flatten(1)
+            tokens = self._tokens_of(pixels).flatten(1)
         prompts = pad_left([sample.plan for sample in samples], self.pad, device)
         words = language.embed_prompt(prompts.token_ids, prompts.is_image, None, torch.float32)
         drawn = language.embed_image_tokens(tokens[:, :-1], torch.float32)

@@ -133,6 +133,8 @@ class StageRecipe:
             are of all kinds.
         drop_prompt: share of generation samples whose prompt is replaced by pads, for guidance.
         turn_tokens: what one sequence of understanding or text may hold beside system text and picture.
+        one_token_a_patch: drawings are in pure colours, and each different patch has one image token wherever
+            it lies; otherwise shades vary and the VQ tokenizer says which token it is.
     """
 
     stage: StageName
@@ -146,6 +148,7 @@ class StageRecipe:
     simple_share: float = 0.0
     drop_prompt: float = 0.1
     turn_tokens: int = 96
+    one_token_a_patch: bool = False
 
     def __post_init__(self) -> None:
         if self.stage not in get_args(StageName):

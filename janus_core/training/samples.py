@@ -24,7 +24,7 @@ from .world.passages import passage
 from .world.patch_labels import patch_labels
 from .world.questions import questions
 from .world.rendering import render
-from .world.scene_sampling import sample_scene
+from .world.scene_sampling import in_pure_colours, sample_scene
 from .world.scenes import Scene
 from .world.two_pictures import questions_about_two
 from .world.vocabulary import KINDS, STYLES, Kind, Style
@@ -85,6 +85,14 @@ class Samples:
             text=[self._text(number) for number in numbers[first : first + second]],
             generation=[self._generation(number) for number in numbers[first + second :]],
         )
+
+    def to_draw(self, n: int) -> Tensor:
+        """Return 64 pictures (64, 3, h, w) in −1..1 like those that are drawn; none is a sample."""
+        numbers = range(self._offset + _OTHER_SCENE + n * 64, self._offset + _OTHER_SCENE + (n + 1) * 64)
+        return torch.stack([self._drawable(in_pure_colours(self._scene(number, True))) for number in numbers])
+
+    def _drawable(self, scene: Scene) -> Tensor:
+        return to_vq_input(render(scene, self._size_px), self._size_px, "stretch")
 
     def seen(self, scene: Scene) -> Tensor:
         """Return the pixel values (3, h, w) of a scene as the vision tower gets them when asked."""
@@ -154,8 +162,8 @@ class Samples:
         plan = plan_drawing(prompt, self._tokenizer)
         if chance(dice, self._stage.drop_prompt):
             plan = unconditional(plan, self._tokenizer)
-        pixel_values = to_vq_input(render(scene, self._size_px), self._size_px, "stretch")
-        return DrawSample(plan=plan, pixel_values=pixel_values)
+        drawn = in_pure_colours(scene) if self._stage.one_token_a_patch else scene
+        return DrawSample(plan=plan, pixel_values=self._drawable(drawn))
 
 
 def split_batch(stage: StageRecipe) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from ..model import JanusModel
 from ..text_tokenizer import TextTokenizer
 from .language_task import LanguageTask
 from .loop import Task
+from .patch_tokens import PatchTokens
 from .recipe import Recipe, StageRecipe
 from .samples import Samples
 from .vision_task import TextTower, VisionTask
@@ -29,6 +30,7 @@ from .world.scenes import Scene
 
 _CAPTION_CONTEXT = 96  # tokens of the longest caption that the text tower reads
 _ONE_INSIDE_IN = 4  # pictures of stage "vq"
+_PATCH_BATCHES = 125  # of 64 pictures, whose patches get one image token each
 _STRIDE = 1_000_000_000  # sample numbers of one stage; stages never share a picture
 
 
@@ -70,7 +72,10 @@ class Workshop:
             return VisionTask(
                 self.model.seeing.vision_tower, text_tower, lambda n: samples.captioned(n, self.device)
             )
-        return LanguageTask(self.model, stage, samples.mixture, self.tokenizer.special.pad)
+        vq, tokens_of = self.model.vq_tokenizer, None
+        if stage.one_token_a_patch:
+            tokens_of = PatchTokens(vq, (samples.to_draw(n) for n in range(_PATCH_BATCHES)))
+        return LanguageTask(self.model, stage, samples.mixture, self.tokenizer.special.pad, tokens_of)
 
     def _pictures(self, stage: StageRecipe, offset: int) -> Callable[[int], Tensor]:
         size_px = self.recipe.model.image_size

@@ -171,6 +171,20 @@ def test_the_drawing_loss_is_what_the_inference_path_gives_the_true_tokens(
     torch.testing.assert_close(loss["generation"], -torch.cat(scores).mean())
 
 
+def test_given_tokens_are_drawn_instead_of_the_vq_tokenizers(model: JanusModel, words: TextTokenizer) -> None:
+    samples, stage = generation(words), replace(STAGE, mix=(0, 0, 1))
+    others = pixels(3, seed=9)
+    mixture = Mixture(understanding=(), text=(), generation=samples)
+    encode = model.vq_tokenizer.encode
+    task = LanguageTask(model, stage, lambda _: mixture, words.special.pad, lambda _: encode(others))
+    redrawn = [replace(one, pixel_values=other) for one, other in zip(samples, others, strict=True)]
+    expected = task_of(model, words, stage, generation=redrawn).loss(0)["generation"]
+    torch.testing.assert_close(task.loss(0)["generation"], expected)
+    assert (
+        task.loss(0)["generation"] != task_of(model, words, stage, generation=samples).loss(0)["generation"]
+    )
+
+
 def test_an_answer_is_scored_as_the_inference_path_scores_it(model: JanusModel, words: TextTokenizer) -> None:
     sample = seen(words, Exchange(question="What is this?", answer="A star."))
     start = sample.is_learnt.index(True)

@@ -34,7 +34,7 @@ from janus_core.training.world.passages import passage
 from janus_core.training.world.patch_labels import patch_labels
 from janus_core.training.world.rendering import render
 from janus_core.training.world.scene_sampling import sample_scene
-from janus_core.training.world.vocabulary import STYLES
+from janus_core.training.world.vocabulary import COLOUR_RGB, GROUND_RGB, STYLES
 
 RECIPE = find_recipe("micro")
 STAGE = StageRecipe(stage="II", steps=5, batch_size=8, learning_rate=1.0, mix=(2, 1, 1), drop_prompt=0.5)
@@ -181,6 +181,19 @@ def test_prompts_are_dropped_with_the_stage_s_probability(
     drawn = samples_of(words, stage).mixture(0).generation
 
     assert sum(sample.plan == unconditional(sample.plan, words) for sample in drawn) == expected
+
+
+def test_one_token_a_patch_draws_in_pure_colours(words: TextTokenizer) -> None:
+    stage = replace(STAGE, batch_size=24, mix=(0, 0, 1), one_token_a_patch=True)
+    pure = torch.tensor([*COLOUR_RGB.values(), *GROUND_RGB.values()])
+    samples = samples_of(words, stage)
+    drawn = torch.stack([sample.pixel_values for sample in samples.mixture(0).generation])
+    for pictures in (drawn, samples.to_draw(0)):
+        corners = ((pictures[:, :, 0, 0] + 1) * 127.5).round().long()
+        assert all(bool((corner == pure).all(dim=1).any()) for corner in corners)
+    shaded = samples_of(words, replace(stage, one_token_a_patch=False)).mixture(0).generation
+    assert [sample.plan for sample in shaded] == [sample.plan for sample in samples.mixture(0).generation]
+    assert not any(map(torch.equal, drawn, (sample.pixel_values for sample in shaded)))
 
 
 def test_a_kept_prompt_is_planned_as_for_drawing(words: TextTokenizer) -> None:

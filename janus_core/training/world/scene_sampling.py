@@ -96,6 +96,16 @@ def sample_scene(
     raise AssertionError("no scene of this plan exists on this side of the split")
 
 
+def in_pure_colours(scene: Scene) -> Scene:
+    """Return the scene with every thing and the ground in exactly its colour, without shades or marks."""
+    pure = GROUND_RGB[scene.ground.colour]
+    return replace(
+        scene,
+        things=tuple(replace(thing, rgb=COLOUR_RGB[thing.colour]) for thing in scene.things),
+        ground=replace(scene.ground, texture="plain", rgb=pure, mark_rgb=pure),
+    )
+
+
 def _draw_plan(dice: Dice, kinds: tuple[Kind, ...]) -> _Plan:
     kind = pick_weighted(dice, kinds, [_KIND_WEIGHTS[kind] for kind in kinds])
     counts = {"single": (1,), "pair": (2,), "count": (2, 3, 4), "mixed": (3, 4)}
