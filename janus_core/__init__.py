@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         PromptError,
         SamplingError,
     )
-    from .image_tokens import ImageTokens
-    from .janus import Drawn, Janus, Turn
+    from .image_tokens import Drawn, ImageTokens
+    from .janus import Janus
     from .loading import assemble, load_janus
     from .memory import answer_bytes, decode_bytes, draw_bytes
     from .model import JanusModel, build_model
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .preview import decoded_preview, fit_code_colours, preview_image
     from .prompting import CAPTION_STYLES, SYSTEM_TEXT
     from .text_generation import Answer
+    from .turns import Turn
 
 _ROOMS = {
     "Answer": "text_generation",
@@ -41,7 +42,7 @@ _ROOMS = {
     "Compute": "prefill",
     "ConfigError": "errors",
     "DrawOptions": "options",
-    "Drawn": "janus",
+    "Drawn": "image_tokens",
     "ImageError": "errors",
     "ImageTokens": "image_tokens",
     "Janus": "janus",
@@ -53,7 +54,7 @@ _ROOMS = {
     "SYSTEM_TEXT": "prompting",
     "SamplingError": "errors",
     "TextOptions": "options",
-    "Turn": "janus",
+    "Turn": "turns",
     "answer_bytes": "memory",
     "assemble": "loading",
     "build_model": "model",

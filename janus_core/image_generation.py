@@ -13,14 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import PromptError
 from .fixed_decoder import FixedDecoder, LayerWeights, merged
 from .model import Language
 from .noise import block_cells, keyed_noise, noise_key
 from .options import DrawOptions, OnStep, OnTokens
 from .prefill import Compute, Sequences, check_context, is_repeatable, pad_left
-from .prompting import PromptPlan
+from .prompting import PromptPlan, plan_drawing, unconditional
 from .repeats import Pace, Repeats, capture_for
 from .sampling import guide, next_tokens
+from .text_tokenizer import TextTokenizer
 
 _NOISE_BLOCK = 24  # grid cells whose noise is computed together, on a CPU
 
@@ -32,6 +34,34 @@ class DrawPlan:
     cond: PromptPlan
     uncond: PromptPlan
     seed: int
+
+
+def plan_pictures(
+    prompts: Sequence[str],
+    negative_prompt: str,
+    seeds: Sequence[int],
+    tokenizer: TextTokenizer,
+    *,
+    old_roles: bool,
+) -> list[DrawPlan]:
+    """Plan a picture of every prompt with every seed, those of one prompt side by side.
+
+    An empty negative prompt guides away from each prompt's own row without its content.
+
+    Raises:
+        PromptError: there is no prompt.
+    """
+    if not prompts:
+        raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
+    planned: list[DrawPlan] = []
+    for prompt in prompts:
+        cond = plan_drawing(prompt, tokenizer, old_roles=old_roles)
+        if negative_prompt.strip():
+            uncond = plan_drawing(negative_prompt, tokenizer, old_roles=old_roles)
+        else:
+            uncond = unconditional(cond, tokenizer)
+        planned += [DrawPlan(cond=cond, uncond=uncond, seed=seed) for seed in seeds]
+    return planned
 
 
 def generate_image_tokens(

@@ -117,3 +117,18 @@ class ImageTokens:
                 '"encode" wrote.'
             )
         return cls(grid=grid.clone(), codebook=metadata["codebook"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """Drawn pictures.
+
+    Attributes:
+        images: (b, h, w, 3) float32 in 0..1 on the CPU.
+        tokens: the image tokens they were decoded from.
+        seeds: the seed of each picture; drawn alone with it, the picture is the same (in float32).
+    """
+
+    images: Tensor
+    tokens: ImageTokens
+    seeds: tuple[int, ...]

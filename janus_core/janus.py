@@ -5,71 +5,30 @@ Every public method runs under `torch.inference_mode()`. Devices and dtypes are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from .batches import batched, in_chunks, shifted, within
 from .config import JanusConfig
-from .errors import ImageError, PromptError
-from .image_generation import DrawPlan, generate_image_tokens
-from .image_tokens import ImageTokens
+from .image_generation import generate_image_tokens, plan_pictures
+from .image_tokens import Drawn, ImageTokens
 from .model import JanusModel
 from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .packing import pack_for_answering, pack_for_drawing
 from .pictures import Picture, as_several, read_picture
 from .placement import Placement, Task
 from .prefill import Compute
-from .preprocessing import Fit, to_images, to_pixel_values, to_vq_input
-from .prompting import (
-    CAPTION_STYLES,
-    SYSTEM_TEXT,
-    PromptPlan,
-    Role,
-    TurnText,
-    plan_conversation,
-    plan_drawing,
-)
-from .prompting import unconditional as unconditional_row
+from .preprocessing import Fit, to_images, to_pixel_values, to_vq_inputs
+from .prompting import SYSTEM_TEXT, PromptPlan, TurnText, caption_instruction, plan_conversation
 from .text_generation import Answer, Prompts, generate_text
 from .text_tokenizer import TextTokenizer
+from .turns import Turn
 
 _VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One turn of a conversation.
-
-    Attributes:
-        role: who speaks.
-        text: what is said; `<image_placeholder>` marks the place of a picture, without it they come first.
-        images: the pictures of this turn.
-    """
-
-    role: Role
-    text: str
-    images: tuple[Picture, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "images", as_several(self.images))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Drawn:
-    """Drawn pictures.
-
-    Attributes:
-        images: (b, h, w, 3) float32 in 0..1 on the CPU.
-        tokens: the image tokens they were decoded from.
-        seeds: the seed of each picture; drawn alone with it, the picture is the same (in float32).
-    """
-
-    images: Tensor
-    tokens: ImageTokens
-    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,11 +130,7 @@ class Janus:
         Raises:
             PromptError: unknown style. ImageError: a picture cannot be read.
         """
-        if question is None and style not in CAPTION_STYLES:
-            raise PromptError(
-                f'There is no caption style "{style}". Choose one of {", ".join(CAPTION_STYLES)}.'
-            )
-        asked = CAPTION_STYLES[style] if question is None else question
+        asked = caption_instruction(style) if question is None else question
         return self.answer_in_batches(
             [(Turn(role="user", text=asked, images=(image,)),) for image in as_several(images)],
             batch_size=batch_size,
@@ -212,13 +167,13 @@ class Janus:
         """
         check_count("batch_size", batch_size)
         seed, texts = whole_seed(seed), list[str]()
-        for start in range(0, len(conversations), batch_size):
+        for batch in batched(conversations, batch_size):
             answers = self.answer(
-                conversations[start : start + batch_size],
+                batch,
                 system=system,
                 options=options,
-                seed=seed + start,
-                on_text=_shifted(on_text, start),
+                seed=seed + len(texts),
+                on_text=shifted(on_text, len(texts)),
             )
             texts += [answer.text for answer in answers]
             if on_step is not None:
@@ -311,27 +266,28 @@ class Janus:
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
         seed = whole_seed(seed)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts:
-            raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
-        pictures = [
-            self._plan(text, negative_prompt, seed + i) for text in prompts for i in range(num_images)
-        ]
+        pictures = plan_pictures(
+            [prompt] if isinstance(prompt, str) else prompt,
+            negative_prompt,
+            range(seed, seed + num_images),
+            self.tokenizer,
+            old_roles=self.config.old_roles,
+        )
         compute = self._ready("draw")
         pack_for_drawing(self.model.language)
-        cells, batches = self.config.num_image_tokens, -(-len(pictures) // batch_size)
+        cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
         drawn = [
             generate_image_tokens(
                 self.model.language,
-                pictures[index * batch_size : (index + 1) * batch_size],
+                batch,
                 options or DrawOptions(),
                 num_image_tokens=cells,
                 pad=self.tokenizer.special.pad,
                 compute=compute,
-                on_step=_within(on_step, index * cells, batches * cells),
+                on_step=within(on_step, index * cells, len(batches) * cells),
                 on_tokens=on_tokens,
             )
-            for index in range(batches)
+            for index, batch in enumerate(batches)
         ]
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
@@ -339,14 +295,6 @@ class Janus:
         seeds = tuple(picture.seed % 2**64 for picture in pictures)
         images = self.decode(tokens, batch_size=min(batch_size, _VQ_TOGETHER))
         return Drawn(images=images, tokens=tokens, seeds=seeds)
-
-    def _plan(self, prompt: str, negative_prompt: str, seed: int) -> DrawPlan:
-        cond = plan_drawing(prompt, self.tokenizer, old_roles=self.config.old_roles)
-        if negative_prompt.strip():
-            uncond = plan_drawing(negative_prompt, self.tokenizer, old_roles=self.config.old_roles)
-        else:
-            uncond = unconditional_row(cond, self.tokenizer)
-        return DrawPlan(cond=cond, uncond=uncond, seed=seed)
 
     @torch.inference_mode()
     def encode(
@@ -368,19 +316,15 @@ class Janus:
         Raises:
             ImageError: there is no picture, or one cannot be read.
         """
-        several: Sequence[Picture] = images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
-        if not several:
-            raise ImageError("There is no picture to encode. Give at least one.")
+        pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
         compute = self._ready("encode")
-        side_px = self.config.vision.image_size
-        pixels = torch.stack([to_vq_input(image, side_px, fit) for image in several])
 
         def encode(chunk: Tensor) -> Tensor:
             # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
             chunk = chunk.to(compute.device, self.vq_dtype, memory_format=torch.channels_last)
             return self.model.vq_tokenizer.encode(chunk)
 
-        return ImageTokens(grid=_in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
+        return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
 
     @torch.inference_mode()
     def decode(
@@ -397,36 +341,10 @@ class Janus:
             ImageError: the tokens belong to another codebook, have another grid, or are damaged.
         """
         tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
-        return _in_chunks(
-            lambda chunk: to_images(self.decode_pixels(chunk)), tokens.grid, batch_size, on_step
-        )
+        return in_chunks(lambda chunk: to_images(self.decode_pixels(chunk)), tokens.grid, batch_size, on_step)
 
     @torch.inference_mode()
     def decode_pixels(self, grid: Tensor) -> Tensor:
         """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
         compute = self._ready("decode")
         return self.model.vq_tokenizer.decode(grid.to(compute.device), self.vq_dtype)
-
-
-def _in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, on_step: OnStep | None) -> Tensor:
-    """Return what `work` makes of all rows, `size` of them at a time, on the CPU."""
-    check_count("batch_size", size)
-    done: list[Tensor] = []
-    for chunk in torch.split(rows, size):
-        done.append(work(chunk).cpu())
-        if on_step is not None:
-            on_step(sum(map(len, done)), len(rows))
-    with torch.inference_mode(False):  # a tensor that its owner may change
-        return torch.cat(done)
-
-
-def _shifted(on_text: OnText | None, start: int) -> OnText | None:
-    if on_text is None:
-        return None
-    return lambda row, text: on_text(start + row, text)
-
-
-def _within(on_step: OnStep | None, start: int, total: int) -> OnStep | None:
-    if on_step is None:
-        return None
-    return lambda done, _: on_step(start + done, total)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -122,6 +123,18 @@ def to_vq_input(source: Picture, size_px: int, fit: Fit) -> Tensor:
         picture = read_picture(source)
     values = np.asarray(fit_picture(picture, size_px, fit)).astype(np.float32)
     return _to_channels_first(values / np.float32(255) * 2 - 1)
+
+
+def to_vq_inputs(sources: Picture | Sequence[Picture], size_px: int, fit: Fit) -> Tensor:
+    """Turn one picture or several into the VQ tokenizer's input (b, c, h, w), each as `to_vq_input` does.
+
+    Raises:
+        ImageError: there is no picture; also as `to_vq_input`.
+    """
+    several: Sequence[Picture] = sources if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
+    if not several:
+        raise ImageError("There is no picture to encode. Give at least one.")
+    return torch.stack([to_vq_input(source, size_px, fit) for source in several])
 
 
 def _to_channels_first(values: npt.NDArray[np.float32]) -> Tensor:

@@ -30,6 +30,17 @@ CAPTION_STYLES = {
 }
 
 
+def caption_instruction(style: str) -> str:
+    """Return how to ask for a caption of this style.
+
+    Raises:
+        PromptError: there is no such style.
+    """
+    if style not in CAPTION_STYLES:
+        raise PromptError(f'There is no caption style "{style}". Choose one of {", ".join(CAPTION_STYLES)}.')
+    return CAPTION_STYLES[style]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TurnText:
     """One turn of a conversation as text.

@@ -8,7 +8,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import OutputError, SamplingError
-from ..janus import Drawn, Janus
+from ..image_tokens import Drawn
+from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions
 from .files import ready_folder, save_picture, unused
 from .models import load, model_name

@@ -10,10 +10,11 @@ from pathlib import Path
 from PIL.Image import Image
 
 from ..errors import ImageError, SamplingError
-from ..janus import Janus, Turn
+from ..janus import Janus
 from ..options import OnStep, TextOptions
 from ..pictures import read_picture
 from ..prompting import SYSTEM_TEXT
+from ..turns import Turn
 from .captions import CaptionFile, CaptionStore, Sidecars
 from .files import find_pictures
 from .models import load

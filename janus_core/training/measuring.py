@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..janus import Janus, Turn
+from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions
+from ..turns import Turn
 from .world.answers import Question, is_right
 from .world.captions import judge_caption
 from .world.compositions import is_held_out, relation_key
