@@ -80,7 +80,7 @@ def check_half_precision_runs_streamed(models: Path) -> None:
 def check_a_model_is_known_by_its_patchers(models: Path) -> None:
     model = hosted(models, "float32", "auto")
     assert isinstance(model.patcher, mp.ModelPatcher)
-    assert len(model.get_models()) == 3
+    assert len(model.get_models()) == 4
     assert model.patcher in model.get_models()
 
 
@@ -105,6 +105,28 @@ def check_a_model_evicted_under_pressure_draws_the_same_again(models: Path) -> N
         assert model.parts["language"] in loaded
         assert model.parts["vq_tokenizer"] in loaded
         assert model.parts["seeing"] not in loaded
+        assert model.parts["words"] not in loaded
+
+
+def check_words_are_loaded_to_answer_and_looked_up_where_they_are_to_draw(models: Path) -> None:
+    model = hosted(models, "float32", "fast")
+    mm.unload_all_models()
+    assert model.ready_to_draw(1).compute.words_on == torch.device("cpu")
+    assert model.parts["words"] not in [entry.model for entry in mm.current_loaded_models]
+    assert model.ready_to_answer(1, 1, 4).compute.words_on is None
+    assert model.parts["words"] in [entry.model for entry in mm.current_loaded_models]
+
+
+def check_words_that_are_paged_are_loaded_to_draw_too(models: Path) -> None:
+    """Core would copy the whole table to look words up on the CPU."""
+    model = hosted(models, "float32", "offload")
+    expected = drawn(model).tokens.grid
+    mm.unload_all_models()
+    with mock.patch.object(memory, "_is_dynamic", return_value=True):
+        ready = model.ready_to_draw(3)
+        assert ready.compute.words_on is None
+        assert model.parts["words"] in [entry.model for entry in mm.current_loaded_models]
+        assert torch.equal(drawn(model).tokens.grid, expected)
 
 
 def check_layers_that_get_memory_only_with_their_weights_draw_the_same(models: Path) -> None:
@@ -154,7 +176,7 @@ def check_estimates_grow_with_the_task(models: Path) -> None:
         model.ready_to_answer(1, 0, 16, "a circle " * 500)
     finally:
         mm.load_models_gpu = load
-    assert [parts for parts, _ in asked] == [2, 2, 1, 2, 1, 2, 1]
+    assert [parts for parts, _ in asked] == [2, 2, 2, 3, 1, 2, 2]
     sizes = [size for _, size in asked]
     assert sizes[1] > 4 * sizes[0] > 0
     assert sizes[3] > 4 * sizes[2] > 0
@@ -175,7 +197,7 @@ def check_only_a_whole_model_may_be_captured(models: Path) -> None:
         language.model_lowvram = True
         assert not resident(model)
         language.model_lowvram = False
-        projection = language.language_model.layers[1].mlp.up_proj
+        projection = language["layers"][1].mlp.up_proj
         projection.weight_function = [lambda weight: weight]
         assert not resident(model)
         projection.weight_function = []
@@ -196,7 +218,7 @@ def check_weights_laid_side_by_side_can_be_evicted_and_come_back(models: Path) -
     """What a captured drawing does to the weights, with ComfyUI unloading and loading round it."""
     model = hosted(models, "float32", "fast")
     expected = drawn(model, 1).tokens.grid
-    decoder = model.patcher.model.language_model
+    decoder = model.janus.model.language.language_model
     for _ in range(2):
         with torch.inference_mode(), merged(decoder):
             pass

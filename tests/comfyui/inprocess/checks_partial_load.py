@@ -11,6 +11,7 @@ import torch
 from janus_pack.janus_core import Compute, build_model, read_checkpoint
 from janus_pack.janus_core.checkpoints.load import assign_weights
 from janus_pack.janus_core.prefill import PaddedPrompts, Sequences
+from janus_pack.nodes.bridge.memory import split
 from torch import nn
 
 META, CPU = torch.device("meta"), torch.device("cpu")
@@ -19,16 +20,16 @@ _PICTURES, _ROWS, _LENGTH, _NEW = 2, 2, 24, 4
 
 
 def half_loaded(models, part, operations=comfy.ops.manual_cast):
-    """Return the model with one part half on the meta device and the rest of it on the CPU."""
+    """Return the model with one part half on the meta device, all else on the CPU."""
     checkpoint = read_checkpoint(models / "janus-tiny")
     model = build_model(checkpoint.config, operations)
     assign_weights(model, checkpoint.state_dict)
-    module = getattr(model, part)
+    module = split(model)[part]
     patcher = comfy.model_patcher.ModelPatcher(module, load_device=META, offload_device=CPU)
     patcher.patch_model(META, lowvram_model_memory=patcher.model_size() // 2)
     places = {parameter.device.type for parameter in module.parameters()}
     assert places == {"cpu", "meta"}, places
-    return model, patcher
+    return model
 
 
 def see(model):
@@ -36,7 +37,7 @@ def see(model):
     return model.seeing(torch.zeros(_PICTURES, 3, side, side, device=META, dtype=_DTYPE))
 
 
-def prefilled(model, is_padded):
+def prefilled(model, *, is_padded):
     """Return sequences after their prompt, which holds a picture."""
     patches = model.config.vision.num_patches
     is_image = torch.zeros(_ROWS, _LENGTH, dtype=torch.bool, device=META)
@@ -52,13 +53,13 @@ def prefilled(model, is_padded):
 
 
 def check_seeing_runs_half_loaded(models: Path) -> None:
-    model, _ = half_loaded(models, "seeing")
+    model = half_loaded(models, "seeing")
     shape = see(model).shape
     assert shape == (_PICTURES, model.config.vision.num_patches, model.config.language.hidden_size), shape
 
 
 def check_language_answers_half_loaded(models: Path) -> None:
-    model, _ = half_loaded(models, "language")
+    model = half_loaded(models, "language")
     sequences = prefilled(model, is_padded=True)
     decoder = model.language.language_model
     logits = decoder.lm_head(sequences.hidden)
@@ -68,7 +69,7 @@ def check_language_answers_half_loaded(models: Path) -> None:
 
 
 def check_language_draws_half_loaded(models: Path) -> None:
-    model, _ = half_loaded(models, "language")
+    model = half_loaded(models, "language")
     sequences = prefilled(model, is_padded=False)
     logits = model.language.generation_head(sequences.hidden)
     assert logits.shape == (_ROWS, model.config.vq.codebook_size), logits.shape
@@ -77,15 +78,22 @@ def check_language_draws_half_loaded(models: Path) -> None:
     assert model.language.generation_head(sequences.hidden).device == META
 
 
+def check_parts_hold_every_weight_once(models: Path) -> None:
+    checkpoint = read_checkpoint(models / "janus-tiny")
+    model = build_model(checkpoint.config, comfy.ops.manual_cast)
+    held = [id(parameter) for part in split(model).values() for parameter in part.parameters()]
+    assert sorted(held) == sorted(map(id, model.parameters()))
+
+
 def check_vq_tokenizer_encodes_half_loaded(models: Path) -> None:
-    model, _ = half_loaded(models, "vq_tokenizer")
+    model = half_loaded(models, "vq_tokenizer")
     side, grid = model.config.vision.image_size, model.config.grid_side
     tokens = model.vq_tokenizer.encode(torch.zeros(_PICTURES, 3, side, side, device=META))
     assert tokens.shape == (_PICTURES, grid, grid), tokens.shape
 
 
 def check_vq_tokenizer_decodes_half_loaded(models: Path) -> None:
-    model, _ = half_loaded(models, "vq_tokenizer")
+    model = half_loaded(models, "vq_tokenizer")
     side, grid = model.config.vision.image_size, model.config.grid_side
     tokens = torch.zeros(_PICTURES, grid, grid, dtype=torch.int64, device=META)
     pixels = model.vq_tokenizer.decode(tokens, torch.float32)
@@ -95,7 +103,7 @@ def check_vq_tokenizer_decodes_half_loaded(models: Path) -> None:
 def check_layers_of_torch_itself_would_be_noticed(models: Path) -> None:
     """The check has teeth: without ComfyUI's layers the half that stayed on the CPU is an error."""
     try:
-        model, _ = half_loaded(models, "seeing", nn)
+        model = half_loaded(models, "seeing", operations=nn)
         see(model)
     except (RuntimeError, AssertionError):
         return
