@@ -26,6 +26,7 @@ from .measuring import (
     Captions,
     Share,
     Sketch,
+    familiar_scenes,
     measure_answers,
     measure_captions,
     measure_drawings,
@@ -51,6 +52,7 @@ class Evaluation:
         captions: by style.
         answers: by kind of question.
         drawings: what was drawn, by what and by cfg_weight.
+        familiar: at the best cfg_weight, drawings of combinations that training shows, in new pictures.
         round_trip: drawings at the best cfg_weight that the model itself captions as they were asked for.
         restored: by what was drawn, rendered pictures that are still right behind the VQ tokenizer; with them
             the peak signal-to-noise ratio in dB.
@@ -61,6 +63,7 @@ class Evaluation:
     captions: dict[str, Captions]
     answers: dict[str, Share]
     drawings: dict[str, dict[float, list[Sketch]]]
+    familiar: dict[str, list[Sketch]]
     round_trip: dict[str, Share]
     restored: dict[str, tuple[float, Share]]
     scenes: int
@@ -102,6 +105,12 @@ def evaluate(
             bar = _bar(f"{name}, cfg {cfg:g}", is_quiet)
             drawings[name][cfg] = measure_drawings(janus, wished, cfg, bar)
     best = best_cfg(drawings)
+    familiar = {
+        name: measure_drawings(
+            janus, familiar_scenes(scenes, kind), best, _bar(f"{name}, familiar", is_quiet)
+        )
+        for name, kind in _DRAWN.items()
+    }
     round_trip = {
         name: measure_round_trip(janus, sketches[best], _bar(f"round trip, {name}", is_quiet))
         for name, sketches in drawings.items()
@@ -110,6 +119,7 @@ def evaluate(
         captions=captions,
         answers=answers,
         drawings=drawings,
+        familiar=familiar,
         round_trip=round_trip,
         restored=restored,
         scenes=scenes,
@@ -142,21 +152,23 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "answers": {"all": _round(evaluation.all_answers)}
         | {kind: _round(part) for kind, part in sorted(evaluation.answers.items())},
         "drawings": {
-            name: {
-                f"{cfg:g}": {
-                    "right": _round(share([sketch.is_right for sketch in sketches])),
-                    "right_objects": _round(share([sketch.has_things for sketch in sketches])),
-                }
-                for cfg, sketches in by_cfg.items()
-            }
+            name: {f"{cfg:g}": _judged(sketches) for cfg, sketches in by_cfg.items()}
             for name, by_cfg in evaluation.drawings.items()
         },
+        "familiar": {name: _judged(sketches) for name, sketches in evaluation.familiar.items()},
         "best_cfg": best_cfg(evaluation.drawings),
         "round_trip": {name: _round(part) for name, part in evaluation.round_trip.items()},
         "vq_tokenizer": {
             name: {"right": _round(right), "psnr_db": round(psnr_db, 2)}
             for name, (psnr_db, right) in evaluation.restored.items()
         },
+    }
+
+
+def _judged(sketches: Sequence[Sketch]) -> dict[str, float]:
+    return {
+        "right": _round(share([sketch.is_right for sketch in sketches])),
+        "right_objects": _round(share([sketch.has_things for sketch in sketches])),
     }
 
 
@@ -170,10 +182,16 @@ def to_table(figures: dict[str, Any]) -> str:
     for style, part in figures["captions"].items():
         rows.append((f"captions, {style}", f"{part['exact']} % exact, {part['with_details']} % with details"))
     rows += [(f"answers, {kind}", f"{right} %") for kind, right in figures["answers"].items()]
-    for name, by_cfg in figures["drawings"].items():
-        for cfg, part in by_cfg.items():
-            figure = f"{part['right']} % right, {part['right_objects']} % with the right objects"
-            rows.append((f"drawings, {name}, cfg {cfg}", figure))
+    drawn = {
+        f"{name}, cfg {cfg}": part
+        for name, by_cfg in figures["drawings"].items()
+        for cfg, part in by_cfg.items()
+    }
+    drawn |= {f"{name}, familiar": part for name, part in figures["familiar"].items()}
+    rows += [
+        (f"drawings, {name}", f"{part['right']} % right, {part['right_objects']} % with the right objects")
+        for name, part in drawn.items()
+    ]
     rows += [(f"round trip, {name}", f"{right} %") for name, right in figures["round_trip"].items()]
     rows += [
         (f"VQ tokenizer, {name}", f"{part['right']} % still right, {part['psnr_db']} dB")

@@ -31,6 +31,7 @@ from .world.segmentation import find_ground
 from .world.vocabulary import Kind, Style
 
 _BATCH_SIZE = 32
+_NEW_FROM = 900_000_000  # a stage's numbers begin at multiples of a thousand million, and none gets so far
 _TEXT = TextOptions(max_new_tokens=96)
 STYLES: tuple[Style, ...] = ("short", "detailed", "tags")
 
@@ -90,6 +91,11 @@ def unseen_scenes(count: int, kinds: tuple[Kind, ...] | None = None) -> list[Sce
     if kinds is None:
         return [sample_scene(number, "test") for number in range(count)]
     return [sample_scene(number, "test", kinds=kinds) for number in range(count)]
+
+
+def familiar_scenes(count: int, kind: Kind) -> list[Scene]:
+    """Return scenes of combinations that training shows; these very pictures come in no recipe of ours."""
+    return [sample_scene(_NEW_FROM + number, kinds=(kind,)) for number in range(count)]
 
 
 def pictures_of(janus: Janus, scenes: Sequence[Scene]) -> list[Picture]:

@@ -11,13 +11,23 @@ from PIL import Image
 
 from janus_core import Janus, load_janus
 from janus_core.cli import main
-from janus_core.training import evaluate, run, stages
+from janus_core.training import evaluate, measuring, run, stages
 from janus_core.training.charts import draw_curves, picture_grid, read_curves
-from janus_core.training.measuring import Share, measure_drawings, share, unseen_prompt, unseen_scenes
-from janus_core.training.world.compositions import is_held_out, relation_key, thing_key
+from janus_core.training.measuring import (
+    Share,
+    familiar_scenes,
+    measure_drawings,
+    share,
+    unseen_prompt,
+    unseen_scenes,
+)
+from janus_core.training.recipe import find_recipe
+from janus_core.training.world.compositions import is_held_out, is_test_composition, relation_key, thing_key
 from janus_core.training.world.parsing import caption_facts
 from janus_core.training.world.passages import passage
 from janus_core.training.world.rendering import render
+from janus_core.training.world.scene_sampling import sample_scene
+from janus_core.training.world.vocabulary import Kind
 
 
 def sentences(_: int) -> list[str]:
@@ -130,6 +140,7 @@ def measured(trained: Janus) -> evaluate.Evaluation:
 def test_everything_is_measured_on_as_many_scenes_as_asked_for(measured: evaluate.Evaluation) -> None:
     assert {part.exact.of for part in measured.captions.values()} == {2}
     assert {len(each) for by_cfg in measured.drawings.values() for each in by_cfg.values()} == {2}
+    assert {len(each) for each in measured.familiar.values()} == {2}
     assert measured.all_answers.of >= 2 * 8
     assert {part.of for part in measured.round_trip.values()} == {2}
 
@@ -141,10 +152,23 @@ def test_the_table_shows_every_figure(measured: evaluate.Evaluation) -> None:
         "captions, detailed",
         "answers, relation",
         "two related objects, cfg 5",
+        "one object, familiar",
         "round trip",
         " dB",
     ):
         assert name in table
+
+
+def test_familiar_scenes_are_of_the_training_split_and_in_nobodys_samples() -> None:
+    recipe = find_recipe("janus-shapes")
+    most = max(stage.steps * stage.accumulation * stage.batch_size for stage in recipe.stages)
+    kinds: tuple[Kind, ...] = ("single", "pair")
+    for kind in kinds:
+        scenes = familiar_scenes(40, kind)
+        assert {scene.kind for scene in scenes} == {kind}
+        assert not any(map(is_test_composition, scenes))
+        assert scenes[0] == sample_scene(measuring._NEW_FROM, kinds=(kind,))
+    assert most < measuring._NEW_FROM
 
 
 def test_the_sheet_shows_the_drawings(measured: evaluate.Evaluation) -> None:
