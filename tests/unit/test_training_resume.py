@@ -19,6 +19,7 @@ from janus_core.prompting import SYSTEM_TEXT
 from janus_core.training import state
 from janus_core.training.loop import Slice, take_step, train
 from janus_core.training.optimiser import Optimiser
+from janus_core.training.patch_tokens import PatchTokens
 from janus_core.training.recipe import Recipe, find_recipe, parse_recipe
 from janus_core.training.stages import Workshop
 from janus_core.training.words import learn_tokenizer
@@ -80,6 +81,12 @@ def test_a_run_in_one_go_logs_every_step(in_one_go: Trained) -> None:
 
     expected = [(stage.stage, step + 1) for stage in RECIPE.stages for step in range(stage.steps)]
     assert [(entry["stage"], entry["step"]) for entry in log] == expected
+
+
+def test_a_stage_says_whether_each_patch_has_one_image_token(tokenizer_json: str) -> None:
+    workshop = Workshop(RECIPE, CPU, tokenizer_json)
+    given = [workshop.make_task(stage, workshop.modules) for stage in RECIPE.stages[-2:]]
+    assert [isinstance(vars(task)["_tokens_of"], PatchTokens) for task in given] == [False, True]
 
 
 def test_training_changes_every_part_of_the_model(in_one_go: Trained, tokenizer_json: str) -> None:
