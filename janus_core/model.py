@@ -1,4 +1,4 @@
-"""JanusModel: the parts held together in the three groups that a host loads separately.
+"""JanusModel: the parts held together in three groups; a host may load some of them apart.
 
 *Seeing* turns pictures into embeddings, *language* thinks, answers and scores image tokens, the *VQ
 tokenizer* turns image tokens into pixels. No loops, no sampling, no files.

@@ -2,7 +2,8 @@
 
 *Seeing*, *language*, *words* (their table and the text head) and the *VQ tokenizer* are loaded as a task
 needs them, each time with an honest estimate of what else the task will allocate. A drawing looks up a few
-words where they rest; of a 7B model that spares the device 1.7 GB.
+words where they rest; of a 7B model that spares the device 1.7 GB,
+except under dynamic VRAM.
 """
 
 import contextlib
@@ -85,9 +86,11 @@ class HostedJanus:
         What may be captured is decided anew for each execution, after loading.
         """
         mm.load_models_gpu([self.parts[part] for part in parts], memory_required=memory_required)
+        # every part that a step runs: a graph keeps their addresses
+        stepped: tuple[Part, ...] = ("language", "words") if "words" in parts else ("language",)
         compute = dataclasses.replace(
             self.janus.compute,
-            is_resident=self.is_fast and _stays_in_place(self.parts["language"]),
+            is_resident=self.is_fast and all(_stays_in_place(self.parts[part]) for part in stepped),
             words_on=None if "words" in parts else _table_of_words(self.janus.model).device,
         )
         return dataclasses.replace(self.janus, compute=compute)
@@ -99,7 +102,7 @@ class HostedJanus:
         )
         need = draw_bytes(self.janus.config, batch_size, prompt, self.janus.compute.dtype)
         parts: tuple[Part, ...] = ("language", "vq_tokenizer")
-        if _is_dynamic(self.parts["words"]):  # pages what is used; looked up on the CPU it would copy all
+        if _is_dynamic(self.parts["words"]):  # on the CPU core would copy the table each time
             parts = (*parts, "words")
         return self.ready(*parts, memory_required=need)
 

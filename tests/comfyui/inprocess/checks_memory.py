@@ -188,6 +188,16 @@ def resident(model):
     return model.ready_to_draw(1).compute.is_resident
 
 
+def check_streamed_words_forbid_to_capture_answers_alone(models: Path) -> None:
+    model = hosted(models, "float32", "fast")
+    assert model.ready_to_answer(1, 1, 4).compute.is_resident
+    with mock.patch.object(mm, "load_models_gpu"):
+        model.parts["words"].model.model_lowvram = True
+        assert not model.ready_to_answer(1, 1, 4).compute.is_resident
+        assert not model.ready_to_answer(1, 0, 4).compute.is_resident
+        assert resident(model)  # a drawing step meets no words
+
+
 def check_only_a_whole_model_may_be_captured(models: Path) -> None:
     assert not resident(hosted(models, "float32", "offload"))
     model = hosted(models, "float32", "fast")
