@@ -94,7 +94,7 @@ def unseen_scenes(count: int, kinds: tuple[Kind, ...] | None = None) -> list[Sce
 
 
 def familiar_scenes(count: int, kind: Kind) -> list[Scene]:
-    """Return scenes of combinations that training shows; these very pictures come in no recipe of ours."""
+    """Return scenes without a held-out combination, with seeds that no recipe of ours reaches."""
     return [sample_scene(_NEW_FROM + number, kinds=(kind,)) for number in range(count)]
 
 

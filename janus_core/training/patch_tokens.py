@@ -18,6 +18,7 @@ from torch import Tensor
 from ..vq_tokenizer import VQTokenizer
 
 _LEVELS = 255  # of a pixel, by which patches are compared
+_NEVER_MET = -1
 
 
 class PatchTokens:
@@ -33,8 +34,8 @@ class PatchTokens:
         self._vq = vq_tokenizer
         met: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
         for pixel_values in pictures:
-            tokens = self._encode(pixel_values)
-            for patch, token in zip(_patches(pixel_values, tokens), tokens.flatten().tolist(), strict=True):
+            tokens = self._encode(pixel_values).flatten().tolist()
+            for patch, token in zip(self._patches(pixel_values), tokens, strict=True):
                 met[patch][token] += 1
         # of equally frequent tokens the lowest, so that the order of pictures does not matter
         self._token_of = {
@@ -46,11 +47,15 @@ class PatchTokens:
 
     def __call__(self, pixel_values: Tensor) -> Tensor:
         """Return the image tokens (b, h', w') int64 of pixel values (b, 3, h, w) in −1..1."""
-        tokens = self._encode(pixel_values)
-        own = tokens.flatten().tolist()
-        patches = _patches(pixel_values, tokens)
-        kept = [self._token_of.get(patch, token) for patch, token in zip(patches, own, strict=True)]
-        return torch.tensor(kept, device=tokens.device).view_as(tokens)
+        patches = self._patches(pixel_values)
+        kept = [self._token_of.get(patch, _NEVER_MET) for patch in patches]
+        device, side = self._vq.codebook.weight.device, pixel_values.shape[2] // self._vq.config.stride
+        tokens = rearrange(torch.tensor(kept, device=device), "(b h w) -> b h w", b=len(pixel_values), h=side)
+        strange = (tokens == _NEVER_MET).flatten(1).any(dim=1)
+        if strange.any():  # rare, so that learning seldom waits for the encoder
+            own = self._encode(pixel_values[strange.to(pixel_values.device)])
+            tokens[strange] = torch.where(tokens[strange] == _NEVER_MET, own, tokens[strange])
+        return tokens
 
     @torch.no_grad()
     def _encode(self, pixel_values: Tensor) -> Tensor:
@@ -58,10 +63,9 @@ class PatchTokens:
         with torch.autocast(device.type, enabled=False):  # codes are compared in float32
             return self._vq.encode(pixel_values.to(device))
 
-
-def _patches(pixel_values: Tensor, tokens: Tensor) -> list[bytes]:
-    """Return what each image token stands for, pixel by pixel, row by row and picture by picture."""
-    size_px = pixel_values.shape[2] // tokens.shape[1]
-    levels = ((pixel_values.cpu() + 1) * (_LEVELS / 2)).round().to(torch.uint8)
-    rows = rearrange(levels, "b c (h p) (w q) -> (b h w) (c p q)", p=size_px, q=size_px)
-    return [patch.tobytes() for patch in np.asarray(rows)]
+    def _patches(self, pixel_values: Tensor) -> list[bytes]:
+        """Return what each image token stands for, pixel by pixel, row by row and picture by picture."""
+        size_px = self._vq.config.stride
+        levels = ((pixel_values.detach().cpu() + 1) * (_LEVELS / 2)).round().to(torch.uint8)
+        rows = rearrange(levels, "b c (h p) (w q) -> (b h w) (c p q)", p=size_px, q=size_px)
+        return [patch.tobytes() for patch in np.asarray(rows)]

@@ -39,6 +39,7 @@ _VISION_STYLES: tuple[Style, ...] = ("detailed", "tags", "short")
 _VISION_WEIGHTS = (0.6, 0.2, 0.2)
 _TWO_PICTURES_SHARE = 0.08  # of conversations
 _OTHER_SCENE = 500_000_000  # from the number of a first picture to that of a second
+_MET_FROM = 700_000_000  # numbers that no stage reaches
 _SIMPLE: tuple[Kind, ...] = ("single",)
 _MOST_EXCHANGES = 8  # of one conversation; its length ends most of them earlier
 _PASSAGES = 4  # of one text sample, likewise
@@ -87,9 +88,10 @@ class Samples:
         )
 
     def to_draw(self, n: int) -> Tensor:
-        """Return 64 pictures (64, 3, h, w) in −1..1 like those that are drawn; none is a sample."""
-        numbers = range(self._offset + _OTHER_SCENE + n * 64, self._offset + _OTHER_SCENE + (n + 1) * 64)
-        return torch.stack([self._drawable(in_pure_colours(self._scene(number, True))) for number in numbers])
+        """Return 64 pictures (64, 3, h, w) in −1..1 of the kind that is drawn, the same in every stage."""
+        numbers = range(_MET_FROM + n * 64, _MET_FROM + (n + 1) * 64)
+        scenes = [sample_scene(number, is_plain=True) for number in numbers]
+        return torch.stack([self._drawable(in_pure_colours(scene)) for scene in scenes])
 
     def _drawable(self, scene: Scene) -> Tensor:
         return to_vq_input(render(scene, self._size_px), self._size_px, "stretch")

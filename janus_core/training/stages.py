@@ -72,9 +72,10 @@ class Workshop:
             return VisionTask(
                 self.model.seeing.vision_tower, text_tower, lambda n: samples.captioned(n, self.device)
             )
-        vq, tokens_of = self.model.vq_tokenizer, None
+        tokens_of = None
         if stage.one_token_a_patch:
-            tokens_of = PatchTokens(vq, (samples.to_draw(n) for n in range(_PATCH_BATCHES)))
+            drawn = (samples.to_draw(n) for n in range(_PATCH_BATCHES))
+            tokens_of = PatchTokens(self.model.vq_tokenizer, drawn)
         return LanguageTask(self.model, stage, samples.mixture, self.tokenizer.special.pad, tokens_of)
 
     def _pictures(self, stage: StageRecipe, offset: int) -> Callable[[int], Tensor]:
