@@ -96,6 +96,15 @@ def text_log_probabilities(model: JanusModel, sample: TextSample) -> Tensor:
     return logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]  # (t - 1)
 
 
+def learnt_log_probabilities(model: JanusModel, samples: list[TextSample]) -> list[Tensor]:
+    return [
+        score
+        for sample in samples
+        for score, is_learnt in zip(text_log_probabilities(model, sample), sample.is_learnt[1:], strict=True)
+        if is_learnt
+    ]
+
+
 def test_buckets_hold_like_lengths_and_change_no_loss(model: JanusModel, words: TextTokenizer) -> None:
     long = read(words)
     short = [
@@ -104,12 +113,7 @@ def test_buckets_hold_like_lengths_and_change_no_loss(model: JanusModel, words: 
     ]
     samples = [long[0], *short, *long[1:]]
     buckets = in_buckets(samples)
-    scores = [
-        score
-        for sample in samples
-        for score, is_learnt in zip(text_log_probabilities(model, sample), sample.is_learnt[1:], strict=True)
-        if is_learnt
-    ]
+    scores = learnt_log_probabilities(model, samples)
 
     loss = task_of(model, words, replace(STAGE, mix=(0, 1, 0)), text=samples).loss(0)
 
@@ -133,12 +137,7 @@ def test_the_text_loss_is_the_mean_cross_entropy_of_what_is_learnt(
     model: JanusModel, words: TextTokenizer, kind: str
 ) -> None:
     samples = understanding(words) if kind == "understanding" else read(words)
-    scores = [
-        score
-        for sample in samples
-        for score, is_learnt in zip(text_log_probabilities(model, sample), sample.is_learnt[1:], strict=True)
-        if is_learnt
-    ]
+    scores = learnt_log_probabilities(model, samples)
 
     loss = task_of(model, words, replace(STAGE, mix=(1, 0, 0)), understanding=samples).loss(0)
 
