@@ -1,6 +1,7 @@
 """ImageTokens: drawn or encoded pictures as a value that can be kept, saved, loaded and decoded again.
 
 A value carries the identity of the codebook that gives its numbers a meaning, and no reference to a model.
+`Drawn` is what a drawing hands out: such a value with the pictures decoded from it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 *Seeing*, *language*, *words* (their table and the text head) and the *VQ tokenizer* are loaded as a task
 needs them, each time with an honest estimate of what else the task will allocate. A drawing looks up a few
-words where they rest; of a 7B model that spares the device 1.7 GB,
-except under dynamic VRAM.
+words where they rest, except under dynamic VRAM; of a 7B model that spares the device 1.7 GB.
 """
 
 import contextlib
