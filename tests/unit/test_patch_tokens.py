@@ -75,6 +75,18 @@ def test_a_patch_never_met_gets_the_encoders_token(vq: VQTokenizer, pictures: Te
     assert torch.equal(PatchTokens(vq, [pictures])(strange), vq.encode(strange))
 
 
+def test_beside_a_patch_never_met_the_others_keep_their_tokens(vq: VQTokenizer, pictures: Tensor) -> None:
+    tokens_of = PatchTokens(vq, [pictures])
+    mixed = pictures.clone()
+    mixed[:, :, -PATCH_PX:, -PATCH_PX:] = torch.rand(24, 3, PATCH_PX, PATCH_PX, generator=seeded(6)) * 2 - 1
+
+    found, met = tokens_of(mixed).flatten(1), tokens_of(pictures).flatten(1)
+
+    assert torch.equal(found[:, :-1], met[:, :-1])
+    assert torch.equal(found[:, -1], vq.encode(mixed).flatten(1)[:, -1])
+    assert not torch.equal(found[:, :-1], vq.encode(mixed).flatten(1)[:, :-1])
+
+
 def test_patches_that_differ_by_one_level_are_different(vq: VQTokenizer, pictures: Tensor) -> None:
     changed = pictures[:1].clone()
     changed[0, 0, 0, 0] += 2 / 255 if changed[0, 0, 0, 0] < 0 else -2 / 255

@@ -196,6 +196,11 @@ def test_one_token_a_patch_draws_in_pure_colours(words: TextTokenizer) -> None:
     assert not any(map(torch.equal, drawn, (sample.pixel_values for sample in shaded)))
 
 
+def test_patches_are_met_in_the_same_pictures_in_every_stage(words: TextTokenizer) -> None:
+    first, later = (samples_of(words, STAGE, offset).to_draw(1) for offset in (0, 2_000_000_000))
+    assert torch.equal(first, later)
+
+
 def test_a_kept_prompt_is_planned_as_for_drawing(words: TextTokenizer) -> None:
     stage = replace(STAGE, mix=(0, 0, 1), drop_prompt=0.0)
     sample = samples_of(words, stage).mixture(0).generation[0]
