@@ -6,7 +6,7 @@ Every public method runs under `torch.inference_mode()`. Devices and dtypes are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -51,12 +51,10 @@ class Janus:
     vq_dtype: torch.dtype
     placement: Placement | None = None
 
-    def _ready(self, task: Task) -> Compute:
-        """Have a task's weights in place, and return where and how it computes."""
-        if self.placement is None:
-            return self.compute
-        self.placement.bring(task)
-        return replace(self.compute, words_on=self.placement.words_on)
+    def _bring(self, task: Task) -> None:
+        """Have a task's weights in place."""
+        if self.placement is not None:
+            self.placement.bring(task)
 
     @property
     def config(self) -> JanusConfig:
@@ -203,7 +201,7 @@ class Janus:
         """
         if not conversations:
             return []
-        compute = self._ready("answer")
+        self._bring("answer")
         pack_for_answering(self.model.language)
         plans = [self.plan_conversation(turns, system) for turns in conversations]
         pictures = [image for turns in conversations for turn in turns for image in turn.images]
@@ -213,7 +211,7 @@ class Janus:
             self.tokenizer,
             options or TextOptions(),
             seed=whole_seed(seed),
-            compute=compute,
+            compute=self.compute,
             on_text=on_text,
             on_step=on_step,
         )
@@ -231,9 +229,9 @@ class Janus:
     @torch.inference_mode()
     def see(self, images: Sequence[Picture]) -> Tensor:
         """Return image embeddings (pictures, n, d) of pictures, as the decoder reads them."""
-        compute = self._ready("see")
+        self._bring("see")
         rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
-        return self.model.seeing(torch.stack(rows).to(compute.device, compute.dtype))  # type: ignore[no-any-return]
+        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def draw(
@@ -273,7 +271,7 @@ class Janus:
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
-        compute = self._ready("draw")
+        self._bring("draw")
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
         drawn = [
@@ -283,7 +281,7 @@ class Janus:
                 options or DrawOptions(),
                 num_image_tokens=cells,
                 pad=self.tokenizer.special.pad,
-                compute=compute,
+                compute=self.compute,
                 on_step=within(on_step, index * cells, len(batches) * cells),
                 on_tokens=on_tokens,
             )
@@ -317,11 +315,11 @@ class Janus:
             ImageError: there is no picture, or one cannot be read.
         """
         pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
-        compute = self._ready("encode")
+        self._bring("encode")
 
         def encode(chunk: Tensor) -> Tensor:
             # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
-            chunk = chunk.to(compute.device, self.vq_dtype, memory_format=torch.channels_last)
+            chunk = chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
             return self.model.vq_tokenizer.encode(chunk)
 
         return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
@@ -346,5 +344,5 @@ class Janus:
     @torch.inference_mode()
     def decode_pixels(self, grid: Tensor) -> Tensor:
         """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
-        compute = self._ready("decode")
-        return self.model.vq_tokenizer.decode(grid.to(compute.device), self.vq_dtype)
+        self._bring("decode")
+        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)

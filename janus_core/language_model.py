@@ -7,6 +7,7 @@ Source: Touvron et al. 2023 (arXiv:2302.13971); layer names follow the published
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -76,6 +77,14 @@ class LanguageModel(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, operations) for _ in range(config.num_hidden_layers))
         self.norm = operations.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = operations.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def embed_words(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return embeddings (…, d) in `dtype` of words (…,) int64, on their device.
+
+        They are looked up where the table rests: a host's layer would first bring all of it for a few rows.
+        """
+        table = self.embed_tokens.weight
+        return F.embedding(token_ids.to(table.device), table).to(token_ids.device, dtype)
 
     def forward(
         self,

@@ -50,7 +50,6 @@ class Language(nn.Module):
         is_image: Tensor,
         image_embeddings: Tensor | None,
         dtype: torch.dtype,
-        words_on: torch.device | None = None,
     ) -> Tensor:
         """Return embeddings (b, t, d): words from the table, places of pictures filled in row-major order.
 
@@ -59,13 +58,8 @@ class Language(nn.Module):
             is_image: (b, t) bool, True where an image feature stands; the id there is not looked up.
             image_embeddings: (pictures, n, d), as many vectors as `is_image` has True, or None.
             dtype: of the result; a host's layers may keep their tables in another one.
-            words_on: where the table of words rests, if not on the device of `token_ids`.
         """
-        words = token_ids.masked_fill(is_image, 0)
-        embeddings: Tensor = self.language_model.embed_tokens(
-            words if words_on is None else words.to(words_on)
-        )
-        embeddings = embeddings.to(token_ids.device, dtype)
+        embeddings = self.language_model.embed_words(token_ids.masked_fill(is_image, 0), dtype)
         if image_embeddings is None:
             return embeddings
         flat = image_embeddings.reshape(-1, image_embeddings.shape[-1]).to(dtype)

@@ -33,7 +33,6 @@ _PARTS: dict[Task, tuple[str, ...]] = {
     "encode": ("vq_tokenizer.codebook", "vq_tokenizer.encoder", "vq_tokenizer.quant_conv"),
     "decode": ("vq_tokenizer.codebook", "vq_tokenizer.decoder", "vq_tokenizer.post_quant_conv"),
 }
-_WORDS = "language.language_model.embed_tokens"
 
 
 class Placement:
@@ -66,8 +65,3 @@ class Placement:
         """Put everything on the device, for those who use the model's parts without a task."""
         for task in get_args(Task):
             self.bring(task)
-
-    @property
-    def words_on(self) -> torch.device | None:
-        """Where words are looked up, or None for the device itself."""
-        return None if _WORDS in self._there else torch.device("cpu")

@@ -30,13 +30,11 @@ class Compute:
         device: of all arithmetic.
         dtype: of seeing and language.
         is_resident: nothing moves weights during a call, so that a CUDA graph may hold their addresses.
-        words_on: where the table of words rests, if not on `device`; prompts are looked up there.
     """
 
     device: torch.device
     dtype: torch.dtype
     is_resident: bool = False
-    words_on: torch.device | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +144,7 @@ class Sequences:
             device=compute.device,
         )
         embeddings = language.embed_prompt(
-            prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype, compute.words_on
+            prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
         )
         if shared:
             once = KVCache(

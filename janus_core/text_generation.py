@@ -165,7 +165,7 @@ class PlainWriter:
 
     def _next(self, rows: Sequence[int]) -> Tensor:
         if self._last is not None:
-            self._sequences.feed(self._model.embed_tokens(self._last))
+            self._sequences.feed(self._model.embed_words(self._last, self._sequences.hidden.dtype))
         logits = self._model.lm_head(self._sequences.hidden).float()
         self._last = self._chooser.choose(logits, self._noise.at(self._step, rows))
         self._step += 1
@@ -222,7 +222,7 @@ class RepeatedWriter:
 
     def _run(self, reach: int) -> None:
         """Do one step; nothing it does depends on which."""
-        embeddings = self._model.embed_tokens(self._last).to(self._hidden.dtype)
+        embeddings = self._model.embed_words(self._last, self._hidden.dtype)
         self._choose(self._decoder.step(embeddings, reach))
 
     def _choose(self, hidden: Tensor) -> None:

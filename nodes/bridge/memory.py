@@ -1,8 +1,8 @@
 """A model inside ComfyUI: four patchers that its memory manager may load, stream and evict.
 
 *Seeing*, *language*, *words* (their table and the text head) and the *VQ tokenizer* are loaded as a task
-needs them, each time with an honest estimate of what else the task will allocate. A drawing looks up a few
-words where they rest, except under dynamic VRAM; of a 7B model that spares the device 1.7 GB.
+needs them, each time with an honest estimate of what else the task will allocate. A drawing needs no words on
+the device: the core looks up the few of a prompt where they rest. Of a 7B model that spares it 1.7 GB.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import comfy.model_management as mm
 import comfy.model_patcher as mp
@@ -90,7 +90,6 @@ class HostedJanus:
         compute = dataclasses.replace(
             self.janus.compute,
             is_resident=self.is_fast and all(_stays_in_place(self.parts[part]) for part in stepped),
-            words_on=None if "words" in parts else _table_of_words(self.janus.model).device,
         )
         return dataclasses.replace(self.janus, compute=compute)
 
@@ -100,10 +99,7 @@ class HostedJanus:
             (len(self.janus.tokenizer.encode(text)) for text in prompts), default=0
         )
         need = draw_bytes(self.janus.config, batch_size, prompt, self.janus.compute.dtype)
-        parts: tuple[Part, ...] = ("language", "vq_tokenizer")
-        if _is_dynamic(self.parts["words"]):  # on the CPU core would copy the table each time
-            parts = (*parts, "words")
-        return self.ready(*parts, memory_required=need)
+        return self.ready("language", "vq_tokenizer", memory_required=need)
 
     def ready_to_answer(self, rows: int, pictures: int, new_tokens: int, said: str = "") -> Janus:
         """Load what answering needs; `pictures` and `said` are those of one conversation."""
@@ -123,20 +119,13 @@ class HostedJanus:
 
 def _stays_in_place(patcher: mp.ModelPatcher) -> bool:
     """Tell whether a loaded part is whole, unpatched and unstreamed, and ComfyUI allows CUDA graphs."""
-    if getattr(args, "disable_cuda_graphs", False) or _is_dynamic(patcher):
+    is_dynamic = getattr(patcher, "is_dynamic", lambda: False)()
+    if getattr(args, "disable_cuda_graphs", False) or is_dynamic:
         return False
     if getattr(patcher.model, "model_lowvram", False):
         return False
     hooks = ("weight_function", "bias_function")
     return not any(getattr(layer, hook, ()) for layer in patcher.model.modules() for hook in hooks)
-
-
-def _is_dynamic(patcher: mp.ModelPatcher) -> bool:
-    return bool(getattr(patcher, "is_dynamic", lambda: False)())
-
-
-def _table_of_words(model: JanusModel) -> Tensor:
-    return model.language.language_model.embed_tokens.weight
 
 
 def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
@@ -166,11 +155,7 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     is_fast = residency == "fast" or (
         residency == "auto" and _fits(checkpoint, parameters * compute.itemsize, compute, device)
     )
-    # A whole model is converted once; a streamed one keeps the file's mapped tensors, converted at each use.
-    operations = comfy.ops.disable_weight_init if is_fast else comfy.ops.manual_cast
-    model = build_model(checkpoint.config, operations)
-    if hasattr(mm, "archive_model_dtypes"):
-        mm.archive_model_dtypes(model)
+    model = build_model(checkpoint.config, _layers(is_fast, device))
     offload = mm.unet_offload_device()
     janus = assemble(
         checkpoint,
@@ -179,6 +164,8 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         weights_on=offload,
         weights_dtype=compute if is_fast else None,
     )
+    if hasattr(mm, "archive_model_dtypes"):  # paged weights come to the device in the dtype that it notes
+        mm.archive_model_dtypes(model)
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
     modules = split(model)
     log.info(
@@ -193,6 +180,17 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         {name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()},
         is_fast,
     )
+
+
+def _layers(is_fast: bool, device: torch.device) -> Any:
+    """Return the layer classes for a model that is whole on the device, or streamed.
+
+    A whole model is converted once; a streamed one keeps the file's mapped tensors, converted at each use. On
+    a CPU nothing is ever moved, so a whole model there has torch's own layers, which the core packs.
+    """
+    if not is_fast:
+        return comfy.ops.manual_cast
+    return nn if device.type == "cpu" else comfy.ops.disable_weight_init
 
 
 def split(model: JanusModel) -> dict[Part, nn.Module]:

@@ -26,6 +26,7 @@ PACK = Path(__file__).parents[2]
 TINY = PACK / "tests" / "parity" / "golden" / "janus-tiny-bin"
 _MB = 1e6
 _SEED = 5
+_ANSWER_TOKENS = 24
 
 
 def enter_comfyui(comfyui: Path, is_cpu: bool, dynamic: bool) -> None:
@@ -66,13 +67,22 @@ class Stage:
         self.mm = importlib.import_module("comfy.model_management")
         self.memory = importlib.import_module("janus_pack.nodes.bridge.memory")
         self.drawing = importlib.import_module("janus_pack.janus_core.image_generation")
+        self.writing = importlib.import_module("janus_pack.janus_core.text_generation")
         self.repeats = importlib.import_module("janus_pack.janus_core.repeats")
+        self.options = importlib.import_module("janus_pack.janus_core.options").TextOptions
         self.device = self.mm.get_torch_device()
         self.captures = 0
         self._count_captures()
-        if is_cpu:  # take the way of a GPU where the host allows it
-            self.drawing.is_repeatable = lambda model, compute: compute.is_resident
-            self.drawing.capture_for = lambda device: self._counted
+        if is_cpu:
+            self._take_the_way_of_a_gpu()
+
+    def _take_the_way_of_a_gpu(self) -> None:
+        """Have layers of ComfyUI, nothing packed, and steps repeated where the host allows it."""
+        ops, host = importlib.import_module("comfy.ops"), self.memory
+        host._layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
+        for room in (self.drawing, self.writing):
+            room.is_repeatable = lambda model, compute: compute.is_resident
+            room.capture_for = lambda device: self._counted
 
     def _counted(self, run: Callable[[], None]) -> Callable[[], None]:
         self.captures += 1
@@ -98,6 +108,15 @@ class Stage:
             janus = model.ready_to_draw(min(pictures, together))
             drawn = janus.draw("a red circle", num_images=pictures, seed=_SEED, batch_size=together)
         return drawn.tokens.grid
+
+    def answer(self, model: Any) -> str:
+        """Have a picture described in a set number of tokens, and return the text."""
+        options = self.options(max_new_tokens=_ANSWER_TOKENS)
+        picture = self.torch.linspace(0, 1, 64 * 64 * 3).view(64, 64, 3)
+        with self.torch.inference_mode():
+            janus = model.ready_to_answer(1, 1, _ANSWER_TOKENS)
+            [text] = janus.caption([picture], options=options)
+        return str(text)
 
     def allocated(self) -> int:
         """Return the bytes that torch holds on the GPU; 0 on a CPU."""
@@ -194,6 +213,71 @@ def check_too_little_room_for_all_weights(stage: Stage) -> dict[str, Any]:
     assert stage.torch.equal(stage.draw(model), first)
     assert stage.captures > before, "with room again nothing was captured"
     return {"room_mb": room / _MB}
+
+
+def check_answers_between_draws(stage: Stage) -> dict[str, Any]:
+    """Answer, draw, answer, draw: each the same as alone, fast with graphs and streamed without."""
+    results = {}
+    for residency in ("fast", "offload"):
+        model = stage.host(residency)
+        results[residency] = [stage.answer(model), stage.draw(model), stage.answer(model), stage.draw(model)]
+        stage.mm.unload_all_models()
+    text, grid, *_ = results["fast"]
+    for said, drawn, said_again, drawn_again in results.values():
+        assert said == said_again == text
+        assert stage.torch.equal(drawn, grid)
+        assert stage.torch.equal(drawn_again, grid)
+    model = stage.host("fast")
+    before = stage.captures
+    stage.answer(model)
+    assert stage.captures > before, "nothing was captured of an answer"
+    return {"characters": len(text)}
+
+
+def check_drawing_leaves_words_away(stage: Stage) -> dict[str, Any]:
+    """A drawing holds less of the device than an answer does, by the words."""
+    model = stage.host("fast")
+    words = int(model.parts["words"].model_size())
+    stage.draw(model)
+    drawn = stage.allocated()
+    stage.answer(model)
+    answered = stage.allocated()
+    if not stage.is_cpu:
+        assert answered - drawn > 0.9 * words, f"only {(answered - drawn) / _MB:.0f} MB more for an answer"
+    loaded = [entry.model for entry in stage.mm.current_loaded_models]
+    assert model.parts["words"] in loaded
+    return {"words_mb": words / _MB, "drawn_mb": drawn / _MB, "answered_mb": answered / _MB}
+
+
+def check_streamed_words(stage: Stage) -> dict[str, Any]:
+    """Words with too little room are streamed and without a graph, and say and draw the same."""
+    model = stage.host("fast")
+    text, grid = stage.answer(model), stage.draw(model)
+    words = model.parts["words"]
+    stage.mm.unload_all_models()
+    stage.draw(model)
+    before = stage.captures
+    with streamed(words):
+        assert stage.answer(model) == text
+        captured = stage.captures - before
+        assert stage.torch.equal(stage.draw(model), grid)
+    assert captured == 0, "streamed words were captured"
+    stage.mm.unload_all_models()
+    assert stage.answer(model) == text
+    return {"words_mb": words.model_size() / _MB}
+
+
+@contextlib.contextmanager
+def streamed(patcher: Any) -> Iterator[None]:
+    """Let ComfyUI stream one part, as if there were room for half of it; on a CPU it never would."""
+    load = patcher.load
+
+    def half(*args: Any, **kwargs: Any) -> None:
+        load(*args, **{**kwargs, "lowvram_model_memory": patcher.model_size() // 2, "full_load": False})
+        assert patcher.model.model_lowvram
+
+    with mock.patch.object(patcher, "load", half):
+        yield
 
 
 def check_too_little_memory_for_a_batch(stage: Stage) -> dict[str, Any]:

@@ -39,6 +39,16 @@ def matrix(*rows: str) -> Tensor:
     return torch.tensor([[mark == "1" for mark in row] for row in rows])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_words_come_from_their_table_without_their_layer(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """A host's layer would bring the whole table to the device."""
+    expected = model.embed_tokens.weight[[3, 7]].to(dtype)
+    monkeypatch.setattr(nn.Embedding, "forward", lambda *_: pytest.fail("the layer was asked"))
+    assert torch.equal(model.embed_words(torch.tensor([3, 7]), dtype), expected)
+
+
 # the mask, written out: one line per query, one mark per key
 
 

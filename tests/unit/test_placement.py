@@ -76,15 +76,6 @@ def test_encoding_brings_one_half_of_the_vq_tokenizer(placed: Janus, pictures: l
     assert brought(placed) == {f"vq_tokenizer.{name}" for name in ("codebook", "encoder", "quant_conv")}
 
 
-def test_words_are_looked_up_where_they_rest_until_an_answer_needs_them(placed: Janus) -> None:
-    assert placed.placement is not None
-    assert placed.placement.words_on == CPU
-    placed.draw("a cat")
-    assert placed.placement.words_on == CPU
-    placed.ask("Who?")
-    assert placed.placement.words_on is None
-
-
 def test_brought_parts_compute_what_whole_models_do(
     placed: Janus, make_janus: Callable[[torch.dtype], Janus], pictures: list[Image.Image]
 ) -> None:

@@ -8,9 +8,10 @@ from unittest import mock
 
 import comfy.model_management as mm
 import comfy.model_patcher as mp
+import comfy.ops
 import torch
 from comfy.cli_args import args
-from janus_pack.janus_core import DrawOptions, TextOptions
+from janus_pack.janus_core import DrawOptions, TextOptions, packing
 from janus_pack.janus_core.fixed_decoder import merged
 from janus_pack.nodes.bridge import memory
 
@@ -18,7 +19,10 @@ _LEVEL = 1 / 255
 
 
 def hosted(models, dtype, residency):
-    return memory.host(models / "janus-tiny", dtype, residency)
+    """Return a model in the layers that it has on a GPU."""
+    layers = comfy.ops.disable_weight_init if residency == "fast" else comfy.ops.manual_cast
+    with mock.patch.object(memory, "_layers", return_value=layers):
+        return memory.host(models / "janus-tiny", dtype, residency)
 
 
 def drawn(model, num_images=3):
@@ -108,25 +112,53 @@ def check_a_model_evicted_under_pressure_draws_the_same_again(models: Path) -> N
         assert model.parts["words"] not in loaded
 
 
-def check_words_are_loaded_to_answer_and_looked_up_where_they_are_to_draw(models: Path) -> None:
-    model = hosted(models, "float32", "fast")
-    mm.unload_all_models()
-    assert model.ready_to_draw(1).compute.words_on == torch.device("cpu")
-    assert model.parts["words"] not in [entry.model for entry in mm.current_loaded_models]
-    assert model.ready_to_answer(1, 1, 4).compute.words_on is None
-    assert model.parts["words"] in [entry.model for entry in mm.current_loaded_models]
-
-
-def check_words_that_are_paged_are_loaded_to_draw_too(models: Path) -> None:
-    """Core would copy the whole table to look words up on the CPU."""
-    model = hosted(models, "float32", "offload")
-    expected = drawn(model).tokens.grid
-    mm.unload_all_models()
-    with mock.patch.object(memory, "_is_dynamic", return_value=True):
-        ready = model.ready_to_draw(3)
-        assert ready.compute.words_on is None
+def check_words_are_loaded_to_answer_and_not_to_draw(models: Path) -> None:
+    for residency in ("fast", "offload"):
+        model = hosted(models, "float32", residency)
+        mm.unload_all_models()
+        model.ready_to_draw(1)
+        assert model.parts["words"] not in [entry.model for entry in mm.current_loaded_models]
+        model.ready_to_answer(1, 1, 4)
         assert model.parts["words"] in [entry.model for entry in mm.current_loaded_models]
-        assert torch.equal(drawn(model).tokens.grid, expected)
+
+
+def check_the_layer_of_words_is_never_asked(models: Path) -> None:
+    """Streamed, it would bring the whole table to the device for one row."""
+    for residency in ("fast", "offload"):
+        model = hosted(models, "float32", residency)
+        table = model.janus.model.language.language_model.embed_tokens
+        with mock.patch.object(table, "forward", side_effect=AssertionError("the layer was asked")):
+            drawn(model, 1)
+            model.ready_to_answer(1, 1, 4).caption(pictures(1), options=TextOptions(max_new_tokens=4))
+
+
+def check_paged_weights_keep_the_files_dtype(models: Path) -> None:
+    """Core notes the dtype in which it pages; noted too early it would be that of layers still empty."""
+    core = sys.modules.get("comfy.memory_management")
+    if core is None:  # releases that page nothing
+        return
+    with mock.patch.object(core, "aimdo_enabled", True):
+        for residency, dtype in (("fast", torch.float32), ("offload", torch.bfloat16)):
+            model = hosted(models, "float32", residency).janus.model
+            noted = {
+                module.weight_comfy_model_dtype
+                for module in model.modules()
+                if getattr(module, "weight", None) is not None
+            }
+            assert noted == {dtype}, noted
+
+
+def check_a_whole_model_on_a_cpu_is_packed(models: Path) -> None:
+    """Nothing moves there, so its layers are torch's own, which the core repacks to be fast."""
+    expected = drawn(hosted(models, "float32", "fast")).tokens.grid
+    with mock.patch.object(packing, "_LEAST", 0):
+        for residency, is_packed in (("fast", True), ("offload", False)):
+            model = memory.host(models / "janus-tiny", "float32", residency)
+            assert torch.equal(drawn(model).tokens.grid, expected)
+            modules = model.janus.model.language.modules()
+            assert any(isinstance(module, packing.PackedLinear) for module in modules) == is_packed
+            mm.unload_all_models()
+            assert torch.equal(drawn(model).tokens.grid, expected)
 
 
 def check_layers_that_get_memory_only_with_their_weights_draw_the_same(models: Path) -> None:

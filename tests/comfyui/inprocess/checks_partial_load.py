@@ -19,7 +19,7 @@ _DTYPE = torch.float32
 _PICTURES, _ROWS, _LENGTH, _NEW = 2, 2, 24, 4
 
 
-def half_loaded(models, part, operations=comfy.ops.manual_cast):
+def half_loaded(models, part, operations=comfy.ops.manual_cast, on=("cpu", "meta")):
     """Return the model with one part half on the meta device, all else on the CPU."""
     checkpoint = read_checkpoint(models / "janus-tiny")
     model = build_model(checkpoint.config, operations)
@@ -28,7 +28,13 @@ def half_loaded(models, part, operations=comfy.ops.manual_cast):
     patcher = comfy.model_patcher.ModelPatcher(module, load_device=META, offload_device=CPU)
     patcher.patch_model(META, lowvram_model_memory=patcher.model_size() // 2)
     places = {parameter.device.type for parameter in module.parameters()}
-    assert places == {"cpu", "meta"}, places
+    assert places == set(on), places
+    return model
+
+
+def with_words_loaded(model):
+    """Have the table of words on the meta device, whose ids cannot be looked up elsewhere."""
+    model.language.language_model.embed_tokens.to(META)
     return model
 
 
@@ -59,17 +65,24 @@ def check_seeing_runs_half_loaded(models: Path) -> None:
 
 
 def check_language_answers_half_loaded(models: Path) -> None:
-    model = half_loaded(models, "language")
+    model = with_words_loaded(half_loaded(models, "language"))
     sequences = prefilled(model, is_padded=True)
     decoder = model.language.language_model
     logits = decoder.lm_head(sequences.hidden)
     assert logits.shape == (_ROWS, model.config.language.vocab_size), logits.shape
-    sequences.feed(decoder.embed_tokens(torch.zeros(_ROWS, dtype=torch.int64, device=META)))
+    sequences.feed(decoder.embed_words(torch.zeros(_ROWS, dtype=torch.int64, device=META), _DTYPE))
     assert decoder.lm_head(sequences.hidden).device == META
 
 
+def check_words_answer_streamed(models: Path) -> None:
+    """With room for half of them ComfyUI keeps both their table and the text head away."""
+    decoder = half_loaded(models, "words", on=("cpu",)).language.language_model
+    hidden = torch.zeros(_ROWS, decoder.config.hidden_size, device=META, dtype=_DTYPE)
+    assert decoder.lm_head(hidden).shape == (_ROWS, decoder.config.vocab_size)
+
+
 def check_language_draws_half_loaded(models: Path) -> None:
-    model = half_loaded(models, "language")
+    model = with_words_loaded(half_loaded(models, "language"))
     sequences = prefilled(model, is_padded=False)
     logits = model.language.generation_head(sequences.hidden)
     assert logits.shape == (_ROWS, model.config.vq.codebook_size), logits.shape
