@@ -51,11 +51,13 @@ def merged(model: LanguageModel) -> Iterator[list[LayerWeights]]:
     The parameters stay what they are and hold the same values; only where they hold them changes.
     """
     together = [group for layer in model.layers for group in _groups(layer)]
-    joined = [_join(group) for group in together]
+    joined: list[Tensor] = []
     try:
+        for group in together:
+            joined.append(_join(group))
         yield [_weights(layer, joined[2 * i], joined[2 * i + 1]) for i, layer in enumerate(model.layers)]
     finally:
-        for group in together:
+        for group in together[: len(joined)]:
             _part(group)
 
 

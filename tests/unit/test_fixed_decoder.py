@@ -151,6 +151,26 @@ def test_weights_are_given_back_after_an_error(
     assert q.untyped_storage().data_ptr() != k.untyped_storage().data_ptr()
 
 
+def test_weights_are_given_back_where_memory_runs_out_half_way(
+    janus: Janus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join, together = torch.cat, 2 * len(decoder_of(janus).layers)
+
+    def short_of_memory(parts: list[Tensor]) -> Tensor:
+        nonlocal together
+        together -= 1
+        if not together:
+            raise torch.OutOfMemoryError("out of memory")
+        return join(parts)
+
+    monkeypatch.setattr(torch, "cat", short_of_memory)
+    with pytest.raises(torch.OutOfMemoryError), merged(decoder_of(janus)):
+        pytest.fail("there was enough")
+    assert together == 0
+    storages = [weight.untyped_storage().data_ptr() for weight in decoder_of(janus).parameters()]
+    assert len(set(storages)) == len(storages)
+
+
 def test_a_model_as_built_is_plain(janus: Janus) -> None:
     assert is_plain(decoder_of(janus), CPU, torch.float32)
 
