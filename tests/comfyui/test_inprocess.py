@@ -4,6 +4,7 @@ import ast
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ _CHECKS = [
 
 @pytest.fixture(scope="module")
 def results(comfy: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Return the seconds of the import, and by check None or its traceback."""
+    """Return what the import brought in, and by check None or its traceback."""
     folder = tmp_path_factory.mktemp("inprocess")
     models, out = folder / "models", folder / "results.json"
     shutil.copytree(GOLDEN / "janus-tiny-bin", models / "janus-tiny")
@@ -50,5 +51,7 @@ def test_checks_for_a_gpu_walk_through_on_a_cpu(comfy: ComfyUI, tmp_path: Path, 
     assert len(lines) == 10, lines
 
 
-def test_nodes_import_in_less_than_three_tenths_of_a_second(results: dict) -> None:
-    assert results["import_seconds"] < 0.3
+def test_importing_the_nodes_imports_nothing_but_what_comes_with_python(results: dict) -> None:
+    """Whatever is slow to import, torch above all, is there already or waits for its first use."""
+    assert "janus_pack" in results["imported"]
+    assert set(results["imported"]) <= {"janus_pack", *sys.stdlib_module_names}

@@ -1,4 +1,4 @@
-"""What live previews cost: computing time of this thread, which other work on the machine leaves alone."""
+"""What live previews cost beside what ComfyUI spends on showing any, in computing time of this thread."""
 
 import io
 import time
@@ -10,23 +10,30 @@ from janus_pack.nodes.bridge import progress
 from PIL import Image
 
 _SIDE, _SIZE_PX, _CODES, _SHOWN_PX = 24, 384, 16384, 512
-_SHARE = 0.05
 
 
-def one_preview(tokens, colours):
-    """Do what one preview takes: make it, and what core does to send it."""
+def made(tokens, colours):
+    """Make a preview."""
     _, image, _ = progress._as_preview(preview_image(tokens, colours, _SIDE, _SIZE_PX))
-    shown = image.resize((_SHOWN_PX, _SHOWN_PX), Image.Resampling.BILINEAR)
-    shown.save(io.BytesIO(), "JPEG", quality=95)
+    return image
 
 
-def check_previews_take_a_twentieth_of_the_time_at_most(_: Path) -> None:
+def shown(image):
+    """Do what core does to send a preview."""
+    image = image.resize((_SHOWN_PX, _SHOWN_PX), Image.Resampling.BILINEAR)
+    image.save(io.BytesIO(), "JPEG", quality=95)
+
+
+def check_making_a_preview_takes_less_than_showing_it(_: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(_CODES, (_SIDE * _SIDE // 2,), generator=generator)
     colours = torch.rand(_CODES, 3, generator=generator)
-    one_preview(tokens, colours)
-    started = time.thread_time()
+    shown(made(tokens, colours))
+    making_s = showing_s = 0.0
     for _try in range(20):
-        one_preview(tokens, colours)
-    share = (time.thread_time() - started) / 20 / progress._PREVIEW_INTERVAL_S
-    assert share < _SHARE, f"previews take {share:.1%}"
+        started = time.thread_time()
+        image = made(tokens, colours)
+        ready = time.thread_time()
+        shown(image)
+        making_s, showing_s = making_s + ready - started, showing_s + time.thread_time() - ready
+    assert making_s < showing_s, f"{making_s / 20:.4f} s to make one, {showing_s / 20:.4f} s to show it"
