@@ -147,6 +147,8 @@ def time_row(
         "repeats": times,
         "timings": {who: asdict(timing) for who, timing in timings.items()},
     }
+    if name == "later_steps":  # about as long as the mean of a picture's steps
+        found["picture_steps"] = bench.size.config.num_image_tokens
     if row.steps(work):
         read = step_bytes(bench.size.config, dtype, row.rows(work)) * row.steps(work)
         bandwidth = common["copy_gb_per_s"] * 1e9

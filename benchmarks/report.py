@@ -119,14 +119,13 @@ def table(content: dict[str, Any]) -> str:
     for cell, rows in content["cells"].items():
         last = list(rows.values())[-1]
         lines += [f"\n**{last['device']}: {cell}**\n"]
-        lines += ["| row | ours | the others take | of copy bandwidth | memory | before | repeats |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        lines += ["| row | ours | the others take | of copy bandwidth | memory | before | repeats | commit |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
         lines += [_line(row) for row in rows.values()]
         native = "with" if last["bf16"] else "without"
         lines.append(
-            f"\n{last['cpu']}, {last['cores']} cores, {last['capability']}, {native} bfloat16; copies at "
-            f"{last['copy_gb_per_s']} GB/s; torch {last['torch']}, transformers {last['transformers']}, "
-            f"commit {last['commit']}."
+            f"\n{last['cpu']}, {last['cores']} cores, {last['capability']}, {native} bfloat16; "
+            f"torch {_all(rows, 'torch')}, transformers {_all(rows, 'transformers')}."
         )
         lines += _half_precision(rows)
     for size, check in content["checks"].items():
@@ -136,6 +135,11 @@ def table(content: dict[str, Any]) -> str:
             f"{check['largest_pixel_difference']:.0e}."
         )
     return "\n".join(lines) + "\n"
+
+
+def _all(rows: dict[str, Any], name: str) -> str:
+    """Return every value that rows, which may be of different days, have under a name."""
+    return " and ".join(sorted({row[name] for row in rows.values()}))
 
 
 def _half_precision(rows: dict[str, Any]) -> list[str]:
@@ -154,6 +158,7 @@ def _line(row: dict[str, Any]) -> str:
     ratios = ", ".join(f"{value:.2f} × ({name})" for name, value in ratios_of(row).items())
     rate = row["count"] / row["timings"]["ours"]["median_s"]
     shares = ", ".join(f"{share:.0%} ({name})" for name, share in row.get("bandwidth_share", {}).items())
+    shares += f" of {row['copy_gb_per_s']} GB/s" if shares else ""
     memory = ", ".join(f"{size / _MB:.0f} MB ({name})" for name, size in row.get("bytes", {}).items())
     before = ", ".join(
         f"{timing.get('warm_up_s', 0):.1f} s ({name})" for name, timing in row["timings"].items()
@@ -161,8 +166,11 @@ def _line(row: dict[str, Any]) -> str:
     captured = row["timings"]["ours"].get("capture_s", 0)
     seconds = row["timings"]["ours"]["median_s"]
     ours = f"{seconds:.3g} s, {rate:.3g} {row['unit']}/s"
+    if "picture_steps" in row:
+        ours += f", a picture of {row['picture_steps']} in {row['picture_steps'] / rate:.3g} s"
     ours += f", and {captured:.2g} s to capture" if captured else ""
-    return f"| {' | '.join((row['title'], ours, ratios, shares, memory, before, str(row['repeats'])))} |"
+    fields = (row["title"], ours, ratios, shares, memory, before, str(row["repeats"]), row["commit"])
+    return f"| {' | '.join(fields)} |"
 
 
 def ratios_of(row: dict[str, Any]) -> dict[str, float]:

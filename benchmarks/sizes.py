@@ -143,7 +143,9 @@ _ON_GPU = Work(
     contexts=_CONTEXTS,
 )
 _MID_ON_CPU = replace(_ON_GPU, check_steps=48, captions=16, singles=4, together=4)
-_1B_ON_CPU = replace(_MID_ON_CPU, check_steps=8, answer_tokens=20, captions=4, caption_tokens=20, singles=1)
+_1B_ON_CPU = replace(
+    _MID_ON_CPU, check_steps=8, answer_tokens=20, captions=4, caption_tokens=20, singles=1, timed_steps=48
+)
 _TINY_WORK = Work(
     draw_steps=16,
     check_steps=16,

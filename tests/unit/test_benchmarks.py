@@ -157,14 +157,23 @@ def test_a_check_holds_for_its_commit(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_table_says_how_many_times_as_long_the_others_take(tmp_path: Path) -> None:
     content = report.merge(tmp_path / "machine.json", "mid", "draw", ROW, CPU)
-    assert "| Draw | 2 s, 5 image tokens/s | 2.50 × (authors) | 50% (ours) |" in report.table(content)
+    line = "| Draw | 2 s, 5 image tokens/s | 2.50 × (authors) | 50% (ours) of 9.0 GB/s |"
+    assert line in report.table(content)
+
+
+def test_steps_in_mid_picture_tell_how_long_a_picture_takes(tmp_path: Path) -> None:
+    row = {**ROW, "unit": "steps", "picture_steps": 576}
+    content = report.merge(tmp_path / "machine.json", "mid", "later_steps", row, CPU)
+    assert "| 2 s, 5 steps/s, a picture of 576 in 115 s |" in report.table(content)
 
 
 def test_results_of_all_machines_can_be_told_and_drawn() -> None:
     files = sorted((report.HERE / "results").glob("*.json"))
     assert files
     for file in files:
-        assert "copies at" in report.table(report.read(file))
+        content = report.read(file)
+        commits = {row["commit"] for rows in content["cells"].values() for row in rows.values()}
+        assert all(f"| {commit} |" in report.table(content) for commit in commits)
 
 
 def test_the_step_reads_decoder_head_and_half_the_cache() -> None:
