@@ -157,9 +157,12 @@ def test_a_drawing_sample_draws_what_the_vq_tokenizer_would_be_given(words: Text
 @pytest.mark.parametrize("turn_tokens", [32, 96])
 def test_sequences_keep_to_their_length(words: TextTokenizer, turn_tokens: int) -> None:
     samples = samples_of(words, replace(STAGE, batch_size=32, turn_tokens=turn_tokens))
-    bare = write_conversation([Exchange(question="?", answer="")], words, image_tokens=16, tokens=0)
+    nothing = [Exchange(question="?", answer="")]
 
     for sample in samples.mixture(0).understanding:
+        bare = write_conversation(
+            nothing, words, image_tokens=16, tokens=0, num_images=sample.plan.num_images
+        )
         ends = sum(token == words.special.eos for token in sample.plan.token_ids)
         assert ends == 1 or len(sample.plan) <= len(bare.plan) + turn_tokens
 

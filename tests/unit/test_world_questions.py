@@ -160,8 +160,15 @@ def truth(scene, text):
 
 
 def test_yes_and_no_are_true():
-    for scene, question in OF_KIND["yes_no"]:
+    for scene, question in OF_KIND["yes_no"] + OF_KIND["mix_up"]:
         assert truth(scene, question.question) == (said(question) == "yes"), (question, scene)
+
+
+def test_a_mixed_up_colour_is_always_one_of_the_picture():
+    for scene, question in OF_KIND["mix_up"]:
+        colour = question.question.rstrip("?").split()[-1]
+        assert colour in {thing.colour for thing in scene.things}
+        assert len({thing.colour for thing in scene.things}) > 1
 
 
 def test_comparisons_are_true():
@@ -182,7 +189,7 @@ def test_comparisons_are_true():
 # Balance
 
 
-@pytest.mark.parametrize("kind", ["yes_no", "compare"])
+@pytest.mark.parametrize("kind", ["yes_no", "mix_up", "compare"])
 def test_yes_and_no_are_balanced(kind):
     counts = Counter(said(question) for _, question in OF_KIND[kind])
     assert 0.42 < counts["yes"] / (counts["yes"] + counts["no"]) < 0.58

@@ -26,6 +26,7 @@ from .vocabulary import (
     RELATIONS,
     SHAPES,
     SIZES,
+    Colour,
     Relation,
 )
 
@@ -90,8 +91,12 @@ def _is_colour(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question
     colour = (
         mention.colour if is_yes else pick(dice, [colour for colour in COLOURS if colour != mention.colour])
     )
+    return _whether(_ask_for_colour(mention, colour), is_yes)
+
+
+def _ask_for_colour(mention: Mention, colour: Colour) -> str:
     noun = mention.shape if mention.count == 1 else PLURAL[mention.shape]
-    return _whether(f"{is_or_are(mention).capitalize()} the {noun} {colour}?", is_yes)
+    return f"{is_or_are(mention).capitalize()} the {noun} {colour}?"
 
 
 def _is_count(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question | None:
@@ -146,6 +151,22 @@ def _false_relation(dice: Dice, true: Relation) -> Relation:
 
 def _mention(thing: Thing, facts: Facts) -> Mention:
     return next(mention for mention in facts.mentions if mention.sort == (thing.colour, thing.shape))
+
+
+def ask_mix_up(scene: Scene, dice: Dice) -> Question | None:
+    """Ask of one of several colours whether a thing has it; a false one is that of another thing there."""
+    facts = facts_of(scene)
+    mixed = [
+        (mention, other.colour)
+        for mention in facts.mentions
+        for other in facts.mentions
+        if is_only_shape(mention, facts) and other.colour != mention.colour
+    ]
+    if not mixed:
+        return None
+    mention, foreign = pick(dice, mixed)
+    is_yes = chance(dice, 0.5)
+    return _whether(_ask_for_colour(mention, mention.colour if is_yes else foreign), is_yes, "mix_up")
 
 
 def ask_comparison(scene: Scene, dice: Dice) -> Question | None:

@@ -16,7 +16,7 @@ from .asking import (
     ask_size,
     ask_where,
 )
-from .asking_yes_no import ask_comparison, ask_yes_no
+from .asking_yes_no import ask_comparison, ask_mix_up, ask_yes_no
 from .dice import Dice, new_dice, shuffled
 from .outside import outside_question
 from .scenes import Scene
@@ -34,6 +34,7 @@ _BUILDERS: dict[str, Callable[[Scene, Dice], Question | None]] = {
     "content": ask_content,
     "ground": ask_ground,
     "absent": ask_absent,
+    "mix_up": ask_mix_up,
 }
 QUESTION_KINDS: tuple[str, ...] = (*_BUILDERS, "outside")
 
