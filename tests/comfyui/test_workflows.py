@@ -12,8 +12,15 @@ import pytest
 from comfy_client import Client
 from comfy_server import BUNDLED, EXAMPLE_MODEL, PACK
 
+from janus_core.training.world.detector import detect, matches
+from janus_core.training.world.parsing import caption_facts
+
 GOLDEN = Path(__file__).parents[1] / "browser" / "golden"
 NAMES = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+
+means_something = pytest.mark.skipif(
+    EXAMPLE_MODEL != BUNDLED, reason=f"{BUNDLED} is not in janus_core/bundled yet"
+)
 
 
 def prompt(name: str) -> dict[str, Any]:
@@ -47,6 +54,36 @@ def test_workflow_runs_and_shows_its_results(client: Client, name: str) -> None:
         assert run.answers(asked)[0] in run.answers(node)[0]
 
 
+def inputs(graph: dict[str, Any], kind: str) -> dict[str, Any]:
+    return dict(graph[nodes(graph, kind)[0]]["inputs"])
+
+
+@means_something
+def test_the_caption_says_what_was_to_be_drawn(client: Client) -> None:
+    graph = prompt("Caption a picture")
+    [text] = client.run(graph).answers(nodes(graph, "JanusCaption")[0])
+    assert text.lower() == inputs(graph, "JanusDraw")["prompt"] + "."
+
+
+@means_something
+def test_the_answer_about_two_pictures_is_right(client: Client) -> None:
+    graph = prompt("Ask about two pictures")
+    asking = inputs(graph, "JanusAsk")
+    assert asking["question"] == "Which picture has a circle?"
+    assert "circle" in graph[asking["image"][0]]["inputs"]["prompt"]
+    [text] = client.run(graph).answers(nodes(graph, "JanusAsk")[0])
+    assert text == "The first picture."
+
+
+@means_something
+def test_all_four_pictures_show_what_was_to_be_drawn(client: Client) -> None:
+    graph = prompt("Draw four pictures")
+    asked = caption_facts(inputs(graph, "JanusDraw")["prompt"])
+    assert asked is not None
+    pictures = client.pictures(client.run(graph), nodes(graph, "PreviewImage")[0])
+    assert [matches(asked, detect(picture / np.float32(255))) for picture in pictures] == [True] * 4
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_workflow_draws_again_what_it_drew(client: Client, name: str) -> None:
     graph = prompt(name)
@@ -58,7 +95,7 @@ def test_workflow_draws_again_what_it_drew(client: Client, name: str) -> None:
     assert all(np.array_equal(first, again) for first, again in zip(*drawn, strict=True))
 
 
-@pytest.mark.skipif(EXAMPLE_MODEL != BUNDLED, reason=f"{BUNDLED} is not in janus_core/bundled yet")
+@means_something
 def test_the_bundled_model_is_the_first_choice(client: Client) -> None:
     spec = client.get("/object_info/JanusLoad")["JanusLoad"]["input"]["required"]["model"]
     assert (spec[0] if isinstance(spec[0], list) else spec[1]["options"])[0] == BUNDLED
