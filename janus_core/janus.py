@@ -17,7 +17,7 @@ from .config import JanusConfig
 from .image_generation import generate_image_tokens, plan_pictures
 from .image_tokens import Drawn, ImageTokens
 from .model import JanusModel
-from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
+from .options import CFG_WEIGHT, DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .packing import pack_for_answering, pack_for_drawing
 from .pictures import Picture, as_several, read_picture
 from .placement import Placement, Task
@@ -42,6 +42,7 @@ class Janus:
         compute: where everything is computed, and the dtype of seeing and language.
         vq_dtype: of the VQ tokenizer.
         placement: brings parts to the device when a task needs them; None where all are in place.
+        cfg_weight: the guidance that the model's makers recommend; drawings without options have it.
     """
 
     model: JanusModel
@@ -50,6 +51,7 @@ class Janus:
     compute: Compute
     vq_dtype: torch.dtype
     placement: Placement | None = None
+    cfg_weight: float = CFG_WEIGHT
 
     def _bring(self, task: Task) -> None:
         """Have a task's weights in place."""
@@ -278,7 +280,7 @@ class Janus:
             generate_image_tokens(
                 self.model.language,
                 batch,
-                options or DrawOptions(),
+                options or DrawOptions(cfg_weight=self.cfg_weight),
                 num_image_tokens=cells,
                 pad=self.tokenizer.special.pad,
                 compute=self.compute,

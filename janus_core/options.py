@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .errors import SamplingError
 
+CFG_WEIGHT = 5.0  # the authors' guidance, where a model's folder recommends no other
+
 
 class OnText(Protocol):
     """Called whenever the text of one answer has grown; may raise to interrupt."""
@@ -104,7 +106,7 @@ class DrawOptions:
         top_p: above 0 … 1; 1 is off.
     """
 
-    cfg_weight: float = 5.0
+    cfg_weight: float = CFG_WEIGHT
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0

@@ -1,5 +1,7 @@
 """Janus Draw turns a prompt into pictures, one image token after the other, and shows them as they grow."""
 
+import logging
+
 from comfy_api.latest import io
 
 from ..janus_core import Drawn, DrawOptions
@@ -12,6 +14,8 @@ from .options import temperature as temperature_input
 from .options import top_k as top_k_input
 from .options import top_p as top_p_input
 from .types import ImageTokensSocket, JanusSocket
+
+log = logging.getLogger("janus.nodes")
 
 
 class JanusDraw(io.ComfyNode):
@@ -43,7 +47,8 @@ class JanusDraw(io.ComfyNode):
                 ),
                 widget(
                     io.Float.Input, "cfg_weight", default=5.0, min=1.0, max=20.0, step=0.1, round=0.001,
-                    tooltip="How strongly the prompt guides. 1 is off, and faster.",
+                    tooltip="How strongly the prompt guides. 1 is off, and faster. 5 suits DeepSeek's models,"
+                    " 2 the small janus-shapes.",
                 ),
                 temperature_input(
                     1.0, "0 always takes the likeliest token, which looks flat; higher varies more."
@@ -75,6 +80,13 @@ class JanusDraw(io.ComfyNode):
         top_p: float,
     ) -> io.NodeOutput:
         """Draw the batch."""
+        recommended = model.janus.cfg_weight
+        if cfg_weight > 2 * recommended:
+            log.warning(
+                "Janus: cfg_weight %g is far above what this model draws well with. Try %g in Janus Draw.",
+                cfg_weight,
+                recommended,
+            )
         options = DrawOptions(cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p)
         progress = DrawProgress(cls.hidden.unique_id, model)
 

@@ -21,6 +21,7 @@ from ..config import (
     VQConfig,
 )
 from ..errors import ConfigError
+from ..options import CFG_WEIGHT
 from .layout import show
 
 log = logging.getLogger("janus.checkpoints")
@@ -117,6 +118,16 @@ def _number(value: Any, name: str, *, positive: bool = True) -> float:
             f"The configuration's {name} is {show(value)}, not a{' positive' if positive else ''} number."
         )
     return float(value)
+
+
+def parse_cfg_weight(generation: dict[str, Any]) -> float:
+    """Return the guidance that a folder's generation_config.json recommends, transformers' `guidance_scale`.
+
+    Raises:
+        ConfigError: it is no number.
+    """
+    found = generation.get("guidance_scale")
+    return CFG_WEIGHT if found is None else _number(found, "guidance_scale", positive=False)
 
 
 def _three(value: Any, name: str, *, positive: bool) -> tuple[float, ...]:

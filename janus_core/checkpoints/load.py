@@ -24,8 +24,9 @@ from ..config import JanusConfig
 from ..errors import CheckpointError, ConfigError
 from ..image_tokens import codebook_identity
 from ..model import JanusModel, build_model
+from ..options import CFG_WEIGHT
 from ..text_tokenizer import TextTokenizer, read_tokenizer
-from .config_files import parse_authors, parse_transformers
+from .config_files import parse_authors, parse_cfg_weight, parse_transformers
 from .folders import resolve_model
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json
 from .names import is_unused, match_suffixes, published_names
@@ -55,6 +56,7 @@ class Checkpoint:
         folder: where it came from.
         layout: whose names the files carry.
         codebook: identity of the VQ codebook.
+        cfg_weight: the guidance that its makers recommend.
     """
 
     config: JanusConfig
@@ -64,6 +66,7 @@ class Checkpoint:
     folder: Path
     layout: Layout
     codebook: str
+    cfg_weight: float = CFG_WEIGHT
 
 
 def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | None = None) -> Checkpoint:
@@ -92,6 +95,7 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
+        cfg_weight=_read_cfg_weight(files.folder),
     )
 
 
@@ -106,6 +110,14 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
         return parse_authors(files.config, preprocessor, processor)
     except ConfigError as error:
         raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
+
+
+def _read_cfg_weight(folder: Path) -> float:
+    path = folder / "generation_config.json"
+    try:
+        return parse_cfg_weight(read_optional_json(path))
+    except ConfigError as error:
+        raise ConfigError(f'Cannot load "{folder}": {error}') from error
 
 
 def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:

@@ -181,7 +181,9 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("prompt", metavar="TEXT", help="what to draw; an empty one leaves it to the model")
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
-    made.add_argument("--cfg", type=float, default=5.0, metavar="W", help="guidance, 1 is off (default: 5)")
+    made.add_argument(
+        "--cfg", type=float, metavar="W", help="guidance, 1 is off (default: the model's own, mostly 5)"
+    )
     made.add_argument("--negative", default="", metavar="TEXT", help="what to draw away from")
     made.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
     made.add_argument("--top-k", type=int, default=0, metavar="K", help="0 is off (default)")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import OutputError, SamplingError
 from ..image_tokens import Drawn
 from ..janus import Janus
-from ..options import DrawOptions, OnStep, TextOptions
+from ..options import CFG_WEIGHT, DrawOptions, OnStep, TextOptions
 from .files import ready_folder, save_picture, unused
 from .models import load, model_name
 from .terminal import progress, remark, report
@@ -23,13 +24,12 @@ _DEMO = (
 """Prompts, seeds that the model which ships with us draws rightly (its card: how often), questions."""
 
 _SHORT = TextOptions(max_new_tokens=32)
-_DEMO_CFG = 2.0  # what the model that ships with us draws best with, see its card
 
 
 def draw(arguments: Namespace) -> None:
     """Draw pictures, batch by batch; finished batches stay when the rest is interrupted."""
     options = DrawOptions(
-        cfg_weight=arguments.cfg,
+        cfg_weight=CFG_WEIGHT if arguments.cfg is None else arguments.cfg,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
@@ -37,8 +37,11 @@ def draw(arguments: Namespace) -> None:
     for name, value in (("--num-images", arguments.num_images), ("--batch-size", arguments.batch_size)):
         if value < 1:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
-    drawing = _Drawing(arguments, options, ready_folder(Path(arguments.out)))
+    folder = ready_folder(Path(arguments.out))
     janus = load(arguments)
+    if arguments.cfg is None:
+        options = replace(options, cfg_weight=janus.cfg_weight)
+    drawing = _Drawing(arguments, options, folder)
     try:
         with progress(
             arguments, "image tokens", arguments.num_images * janus.config.num_image_tokens
@@ -118,11 +121,10 @@ def demo(arguments: Namespace) -> None:
     """Draw three pictures and ask about them."""
     folder = ready_folder(Path(arguments.out))
     janus = load(arguments)
-    options = DrawOptions(cfg_weight=_DEMO_CFG) if arguments.model is None else None
     pictures, lines = [], []
     for prompt, seed, questions in _DEMO:
         with progress(arguments, prompt, janus.config.num_image_tokens) as on_step:
-            [image] = janus.draw(prompt, seed=seed, options=options, on_step=on_step).images
+            [image] = janus.draw(prompt, seed=seed, on_step=on_step).images
         path = folder / f"{prompt.replace(' ', '-')}.png"
         save_picture(image, path, {"prompt": prompt, "seed": str(seed), "model": model_name(arguments)})
         answers = [

@@ -39,7 +39,7 @@ from .world.contact_sheet import contact_sheet
 from .world.vocabulary import Kind
 
 _QUICK_SCENES = 50
-_CFG_WEIGHTS = (1.0, 2.0, 5.0, 8.0)
+_CFG_WEIGHTS: tuple[float, ...] = (1.0, 2.0, 5.0, 8.0)
 _DRAWN: dict[str, Kind] = {"one object": "single", "two related objects": "pair"}
 _SHEET_EACH = 24
 
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", metavar="MODEL", help="a model folder, or the name of a bundled model")
     parser.add_argument("--scenes", type=int, default=1000, metavar="N", help="of each kind (default: 1000)")
     parser.add_argument("--out", metavar="DIR", help="where evaluation.json and evaluation.png go")
-    parser.add_argument("--quick", action="store_true", help=f"{_QUICK_SCENES} scenes and cfg 5 alone")
+    parser.add_argument("--quick", action="store_true", help=f"{_QUICK_SCENES} scenes, one cfg_weight")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     arguments = parser.parse_args(argv)
@@ -225,7 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except JanusError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    scenes, cfg_weights = (_QUICK_SCENES, (5.0,)) if arguments.quick else (arguments.scenes, _CFG_WEIGHTS)
+    scenes, cfg_weights = arguments.scenes, _CFG_WEIGHTS
+    if arguments.quick:
+        scenes, cfg_weights = _QUICK_SCENES, (janus.cfg_weight,)
     evaluation = evaluate(janus, scenes, cfg_weights, arguments.quiet)
     figures = to_json(evaluation)
     sys.stdout.write(f"{to_table(figures)}\n")

@@ -22,6 +22,7 @@ from ..config import (
     VQConfig,
 )
 from ..errors import ConfigError
+from ..options import CFG_WEIGHT
 
 _RECIPES = Path(__file__).parent / "recipes"
 
@@ -167,12 +168,21 @@ class StageRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that determines a trained model, together with the code."""
+    """Everything that determines a trained model, together with the code.
+
+    Attributes:
+        name: of the recipe.
+        seed: of weights, scenes and order.
+        model: sizes.
+        stages: one after the other.
+        cfg_weight: the guidance that the model's folder recommends.
+    """
 
     name: str
     seed: int
     model: ModelSizes
     stages: tuple[StageRecipe, ...]
+    cfg_weight: float = CFG_WEIGHT
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) < len(self.stages):
@@ -215,6 +225,7 @@ def parse_recipe(content: dict[str, Any]) -> Recipe:
         seed=int(content["seed"]),
         model=ModelSizes(**_with_tuples(content["model"])),
         stages=tuple(StageRecipe(**_with_tuples(stage)) for stage in content["stages"]),
+        cfg_weight=float(content.get("cfg_weight", CFG_WEIGHT)),
     )
 
 

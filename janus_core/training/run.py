@@ -77,7 +77,8 @@ def run_training(run: Run) -> tuple[bool, Path]:
             workshop.recipe, run.folder, workshop.modules, workshop.make_task, limit, progress.show
         )
     out = run.out or run.folder / "model"
-    write_folder(model_of(workshop.modules), workshop.tokenizer_json, out, torch.bfloat16)
+    cfg_weight = workshop.recipe.cfg_weight
+    write_folder(model_of(workshop.modules), workshop.tokenizer_json, out, torch.bfloat16, cfg_weight)
     write_charts(run.folder, out, device)
     return is_finished, out
 

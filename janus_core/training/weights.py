@@ -84,7 +84,9 @@ def fill(module: nn.Module, seed: int) -> None:
             parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
 
 
-def write_folder(model: JanusModel, tokenizer_json: str, folder: Path, dtype: torch.dtype) -> None:
+def write_folder(
+    model: JanusModel, tokenizer_json: str, folder: Path, dtype: torch.dtype, cfg_weight: float
+) -> None:
     """Write a model folder that any reader of the authors' layout can load.
 
     Args:
@@ -92,6 +94,7 @@ def write_folder(model: JanusModel, tokenizer_json: str, folder: Path, dtype: to
         tokenizer_json: content of `tokenizer.json`.
         folder: made where needed; its files are replaced.
         dtype: of the stored tensors.
+        cfg_weight: the guidance to recommend.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
@@ -100,6 +103,7 @@ def write_folder(model: JanusModel, tokenizer_json: str, folder: Path, dtype: to
         is_table = ours.endswith("position_embedding.weight")
         tensors[name] = (tensor[None] if is_table else tensor).detach().to("cpu", dtype).contiguous()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    for name, content in write_authors(model.config).items():
+    files = write_authors(model.config) | {"generation_config.json": {"guidance_scale": cfg_weight}}
+    for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")

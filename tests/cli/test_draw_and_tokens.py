@@ -40,6 +40,14 @@ def test_draw_writes_pictures_that_say_how_they_were_made(janus, tmp_path):
     assert notes["software"] == "janus-nodes"
 
 
+@pytest.mark.parametrize(("model", "recommended"), [("janus-shapes", 2), (MODEL, 5)])
+def test_draw_has_the_guidance_that_the_model_recommends(janus, tmp_path, model, recommended):
+    code, out, _ = janus("draw", PROMPT, "--out", tmp_path, model=model)
+    assert code == 0
+    with Image.open(out.strip()) as picture:
+        assert json.loads(picture.text["options"])["cfg_weight"] == recommended
+
+
 def test_draw_as_json_gives_files_seeds_and_tokens(janus, tmp_path):
     drawn = json.loads(janus("draw", PROMPT, "-n", 2, "--json", "--out", tmp_path)[1])
     assert list(drawn) == ["files", "seeds", "token_ids"]

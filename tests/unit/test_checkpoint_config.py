@@ -335,3 +335,27 @@ def test_the_tower_normalises_by_its_own_mean_and_deviation(folder: Path) -> Non
 def test_a_mean_without_a_deviation_changes_nothing(folder: Path) -> None:
     before = read_config(find_files(folder))
     assert config_with(folder, {f"{VISION}.pixel_mean": [0.5, 0.5, 0.5]}) == before
+
+
+# the guidance that a folder recommends
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [(None, 5.0), ({}, 5.0), ({"guidance_scale": None}, 5.0), ({"guidance_scale": 3}, 3.0)],
+)
+def test_a_folder_may_recommend_a_guidance(
+    folder: Path, written: dict[str, Any] | None, expected: float
+) -> None:
+    if written is not None:
+        (folder / "generation_config.json").write_text(json.dumps(written), encoding="utf-8")
+    assert read_checkpoint(folder).cfg_weight == expected
+    assert load_janus(folder, device="cpu").cfg_weight == expected
+
+
+@pytest.mark.parametrize("written", ["5", True, [5], float("nan")])
+def test_a_guidance_that_is_no_number_is_refused(folder: Path, written: Any) -> None:
+    content = json.dumps({"guidance_scale": written})
+    (folder / "generation_config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"Cannot load .*guidance_scale is .*, not a number"):
+        read_checkpoint(folder)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,16 @@ def test_a_batch_size_that_is_no_count_is_refused(janus: Janus, batch_size: Any)
 
 
 # drawing
+
+
+def test_drawings_without_options_have_the_recommended_guidance(janus: Janus) -> None:
+    weights = (1.0, 9.0)
+    drawn = [replace(janus, cfg_weight=weight).draw("a cat", seed=3).tokens.grid for weight in weights]
+    asked = [
+        janus.draw("a cat", seed=3, options=DrawOptions(cfg_weight=weight)).tokens.grid for weight in weights
+    ]
+    assert not torch.equal(*asked)
+    assert all(map(torch.equal, drawn, asked))
 
 
 def test_a_drawn_picture_is_ready_for_a_host(janus: Janus) -> None:

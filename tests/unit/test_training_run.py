@@ -80,6 +80,10 @@ def test_a_trained_folder_stores_bfloat16(folder: Path) -> None:
         assert {str(file.get_slice(name).get_dtype()) for name in file.keys()} == {"BF16"}  # noqa: SIM118
 
 
+def test_a_trained_folder_recommends_the_guidance_of_its_recipe(trained: Janus) -> None:
+    assert trained.cfg_weight == run.find_recipe("micro").cfg_weight == 2
+
+
 @pytest.mark.parametrize("name", ["losses.png", "restored.png", "drawn.png"])
 def test_a_run_leaves_its_charts(folder: Path, name: str) -> None:
     with Image.open(folder / name) as picture:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,26 @@ def everything(models, images):
     [encoded] = executed(JanusEncodeImage, model, images, "crop")
     [decoded] = executed(JanusDecodeTokens, model, encoded)
     return captions, answers, chats, drawn, tokens, encoded, decoded
+
+
+def check_a_guidance_far_above_the_recommended_one_is_remarked(models: Path) -> None:
+    model = memory.host(models / "janus-tiny", "float32", "fast")
+    for weight, is_far in ((10.0, False), (10.5, True)):
+        with captured_log() as heard:
+            executed(JanusDraw, model, "a circle", "", **{**_DRAW, "cfg_weight": weight})
+        assert ("far above" in heard.getvalue()) == is_far, heard.getvalue()
+
+
+@contextlib.contextmanager
+def captured_log():
+    """Collect what the nodes log."""
+    heard = io.StringIO()
+    handler, log = logging.StreamHandler(heard), logging.getLogger("janus.nodes")
+    log.addHandler(handler)
+    try:
+        yield heard
+    finally:
+        log.removeHandler(handler)
 
 
 def some_images():
