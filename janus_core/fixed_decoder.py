@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -48,17 +48,24 @@ def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> 
 def merged(model: LanguageModel) -> Iterator[list[LayerWeights]]:
     """Lay the matrices of one input side by side, and apart again at the end: a host may evict them singly.
 
-    The parameters stay what they are and hold the same values; only where they hold them changes.
+    The parameters stay what they are and hold the same values; only where they hold them changes. The list
+    is empty afterwards, so that nobody who still has it keeps a matrix alive beside its parts. Little memory
+    may leave matrices joined: they are only harder to evict.
     """
-    together = [group for layer in model.layers for group in _groups(layer)]
+    groups = [group for layer in model.layers for group in _groups(layer)]
     joined: list[Tensor] = []
+    weights: list[LayerWeights] = []
     try:
-        for group in together:
+        for group in groups:
             joined.append(_join(group))
-        yield [_weights(layer, joined[2 * i], joined[2 * i + 1]) for i, layer in enumerate(model.layers)]
+        weights += [_weights(layer, *joined[2 * i : 2 * i + 2]) for i, layer in enumerate(model.layers)]
+        yield weights
     finally:
-        for group in together[: len(joined)]:
-            _part(group)
+        weights.clear()
+        while joined:
+            joined.pop()
+            with suppress(torch.cuda.OutOfMemoryError):
+                _part(groups[len(joined)])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from janus_core import DrawOptions, Janus, JanusConfig
+from janus_core import DrawOptions, Janus, JanusConfig, fixed_decoder
 from janus_core.fixed_decoder import FixedDecoder, is_plain, merged
 from janus_core.kv_cache import SLOTS
 from janus_core.language_model import LanguageModel
@@ -169,6 +170,44 @@ def test_weights_are_given_back_where_memory_runs_out_half_way(
     assert together == 0
     storages = [weight.untyped_storage().data_ptr() for weight in decoder_of(janus).parameters()]
     assert len(set(storages)) == len(storages)
+
+
+def test_matrices_part_one_at_a_time_whoever_holds_the_list(
+    janus: Janus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a drawing would hold most weights twice at its very end."""
+    part, alive = fixed_decoder._part, []
+
+    def parted(linears: list[nn.Linear]) -> None:
+        part(linears)
+        alive.append(sum(storage() is not None for storage in storages))
+
+    monkeypatch.setattr(fixed_decoder, "_part", parted)
+    with merged(decoder_of(janus)) as weights:
+        kept = weights
+        storages = [
+            weakref.ref(matrix.untyped_storage())
+            for layer in weights
+            for matrix in (layer.projections, layer.gate_up)
+        ]
+    assert kept == []
+    assert alive == list(range(len(storages) - 1, -1, -1))
+
+
+def test_too_little_memory_to_part_hides_no_other_error(
+    janus: Janus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, calls = fixed_decoder._part, iter(range(100))
+
+    def short_of_memory(linears: list[nn.Linear]) -> None:
+        if next(calls) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        part(linears)
+
+    monkeypatch.setattr(fixed_decoder, "_part", short_of_memory)
+    with pytest.raises(ValueError, match="stop"), merged(decoder_of(janus)):
+        raise ValueError("stop")
+    assert next(calls) == 2 * len(decoder_of(janus).layers)
 
 
 def test_a_model_as_built_is_plain(janus: Janus) -> None:
