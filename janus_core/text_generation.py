@@ -97,7 +97,7 @@ def generate_text(
             _write(RepeatedWriter(model, sequences, noise, options, weights), batch, steps, on_step)
     else:
         # Streamed weights take long for a token, and an interruption should not wait for a block of them.
-        looks_rarely = compute.is_resident and compute.device.type != "cpu"
+        looks_rarely = compute.is_resident and compute.device.type == "cuda"
         writer = PlainWriter(model, sequences, noise, options, block=_BLOCK if looks_rarely else 1)
         _write(writer, batch, steps, on_step)
     return batch.answers(prompts.plans)
@@ -210,14 +210,16 @@ class RepeatedWriter:
         fresh = self._source.block(self._step, rows)
         self._noise = fresh if self._noise is None or fresh is None else self._noise.copy_(fresh)
         self._column.zero_()
-        for step in range(self._step, self._step + count):
-            if step == 0:
-                self._choose(self._hidden)
-            else:
-                self._repeats(self._decoder.reach(step - 1))
-                self._pace.step()
+        try:
+            for step in range(self._step, self._step + count):
+                if step == 0:
+                    self._choose(self._hidden)
+                else:
+                    self._repeats(self._decoder.reach(step - 1))
+                    self._pace.step()
+        finally:
+            self._pace.finish()
         self._step += count
-        self._pace.finish()
         return self._tokens[:, :count]
 
     def _run(self, reach: int) -> None:
