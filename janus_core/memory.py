@@ -20,7 +20,7 @@ _VQ_MAPS = 6  # full-resolution feature maps alive at once in its widest block
 
 
 def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: torch.dtype) -> int:
-    """Return the bytes that drawing needs beside weights, guidance on.
+    """Return the bytes that drawing needs beside weights, guidance on, all pictures from one prompt.
 
     Args:
         config: the architecture.
@@ -29,7 +29,10 @@ def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: 
         dtype: of the KV cache and activations.
     """
     rows, language = 2 * batch_size, config.language
-    cache = kv_cache_bytes(language, rows, prompt_tokens + config.num_image_tokens, dtype)
+    tokens = prompt_tokens + config.num_image_tokens
+    cache = kv_cache_bytes(language, rows, tokens, dtype)
+    if batch_size > 1:  # the two rows that all pictures begin with are prefilled in a cache of their own
+        cache += kv_cache_bytes(language, 2, tokens, dtype)
     prefill = (
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
@@ -60,6 +63,8 @@ def answer_bytes(
     """
     language, vision = config.language, config.vision
     cache = kv_cache_bytes(language, rows, prompt_tokens + new_tokens, dtype)
+    if rows > 1:  # where a row is finished, the others move to a cache of their own
+        cache += kv_cache_bytes(language, rows - 1, prompt_tokens + new_tokens, dtype)
     prefill = (
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )

@@ -27,8 +27,9 @@ def test_answering_counts_the_tower_for_every_picture_of_a_conversation(pictures
     assert answering(pictures) >= inside_and_after_gelu
 
 
-def test_answering_counts_every_row() -> None:
-    assert answering(2, rows=3) == 3 * answering(2)
+def test_answering_counts_every_row_and_a_second_cache_for_those_that_outlast_the_first() -> None:
+    cache = kv_cache_bytes(WIDE.language, 1, _TEXT + 2 * _SEEN + 16, torch.float32)
+    assert answering(2, rows=3) == 3 * answering(2) + 2 * cache
 
 
 def test_drawing_counts_two_cached_rows_for_every_picture() -> None:
