@@ -155,7 +155,8 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     is_fast = residency == "fast" or (
         residency == "auto" and _fits(checkpoint, parameters * compute.itemsize, compute, device)
     )
-    model = build_model(checkpoint.config, _layers(is_fast, device))
+    operations = _layers(is_fast, device)
+    model = build_model(checkpoint.config, operations)
     offload = mm.unet_offload_device()
     janus = assemble(
         checkpoint,
@@ -168,6 +169,8 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         mm.archive_model_dtypes(model)
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
     modules = split(model)
+    if operations is nn:  # once it is packed the core has another text head, and nobody should keep this one
+        del modules["words"]["lm_head"]
     log.info(
         "Janus: %s ready, %.1f million parameters, %s, %s",
         folder.name,

@@ -14,6 +14,7 @@ from comfy.cli_args import args
 from janus_pack.janus_core import DrawOptions, TextOptions, packing
 from janus_pack.janus_core.fixed_decoder import merged
 from janus_pack.nodes.bridge import memory
+from torch import nn
 
 _LEVEL = 1 / 255
 
@@ -150,15 +151,30 @@ def check_paged_weights_keep_the_files_dtype(models: Path) -> None:
 
 def check_a_whole_model_on_a_cpu_is_packed(models: Path) -> None:
     """Nothing moves there, so its layers are torch's own, which the core repacks to be fast."""
-    expected = drawn(hosted(models, "float32", "fast")).tokens.grid
+    options = TextOptions(max_new_tokens=8)
+
+    def said(model):
+        return model.ready_to_answer(1, 1, 8).caption(pictures(1), options=options)
+
+    expected = hosted(models, "float32", "fast")
+    grid, text = drawn(expected).tokens.grid, said(expected)
     with mock.patch.object(packing, "_LEAST", 0):
         for residency, is_packed in (("fast", True), ("offload", False)):
             model = memory.host(models / "janus-tiny", "float32", residency)
-            assert torch.equal(drawn(model).tokens.grid, expected)
-            modules = model.janus.model.language.modules()
-            assert any(isinstance(module, packing.PackedLinear) for module in modules) == is_packed
-            mm.unload_all_models()
-            assert torch.equal(drawn(model).tokens.grid, expected)
+            for _ in range(2):
+                assert torch.equal(drawn(model).tokens.grid, grid)
+                assert said(model) == text
+                mm.unload_all_models()
+            decoder = model.janus.model.language.language_model
+            assert isinstance(decoder.lm_head, packing.PackedLinear) == is_packed
+            assert has_text_head(model) != is_packed, "the unpacked text head is kept"
+
+
+def has_text_head(model):
+    """Tell whether a part of a hosted model holds a text head as it was loaded."""
+    rows = model.janus.config.language.vocab_size
+    held = [module for part in model.parts.values() for module in part.model.modules()]
+    return any(isinstance(module, nn.Linear) and module.out_features == rows for module in held)
 
 
 def check_layers_that_get_memory_only_with_their_weights_draw_the_same(models: Path) -> None:
