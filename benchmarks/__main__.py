@@ -28,6 +28,7 @@ from .sizes import SIZES, Size
 from .timing import Stopwatch, copy_bandwidth, interleave
 from .weights import weights_for
 
+_STAND_IN = "steps as a GPU repeats them"
 NAMES = [*ROWS, *LOAD_ROWS, PEAK_ROW]
 
 
@@ -50,7 +51,7 @@ def main() -> int:
     if any(name in ROWS for name in names):
         which = arguments.contenders.split(",")
         if arguments.check:
-            _check(size, device, workdir, which, results)
+            _check(size, device, workdir, which, results, arguments.stand_in)
         bench = Bench(
             size=size, device=device, contenders=make_contenders(size, dtype, device, workdir, which)
         )
@@ -97,18 +98,21 @@ def _cell(size: Size, arguments: argparse.Namespace, device: torch.device) -> st
         return f"{size.name}, {arguments.dtype}"
     threads = torch.get_num_threads()
     parts = [size.name, arguments.dtype, f"{threads} thread{'s' * (threads > 1)}", f"{arguments.clock} time"]
-    return ", ".join(parts + ["steps as a GPU repeats them"] * arguments.stand_in)
+    return ", ".join(parts + [_STAND_IN] * arguments.stand_in)
 
 
-def _check(size: Size, device: torch.device, workdir: Path, which: list[str], results: Path) -> None:
+def _check(
+    size: Size, device: torch.device, workdir: Path, which: list[str], results: Path, is_stand_in: bool
+) -> None:
     """Compare all contenders in float32, unless these results say that this commit was compared already."""
-    if is_checked(results, size.name):
+    what = f"{size.name}, {_STAND_IN}" if is_stand_in else size.name
+    if is_checked(results, what, {"ours", "transformers", *which}):
         return
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         compared = make_contenders(size, torch.float32, device, workdir, {*which, "transformers"})
         equal = check_equality(Bench(size=size, device=device, contenders=compared))
     print("equal:", equal, flush=True)
-    note_check(results, size.name, {**equal, "contenders": list(compared)})
+    note_check(results, what, {**equal, "contenders": list(compared)})
     del compared
     gc.collect()
 

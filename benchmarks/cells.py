@@ -8,6 +8,8 @@ repeated without graphs, and keeps no results.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +52,22 @@ def command(cell: list[str], *, is_dry: bool, folder: Path) -> list[str]:
     return [*base, "--device", "cpu", "--threads", "1", "--stand-in", "--repeats", "1", *where, *tiny]
 
 
+def run_within(line: list[str], limit_s: float) -> int:
+    """Run a command and return its code, or 124 once it and all that it started were stopped."""
+    started = subprocess.Popen(line, start_new_session=True)
+    try:
+        return started.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return 124
+    finally:
+        if started.poll() is None:
+            if hasattr(os, "killpg"):
+                os.killpg(started.pid, signal.SIGKILL)
+            else:  # Windows knows no such groups
+                started.kill()
+            started.wait()
+
+
 def main() -> int:
     """Run cells one after the other; returns how many failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cells", description=__doc__)
@@ -62,10 +80,7 @@ def main() -> int:
         for index in chosen:
             line = command(CELLS[index], is_dry=arguments.dry, folder=Path(folder))
             started = time.monotonic()
-            try:
-                code = subprocess.run(line, check=False, timeout=_LIMIT_S).returncode
-            except subprocess.TimeoutExpired:
-                code = 124
+            code = run_within(line, _LIMIT_S)
             taken = time.monotonic() - started
             failed += code != 0
             print(f"cell {index} {'done' if code == 0 else f'failed ({code})'} in {taken:.0f} s", flush=True)

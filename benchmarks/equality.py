@@ -19,11 +19,14 @@ from .contenders import CFG_WEIGHT, Ours, prompt_plan
 from .rows import Bench, Contenders, grid, picture
 
 _MOST_ANSWER_TOKENS = 16
+_TOGETHER = 2  # pictures of a batch that are compared with each alone
 _PIXEL_TOLERANCE = 1e-3
 
 
 def check_equality(bench: Bench) -> dict[str, float]:
-    """Compare greedy image tokens, a greedy answer and a decoded picture, in float32.
+    """Compare greedy image tokens, greedy answers and a decoded picture, in float32.
+
+    Ours are compared in a batch as well: each picture and each answer must be what it is alone.
 
     Returns: how many image tokens and answer tokens were compared, the largest difference of a pixel value.
 
@@ -35,12 +38,14 @@ def check_equality(bench: Bench) -> dict[str, float]:
     drawn = ours.draw(steps, greedy=True)
     for name, who in contenders.items():
         _refuse(f"Greedy image tokens of {name}", drawn[0], who.draw(steps, greedy=True)[0])
-    tokens, image = min(work.answer_tokens, _MOST_ANSWER_TOKENS), picture(config)
-    _refuse(
-        "The greedy answer of transformers",
-        ours.answer([image], tokens)[0],
-        reference.answer([image], tokens)[0],
-    )
+    for row in ours.draw(steps, greedy=True, pictures=_TOGETHER):
+        _refuse("Greedy image tokens of a picture in a batch", drawn[0], row)
+    tokens = min(work.answer_tokens, _MOST_ANSWER_TOKENS)
+    images = [picture(config, seed) for seed in range(_TOGETHER)]
+    for image, together in zip(images, ours.answer(images, tokens), strict=True):
+        alone = ours.answer([image], tokens)[0]
+        _refuse("The greedy answer of transformers", alone, reference.answer([image], tokens)[0])
+        _refuse("A greedy answer in a batch", alone, together)
     codes = grid(config, bench.device)
     difference = float((ours.decode(codes) - reference.decode(codes)).abs().max())
     if not difference <= _PIXEL_TOLERANCE:

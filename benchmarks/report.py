@@ -18,6 +18,7 @@ from janus_core import JanusConfig, build_model
 HERE = Path(__file__).parent
 _START, _END = "<!-- results -->", "<!-- end of results -->"
 _MB = 1e6
+_UNKNOWN, _CHANGED = "unknown", "+"  # instead of a commit, and behind one
 
 
 def cpu_name() -> str:
@@ -36,9 +37,16 @@ def device_name(device: torch.device) -> str:
 
 
 def commit() -> str:
-    """Return the commit that is measured."""
-    command = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    """Return the commit that is measured, marked where code has changed since."""
+    name = _git("rev-parse", "--short", "HEAD")
+    if not name:
+        return _UNKNOWN
+    return name + _CHANGED * bool(_git("status", "--porcelain", "--", ":/*.py"))
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(HERE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -108,9 +116,11 @@ def note_check(path: Path, size: str, found: dict[str, Any]) -> None:
     _write(path, content)
 
 
-def is_checked(path: Path, size: str) -> bool:
-    """Tell whether the contenders were compared at this commit."""
-    return bool(read(path)["checks"].get(size, {}).get("commit") == commit())
+def is_checked(path: Path, size: str, contenders: set[str]) -> bool:
+    """Tell whether these contenders were compared at this very commit, with nothing changed since."""
+    check, now = read(path)["checks"].get(size, {}), commit()
+    is_known = now != _UNKNOWN and not now.endswith(_CHANGED)
+    return is_known and check.get("commit") == now and contenders <= set(check["contenders"])
 
 
 def table(content: dict[str, Any]) -> str:
@@ -182,6 +192,11 @@ def ratios_of(row: dict[str, Any]) -> dict[str, float]:
 def write_readme() -> None:
     """Replace the tables in benchmarks/README.md by those of all machines."""
     page = HERE / "README.md"
+    page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_tables(page: str) -> str:
+    """Return a page with the tables of all machines between its marks."""
     tables = "\n".join(table(read(path)) for path in sorted((HERE / "results").glob("*.json")))
-    head, rest = page.read_text(encoding="utf-8").split(_START)
-    page.write_text(f"{head}{_START}\n{tables}\n{_END}{rest.split(_END)[1]}", encoding="utf-8")
+    head, rest = page.split(_START)
+    return f"{head}{_START}\n{tables}\n{_END}{rest.split(_END)[1]}"

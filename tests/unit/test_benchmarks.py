@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import Tensor
 pytest.importorskip("transformers", minversion="5.0")
 
 from benchmarks import __main__ as command
-from benchmarks import report
+from benchmarks import cells, report
 from benchmarks.cells import CELLS
 from benchmarks.cells import command as cell_command
 from benchmarks.contenders import prompt_plan
@@ -148,11 +150,14 @@ def test_rows_merge_into_one_file(tmp_path: Path) -> None:
 
 def test_a_check_holds_for_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "machine.json"
-    assert not report.is_checked(path, "mid")
-    report.note_check(path, "mid", {"image_tokens": 8})
-    assert report.is_checked(path, "mid")
+    for now in ("abc", "abc+", "unknown"):
+        monkeypatch.setattr(report, "commit", lambda now=now: now)
+        assert not report.is_checked(path, "mid", {"ours"})
+        report.note_check(path, "mid", {"image_tokens": 8, "contenders": ["ours", "authors"]})
+        assert report.is_checked(path, "mid", {"ours"}) == (now == "abc")
+        assert not report.is_checked(path, "mid", {"ours", "compiled"})
     monkeypatch.setattr(report, "commit", lambda: "another")
-    assert not report.is_checked(path, "mid")
+    assert not report.is_checked(path, "mid", {"ours"})
 
 
 def test_the_table_says_how_many_times_as_long_the_others_take(tmp_path: Path) -> None:
@@ -176,6 +181,11 @@ def test_results_of_all_machines_can_be_told_and_drawn() -> None:
         assert all(f"| {commit} |" in report.table(content) for commit in commits)
 
 
+def test_the_page_shows_the_results_that_are_kept() -> None:
+    page = (report.HERE / "README.md").read_text(encoding="utf-8")
+    assert report.with_tables(page) == page
+
+
 def test_the_step_reads_decoder_head_and_half_the_cache() -> None:
     text, head = TINY.config.language, TINY.config.generation_head
     width, inner = text.hidden_size, text.intermediate_size
@@ -193,6 +203,15 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
     assert command.main() == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_cell_that_takes_too_long_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    child = f"import time; time.sleep(3); open({str(alive)!r}, 'w')"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    assert cells.run_within([sys.executable, "-c", parent], 1.0) == 124
+    time.sleep(4)
+    assert not alive.exists()
 
 
 def test_cells_for_a_gpu_name_what_there_is() -> None:
