@@ -12,8 +12,10 @@ import argparse
 import contextlib
 import importlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import types
@@ -29,16 +31,23 @@ _SEED = 5
 _ANSWER_TOKENS = 24
 
 
-def enter_comfyui(comfyui: Path, is_cpu: bool, dynamic: bool) -> None:
-    """Make `comfy` and the pack, as `janus_pack`, importable, and switch dynamic VRAM as `main.py` would."""
+def enter_comfyui(comfyui: Path, is_cpu: bool, dynamic: bool) -> bool:
+    """Make `comfy` and the pack, as `janus_pack`, importable, in `main.py`'s order and with its allocator.
+
+    Returns: whether there is no GPU, or none is wanted.
+    """
     sys.argv = sys.argv[:1]
     sys.path.insert(0, str(comfyui))
     importlib.import_module("comfy.options")
     args = importlib.import_module("comfy.cli_args").args
-    args.cpu = is_cpu
+    if not is_cpu:
+        importlib.import_module("cuda_malloc")  # which says to torch, before it is there, how to allocate
     if dynamic:
         control = importlib.import_module("comfy_aimdo.control")
         control.init()
+    import torch
+
+    args.cpu = is_cpu = is_cpu or not torch.cuda.is_available()
     for name in ("utils.install_util", "nodes", "server"):
         importlib.import_module(name)
     mm, mp = (importlib.import_module(f"comfy.{name}") for name in ("model_management", "model_patcher"))
@@ -55,6 +64,7 @@ def enter_comfyui(comfyui: Path, is_cpu: bool, dynamic: bool) -> None:
     package = types.ModuleType("janus_pack")
     package.__path__ = [str(PACK)]
     sys.modules["janus_pack"] = package
+    return is_cpu
 
 
 class Stage:
@@ -178,7 +188,7 @@ def check_eviction_between_two_draws(stage: Stage) -> dict[str, Any]:
     first = stage.draw(model)
     stage.mm.unload_all_models()
     left = stage.allocated()
-    assert left < max(0.1 * size_of(model), 64 * _MB), f"{left / _MB:.0f} MB stayed on the device"
+    assert left < max(0.1 * size_of(model), 128 * _MB), f"{left / _MB:.0f} MB stayed on the device"
     assert stage.torch.equal(stage.draw(model), first)
     return {"left_mb": left / _MB}
 
@@ -237,16 +247,17 @@ def check_answers_between_draws(stage: Stage) -> dict[str, Any]:
 def check_drawing_leaves_words_away(stage: Stage) -> dict[str, Any]:
     """A drawing holds less of the device than an answer does, by the words."""
     model = stage.host("fast")
-    words = int(model.parts["words"].model_size())
+    words = model.parts["words"]
     stage.draw(model)
-    drawn = stage.allocated()
-    stage.answer(model)
-    answered = stage.allocated()
+    assert words not in [entry.model for entry in stage.mm.current_loaded_models]
+    drawn, size = stage.allocated(), int(words.model_size())
+    with stage.torch.inference_mode():
+        model.ready_to_answer(1, 0, 1)
+    assert words in [entry.model for entry in stage.mm.current_loaded_models]
+    answering = stage.allocated()
     if not stage.is_cpu:
-        assert answered - drawn > 0.9 * words, f"only {(answered - drawn) / _MB:.0f} MB more for an answer"
-    loaded = [entry.model for entry in stage.mm.current_loaded_models]
-    assert model.parts["words"] in loaded
-    return {"words_mb": words / _MB, "drawn_mb": drawn / _MB, "answered_mb": answered / _MB}
+        assert answering - drawn > 0.9 * size, f"only {(answering - drawn) / _MB:.0f} MB more to answer"
+    return {"words_mb": size / _MB, "drawn_mb": drawn / _MB, "answering_mb": answering / _MB}
 
 
 def check_streamed_words(stage: Stage) -> dict[str, Any]:
@@ -350,7 +361,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("comfyui", type=Path)
-    parser.add_argument("--model", type=Path, default=TINY, help="a model folder; default: the tiny one")
+    parser.add_argument(
+        "--model", type=Path, help="a model folder; default: a random one of 1.9 GB, on a CPU the tiny one"
+    )
     parser.add_argument("--dynamic", choices=("on", "off"), help="default: each in a process of its own")
     parser.add_argument("--cpu", action="store_true", help="even where there is a GPU")
     arguments = parser.parse_args()
@@ -361,12 +374,19 @@ def main() -> int:
             command = [sys.executable, *sys.argv, "--dynamic", dynamic]
             codes.append(subprocess.run(command, check=False).returncode)
         return max(codes)
+    is_cpu = enter_comfyui(arguments.comfyui, arguments.cpu, arguments.dynamic == "on")
     import torch
 
-    is_cpu = arguments.cpu or not torch.cuda.is_available()
-    enter_comfyui(arguments.comfyui, is_cpu, arguments.dynamic == "on")
     torch.backends.cudnn.allow_tf32 = False  # the same pictures, not nearly
-    return run_checks(arguments.model, is_cpu)
+    if arguments.model is not None or is_cpu:
+        return run_checks(arguments.model or TINY, is_cpu)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "wide"
+        writer = Path(__file__).with_name("write_random_model.py")
+        subprocess.run(
+            [sys.executable, writer, model, "--wide"], check=True, env=os.environ | {"PYTHONPATH": str(PACK)}
+        )
+        return run_checks(model, is_cpu)
 
 
 if __name__ == "__main__":
