@@ -17,7 +17,7 @@ from .errors import PromptError
 from .fixed_decoder import FixedDecoder, LayerWeights, merged
 from .model import Language
 from .noise import block_cells, keyed_noise, noise_key
-from .options import DrawOptions, OnStep, OnTokens
+from .options import CFG_WEIGHT, DrawOptions, OnStep, OnTokens
 from .prefill import Compute, Sequences, check_context, is_repeatable, pad_left
 from .prompting import PromptPlan, plan_drawing, unconditional
 from .repeats import Pace, Repeats, capture_for
@@ -174,7 +174,8 @@ class Drawing:
         compute: Compute,
     ) -> None:
         self._language, self._compute, self._options = language, compute, options
-        self._is_guided = options.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
+        self._cfg_weight = options.cfg_weight_or(CFG_WEIGHT)
+        self._is_guided = self._cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
         distinct = list(dict.fromkeys(rows))
@@ -197,7 +198,7 @@ class Drawing:
         if not self._is_guided:
             return logits
         cond_logits, uncond_logits = logits.chunk(2)
-        return guide(cond_logits, uncond_logits, self._options.cfg_weight)
+        return guide(cond_logits, uncond_logits, self._cfg_weight)
 
     def choose(self, logits: Tensor, noise: Tensor | None) -> Tensor:
         """Return the next token (b,) of each picture."""

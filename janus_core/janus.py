@@ -6,7 +6,7 @@ Every public method runs under `torch.inference_mode()`. Devices and dtypes are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -42,7 +42,7 @@ class Janus:
         compute: where everything is computed, and the dtype of seeing and language.
         vq_dtype: of the VQ tokenizer.
         placement: brings parts to the device when a task needs them; None where all are in place.
-        cfg_weight: the guidance that the model's makers recommend; drawings without options have it.
+        cfg_weight: the guidance that the model's makers recommend; drawings take it where none is asked for.
     """
 
     model: JanusModel
@@ -273,6 +273,8 @@ class Janus:
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
+        options = options or DrawOptions()
+        options = replace(options, cfg_weight=options.cfg_weight_or(self.cfg_weight))
         self._bring("draw")
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
@@ -280,7 +282,7 @@ class Janus:
             generate_image_tokens(
                 self.model.language,
                 batch,
-                options or DrawOptions(cfg_weight=self.cfg_weight),
+                options,
                 num_image_tokens=cells,
                 pad=self.tokenizer.special.pad,
                 compute=self.compute,

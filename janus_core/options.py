@@ -14,6 +14,7 @@ from torch import Tensor
 from .errors import SamplingError
 
 CFG_WEIGHT = 5.0  # the authors' guidance, where a model's folder recommends no other
+MOST_CFG_WEIGHT = 100
 
 
 class OnText(Protocol):
@@ -100,19 +101,25 @@ class DrawOptions:
     """How pictures are drawn.
 
     Attributes:
-        cfg_weight: 0 … 100, how strongly the prompt guides; 1 is off and twice as fast on few rows.
+        cfg_weight: 0 … 100, how strongly the prompt guides; 1 is off and twice as fast on few rows. None is
+            what the model's folder recommends.
         temperature: 0 … 2; 0 always takes the likeliest code.
         top_k: 0 … 1,000,000; 0 is off.
         top_p: above 0 … 1; 1 is off.
     """
 
-    cfg_weight: float = CFG_WEIGHT
+    cfg_weight: float | None = None
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range("cfg_weight", self.cfg_weight, 0, 100)
+        if self.cfg_weight is not None:
+            check_range("cfg_weight", self.cfg_weight, 0, MOST_CFG_WEIGHT)
         check_range("temperature", self.temperature, 0, 2)
         check_whole("top_k", self.top_k, 0, 1_000_000)
         check_range("top_p", self.top_p, 1e-6, 1)
+
+    def cfg_weight_or(self, recommended: float) -> float:
+        """Return the guidance asked for, else the recommended one."""
+        return recommended if self.cfg_weight is None else self.cfg_weight

@@ -95,7 +95,7 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
-        cfg_weight=_read_cfg_weight(files.folder),
+        cfg_weight=parse_cfg_weight(read_optional_json(files.folder / "generation_config.json")),
     )
 
 
@@ -110,14 +110,6 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
         return parse_authors(files.config, preprocessor, processor)
     except ConfigError as error:
         raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
-
-
-def _read_cfg_weight(folder: Path) -> float:
-    path = folder / "generation_config.json"
-    try:
-        return parse_cfg_weight(read_optional_json(path))
-    except ConfigError as error:
-        raise ConfigError(f'Cannot load "{folder}": {error}') from error
 
 
 def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from ..errors import OutputError, SamplingError
 from ..image_tokens import Drawn
 from ..janus import Janus
-from ..options import CFG_WEIGHT, DrawOptions, OnStep, TextOptions
+from ..options import DrawOptions, OnStep, TextOptions
 from .files import ready_folder, save_picture, unused
 from .models import load, model_name
 from .terminal import progress, remark, report
 
 _DEMO = (
     ("a red circle", 1, ("What is in the picture?", "What colour is the circle?")),
-    ("a red circle above a blue square", 3, ("What is in the picture?", "Is the circle red?")),
+    ("a red circle above a blue square", 3, ("What is in the picture?", "How many objects are there?")),
     ("three green triangles", 1, ("How many triangles are there?", "What colour are the triangles?")),
 )
 """Prompts, seeds that the model which ships with us draws rightly (its card: how often), questions."""
@@ -29,7 +29,7 @@ _SHORT = TextOptions(max_new_tokens=32)
 def draw(arguments: Namespace) -> None:
     """Draw pictures, batch by batch; finished batches stay when the rest is interrupted."""
     options = DrawOptions(
-        cfg_weight=CFG_WEIGHT if arguments.cfg is None else arguments.cfg,
+        cfg_weight=arguments.cfg,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
@@ -39,8 +39,7 @@ def draw(arguments: Namespace) -> None:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     folder = ready_folder(Path(arguments.out))
     janus = load(arguments)
-    if arguments.cfg is None:
-        options = replace(options, cfg_weight=janus.cfg_weight)
+    options = replace(options, cfg_weight=options.cfg_weight_or(janus.cfg_weight))  # for the files' notes
     drawing = _Drawing(arguments, options, folder)
     try:
         with progress(

@@ -22,7 +22,7 @@ from ..config import (
     VQConfig,
 )
 from ..errors import ConfigError
-from ..options import CFG_WEIGHT
+from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT
 
 _RECIPES = Path(__file__).parent / "recipes"
 
@@ -187,6 +187,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) < len(self.stages):
             raise ConfigError(f'The recipe "{self.name}" needs stages that differ, got {len(self.stages)}.')
+        if not 0 <= self.cfg_weight <= MOST_CFG_WEIGHT:
+            raise ConfigError(
+                f'The recipe "{self.name}" recommends a cfg_weight of {self.cfg_weight}; it must be between '
+                f"0 and {MOST_CFG_WEIGHT}."
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as plain JSON values."""

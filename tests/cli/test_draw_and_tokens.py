@@ -247,7 +247,7 @@ def test_the_demo_draws_what_it_is_asked_for_and_sees_it_in_its_pictures(janus, 
     circle, pair, triangles = json.loads(out)["pictures"]
     assert {Path(shown["file"]) for shown in (circle, pair, triangles)} == set(tmp_path.glob("*.png"))
     assert [one["text"] for one in circle["answers"]] == ["A red circle.", "Red."]
-    assert [one["text"] for one in pair["answers"]] == ["A red circle above a blue square.", "Yes."]
+    assert [one["text"] for one in pair["answers"]] == ["A red circle above a blue square.", "Two."]
     assert [one["text"] for one in triangles["answers"]] == ["Three.", "Green."]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from janus_core import DrawOptions, SamplingError, TextOptions
+from janus_core.options import CFG_WEIGHT
 
 INTERVALS = {
     (TextOptions, "max_new_tokens"): ("1", "4096"),
@@ -33,17 +34,22 @@ def refusal(kind: type[Any], name: str, value: object) -> str:
 
 @pytest.mark.parametrize("kind", [TextOptions, DrawOptions])
 def test_every_number_has_its_interval_tested(kind: type[Any]) -> None:
-    numbers = {name for name, value in vars(kind()).items() if isinstance(value, int | float)}
+    numbers = {name for name, value in vars(kind()).items() if isinstance(value, int | float | None)}
     assert {name for other, name in INTERVALS if other is kind} == numbers
 
 
 @each_option
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 1e7, "1", None, True])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 1e7, "1", True])
 def test_an_impossible_value_names_itself_and_the_interval(kind: type[Any], name: str, value: object) -> None:
     low, high = INTERVALS[kind, name]
     message = refusal(kind, name, value)
     assert message.startswith(f"{name} is {value!r}; it must be ")
     assert message.endswith(f"between {low} and {high}.")
+
+
+@pytest.mark.parametrize(("kind", "name"), [key for key in INTERVALS if key[1] != "cfg_weight"])
+def test_nothing_but_guidance_may_be_left_open(kind: type[Any], name: str) -> None:
+    assert refusal(kind, name, None).startswith(f"{name} is None; it must be ")
 
 
 @each_option
@@ -85,4 +91,10 @@ def test_text_is_greedy_by_default() -> None:
 
 
 def test_drawing_follows_the_reference_by_default() -> None:
-    assert DrawOptions() == DrawOptions(cfg_weight=5.0, temperature=1.0, top_k=0, top_p=1.0)
+    assert DrawOptions() == DrawOptions(cfg_weight=None, temperature=1.0, top_k=0, top_p=1.0)
+    assert CFG_WEIGHT == 5
+
+
+def test_guidance_left_open_is_the_recommended_one() -> None:
+    assert DrawOptions().cfg_weight_or(3.0) == 3
+    assert DrawOptions(cfg_weight=0.0).cfg_weight_or(3.0) == 0

@@ -68,6 +68,7 @@ def test_the_shipped_model_is_small_enough_to_ship() -> None:
         ("stage", "moments", 3),
         ("recipe", "stages", []),
         ("recipe", "seed", "many"),
+        ("recipe", "cfg_weight", 101),
         ("model", "layers", None),
         ("model", "width", 3),
     ],
