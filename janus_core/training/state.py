@@ -1,7 +1,8 @@
 """Where a training run stands, on disk and back, so that a killed run goes on as if nothing had happened.
 
 Samples are pure functions of the step, so weights, optimiser moments and two counters are the whole state. A
-save is complete or absent: files are written beside the old ones and swapped by renaming.
+save is complete or absent: files are written beside the old ones and swapped by renaming. None is larger than
+15 MB, so that a state can travel where larger files cannot.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .recipe import Recipe, parse_recipe
 
 LOG = "log.jsonl"
 _FOLDER = "state"
+_MOST_BYTES = 15_000_000  # of one file
 
 
 @dataclass
@@ -54,13 +56,16 @@ def save_state(
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in modules.state_dict().items()}
-        save_file(weights, fresh / "weights.safetensors")
-        save_file(_moments(optimiser), fresh / "optimiser.safetensors")
+        files = {
+            "weights": _save(weights, fresh, "weights"),
+            "optimiser": _save(_moments(optimiser), fresh, "optimiser"),
+        }
         log_bytes = (run / LOG).stat().st_size if (run / LOG).exists() else 0
         content = {
             "stage": position.stage,
             "step": position.step,
             "log_bytes": log_bytes,
+            "files": files,
             "recipe": recipe.to_json(),
         }
         (fresh / "position.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -133,7 +138,7 @@ def load_weights(run: Path, modules: nn.ModuleDict) -> None:
     folder = _existing(run)
     if folder is not None:
         try:
-            modules.load_state_dict(_read(folder / "weights.safetensors"))
+            modules.load_state_dict(_read(folder, "weights"))
         except RuntimeError as error:
             raise CheckpointError(
                 f'The weights in "{folder}" are not those of this model: {error}. Delete the state to start '
@@ -147,7 +152,7 @@ def load_moments(run: Path, optimiser: Optimiser) -> None:
     folder = _existing(run)
     if folder is None:
         return
-    saved = _read(folder / "optimiser.safetensors")
+    saved = _read(folder, "optimiser")
     for index, parameter in enumerate(optimiser.parameters):
         prefix = f"{index}."
         moments = {name[len(prefix) :]: t for name, t in saved.items() if name.startswith(prefix)}
@@ -160,13 +165,32 @@ def load_moments(run: Path, optimiser: Optimiser) -> None:
             optimiser.set_moments(parameter, laid_out)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _save(tensors: dict[str, Tensor], folder: Path, name: str) -> int:
+    """Write tensors to as many files as it takes, and return how many."""
+    files: list[dict[str, Tensor]] = [{}]
+    room = _MOST_BYTES
+    for key, tensor in tensors.items():
+        if files[-1] and tensor.nbytes > room:
+            files.append({})
+            room = _MOST_BYTES
+        files[-1][key] = tensor
+        room -= tensor.nbytes
+    for index, part in enumerate(files):
+        save_file(part, folder / f"{name}-{index}.safetensors")
+    return len(files)
+
+
+def _read(folder: Path, name: str) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        content = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+        for index in range(content["files"][name]):
+            tensors |= load_file(folder / f"{name}-{index}.safetensors")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
-            f'The training state "{path}" is damaged: {error}. Delete it to start again.'
+            f'The training state in "{folder}" is damaged: {error}. Delete it to start again.'
         ) from error
+    return tensors
 
 
 def _existing(run: Path) -> Path | None:

@@ -244,7 +244,7 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
 
 
-@pytest.mark.parametrize("file", ["position.json", "weights.safetensors", "optimiser.safetensors"])
+@pytest.mark.parametrize("file", ["position.json", "weights-0.safetensors", "optimiser-0.safetensors"])
 @pytest.mark.parametrize("damage", [_empty, _cut])
 def test_a_damaged_state_is_named(
     begun: Path, tokenizer_json: str, file: str, damage: Callable[[Path], None]
@@ -255,9 +255,26 @@ def test_a_damaged_state_is_named(
         save_next(begun, tokenizer_json)
 
 
+def test_a_state_is_kept_in_files_that_may_travel(
+    tmp_path: Path, tokenizer_json: str, in_one_go: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_MOST_BYTES", 30_000)
+    for _ in range(2):
+        weights = train_slice(RECIPE, tmp_path, tokenizer_json, Slice(steps=3))
+    files = list((tmp_path / "state").glob("*.safetensors"))
+    largest = max(tensor.nbytes for tensor in weights.values())
+    assert len(files) > 4
+    assert max(file.stat().st_size for file in files) < max(30_000, largest) + 20_000
+    assert log_of(tmp_path) == log_of(in_one_go[0])[:6]
+
+    (tmp_path / "state" / "weights-1.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="damaged"):
+        save_next(tmp_path, tokenizer_json)
+
+
 def test_weights_of_another_model_are_refused(begun: Path, tokenizer_json: str) -> None:
-    weights = begun / "state" / "weights.safetensors"
-    shutil.copy(begun / "state" / "optimiser.safetensors", weights)
+    weights = begun / "state" / "weights-0.safetensors"
+    shutil.copy(begun / "state" / "optimiser-0.safetensors", weights)
 
     with pytest.raises(CheckpointError, match="not those of this model"):
         save_next(begun, tokenizer_json)
