@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from PIL import Image
@@ -26,22 +27,27 @@ from .measuring import (
     Captions,
     Share,
     Sketch,
+    count_unseen,
     familiar_scenes,
     measure_answers,
     measure_captions,
     measure_drawings,
     measure_round_trip,
+    measure_two_pictures,
     measure_vq,
     share,
     unseen_scenes,
 )
 from .world.contact_sheet import contact_sheet
+from .world.rendering import Picture
 from .world.vocabulary import Kind
 
 _QUICK_SCENES = 50
+_TIMED = 5
 _CFG_WEIGHTS: tuple[float, ...] = (1.0, 2.0, 5.0, 8.0)
-_DRAWN: dict[str, Kind] = {"one object": "single", "two related objects": "pair"}
-_SHEET_EACH = 24
+_PAIRS = "two related objects"
+_DRAWN: dict[str, Kind] = {"one object": "single", _PAIRS: "pair"}
+_SHEET_EACH = 12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +62,8 @@ class Evaluation:
         round_trip: drawings at the best cfg_weight that the model itself captions as they were asked for.
         restored: by what was drawn, rendered pictures that are still right behind the VQ tokenizer; with them
             the peak signal-to-noise ratio in dB.
+        combinations: by what was captioned or drawn, how many different unseen combinations were among them.
+        seconds: of one drawing and of one answer, alone.
         scenes: how many of each.
         elapsed_s: seconds in all.
     """
@@ -66,6 +74,8 @@ class Evaluation:
     familiar: dict[str, list[Sketch]]
     round_trip: dict[str, Share]
     restored: dict[str, tuple[float, Share]]
+    combinations: dict[str, int]
+    seconds: dict[str, float]
     scenes: int
     elapsed_s: float
 
@@ -96,11 +106,13 @@ def evaluate(
     for style in STYLES:
         captions[style] = measure_captions(janus, shown, style, _bar(f"captions, {style}", is_quiet))
     answers = measure_answers(janus, shown, _bar("answers", is_quiet))
+    answers["which"] = measure_two_pictures(janus, shown, _bar("answers, which", is_quiet))
+    combinations = {"captions and answers": count_unseen(shown)}
     drawings: dict[str, dict[float, list[Sketch]]] = {}
     restored: dict[str, tuple[float, Share]] = {}
     for name, kind in _DRAWN.items():
         wished, drawings[name] = unseen_scenes(scenes, (kind,)), {}
-        restored[name] = measure_vq(janus, wished)
+        combinations[name], restored[name] = count_unseen(wished), measure_vq(janus, wished)
         for cfg in cfg_weights:
             bar = _bar(f"{name}, cfg {cfg:g}", is_quiet)
             drawings[name][cfg] = measure_drawings(janus, wished, cfg, bar)
@@ -122,9 +134,24 @@ def evaluate(
         familiar=familiar,
         round_trip=round_trip,
         restored=restored,
+        combinations=combinations,
+        seconds=measure_seconds(janus),
         scenes=scenes,
         elapsed_s=time.perf_counter() - started,
     )
+
+
+def measure_seconds(janus: Janus) -> dict[str, float]:
+    """Return the median seconds of a drawing and of an answer about it, each alone."""
+    drawing, answer = [], []
+    for seed in range(_TIMED):
+        started = time.perf_counter()
+        [picture] = janus.draw("a red circle", seed=seed).images
+        drawn = time.perf_counter()
+        janus.ask("What is in the picture?", picture)
+        drawing.append(drawn - started)
+        answer.append(time.perf_counter() - drawn)
+    return {"drawing": median(drawing), "answer": median(answer)}
 
 
 def _bar(name: str, is_quiet: bool) -> OnStep:
@@ -142,11 +169,17 @@ def _bar(name: str, is_quiet: bool) -> OnStep:
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return all figures as plain JSON values, shares in per cent."""
+    best = best_cfg(evaluation.drawings)
     return {
         "scenes": evaluation.scenes,
         "elapsed_s": round(evaluation.elapsed_s, 1),
         "captions": {
-            style: {"exact": _round(part.exact), "with_details": _round(part.details)}
+            style: {
+                "exact": _round(part.exact),
+                "with_details": _round(part.details),
+                "unseen_sorts": _round(part.unseen_sorts),
+                "of_unseen_sorts": part.unseen_sorts.of,
+            }
             for style, part in evaluation.captions.items()
         },
         "answers": {"all": _round(evaluation.all_answers)}
@@ -155,9 +188,14 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             name: {f"{cfg:g}": _judged(sketches) for cfg, sketches in by_cfg.items()}
             for name, by_cfg in evaluation.drawings.items()
         },
+        "unseen_relations": _judged(
+            [sketch for sketch in evaluation.drawings[_PAIRS][best] if sketch.is_unseen_relation]
+        ),
         "familiar": {name: _judged(sketches) for name, sketches in evaluation.familiar.items()},
-        "best_cfg": best_cfg(evaluation.drawings),
+        "best_cfg": best,
         "round_trip": {name: _round(part) for name, part in evaluation.round_trip.items()},
+        "combinations": evaluation.combinations,
+        "seconds": {name: round(seconds, 3) for name, seconds in evaluation.seconds.items()},
         "vq_tokenizer": {
             name: {"right": _round(right), "psnr_db": round(psnr_db, 2)}
             for name, (psnr_db, right) in evaluation.restored.items()
@@ -167,6 +205,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _judged(sketches: Sequence[Sketch]) -> dict[str, float]:
     return {
+        "of": len(sketches),
         "right": _round(share([sketch.is_right for sketch in sketches])),
         "right_objects": _round(share([sketch.has_things for sketch in sketches])),
     }
@@ -180,13 +219,17 @@ def to_table(figures: dict[str, Any]) -> str:
     """Lay the figures of `to_json` out for reading."""
     rows: list[tuple[str, str]] = []
     for style, part in figures["captions"].items():
-        rows.append((f"captions, {style}", f"{part['exact']} % exact, {part['with_details']} % with details"))
+        more = f"{part['unseen_sorts']} % exact of {part['of_unseen_sorts']} unseen by more than a size"
+        rows.append(
+            (f"captions, {style}", f"{part['exact']} % exact, {part['with_details']} % with details; {more}")
+        )
     rows += [(f"answers, {kind}", f"{right} %") for kind, right in figures["answers"].items()]
     drawn = {
         f"{name}, cfg {cfg}": part
         for name, by_cfg in figures["drawings"].items()
         for cfg, part in by_cfg.items()
     }
+    drawn |= {f"{_PAIRS}, unseen relations": figures["unseen_relations"]}
     drawn |= {f"{name}, familiar": part for name, part in figures["familiar"].items()}
     rows += [
         (f"drawings, {name}", f"{part['right']} % right, {part['right_objects']} % with the right objects")
@@ -197,17 +240,24 @@ def to_table(figures: dict[str, Any]) -> str:
         (f"VQ tokenizer, {name}", f"{part['right']} % still right, {part['psnr_db']} dB")
         for name, part in figures["vq_tokenizer"].items()
     ]
+    rows += [(f"unseen combinations, {name}", str(many)) for name, many in figures["combinations"].items()]
+    rows += [(f"one {name} alone", f"{seconds:.2f} s") for name, seconds in figures["seconds"].items()]
     rows.append(("scenes of each kind", f"{figures['scenes']}, in {figures['elapsed_s']:.0f} s"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {figure}" for name, figure in rows)
 
 
 def draw_sheet(evaluation: Evaluation) -> Image.Image:
-    """Lay drawings at the best cfg_weight out, each under its prompt and marked right or wrong."""
+    """Lay drawings at the best cfg_weight out, unseen combinations first, each marked right or wrong."""
     best = best_cfg(evaluation.drawings)
-    shown = [sketch for by_cfg in evaluation.drawings.values() for sketch in by_cfg[best][:_SHEET_EACH]]
-    labels = [f"{sketch.prompt}\n[{'right' if sketch.is_right else 'wrong'}]" for sketch in shown]
-    return contact_sheet([sketch.picture for sketch in shown], labels)
+    unseen = [by_cfg[best] for by_cfg in evaluation.drawings.values()]
+    pictures: list[Picture] = []
+    labels: list[str] = []
+    for name, groups in (("unseen", unseen), ("shown in training", evaluation.familiar.values())):
+        for sketch in (sketch for group in groups for sketch in group[:_SHEET_EACH]):
+            pictures.append(sketch.picture)
+            labels.append(f"{sketch.prompt}\n[{name}: {'right' if sketch.is_right else 'wrong'}]")
+    return contact_sheet(pictures, labels)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from ..options import DrawOptions, OnStep, TextOptions
 from ..turns import Turn
 from .world.answers import Question, is_right
 from .world.captions import judge_caption
-from .world.compositions import is_held_out, relation_key
+from .world.compositions import is_held_out, is_unseen_by_size_alone, relation_key, unseen
 from .world.detector import detect, matches
 from .world.drawing_prompts import drawing_facts, drawing_prompt
 from .world.facts import Facts, judge, only_names
@@ -28,6 +28,7 @@ from .world.rendering import Picture, render
 from .world.scene_sampling import sample_scene
 from .world.scenes import Scene
 from .world.segmentation import find_ground
+from .world.two_pictures import questions_about_two
 from .world.vocabulary import Kind, Style
 
 _BATCH_SIZE = 32
@@ -56,10 +57,13 @@ class Captions:
     Attributes:
         exact: all of colour, shape, count and relation are right.
         details: so is every size, place and ground that is stated.
+        unseen_sorts: exact ones of scenes whose colours, shapes, counts or relation make them unseen: in the
+            others a size alone does, of which `exact` takes no account.
     """
 
     exact: Share
     details: Share
+    unseen_sorts: Share
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +76,7 @@ class Sketch:
         picture: (h, w, 3) in 0..1.
         has_things: objects, colours, shapes, counts and relation are as stated.
         is_right: so are stated sizes, places and the ground.
+        is_unseen_relation: a relation of colours and shapes is what training never shows, not a size alone.
     """
 
     prompt: str
@@ -79,6 +84,7 @@ class Sketch:
     picture: Picture
     has_things: bool
     is_right: bool
+    is_unseen_relation: bool
 
 
 def share(verdicts: Sequence[bool]) -> Share:
@@ -98,6 +104,11 @@ def familiar_scenes(count: int, kind: Kind) -> list[Scene]:
     return [sample_scene(_NEW_FROM + number, kinds=(kind,)) for number in range(count)]
 
 
+def count_unseen(scenes: Sequence[Scene]) -> int:
+    """Return how many different combinations that training never shows are among scenes."""
+    return len(frozenset().union(*map(unseen, scenes)))
+
+
 def pictures_of(janus: Janus, scenes: Sequence[Scene]) -> list[Picture]:
     """Render scenes at the model's size."""
     return [render(scene, janus.config.vision.image_size) for scene in scenes]
@@ -111,6 +122,13 @@ def measure_captions(janus: Janus, scenes: Sequence[Scene], style: Style, on_ste
     return Captions(
         exact=share([verdict.is_exact for verdict in verdicts]),
         details=share([verdict.is_exact and verdict.details for verdict in verdicts]),
+        unseen_sorts=share(
+            [
+                verdict.is_exact
+                for verdict, scene in zip(verdicts, scenes, strict=True)
+                if not is_unseen_by_size_alone(scene)
+            ]
+        ),
     )
 
 
@@ -130,6 +148,21 @@ def measure_answers(janus: Janus, scenes: Sequence[Scene], on_step: OnStep) -> d
     return {kind: Share(right=right[kind], of=total[kind]) for kind in total}
 
 
+def measure_two_pictures(janus: Janus, scenes: Sequence[Scene], on_step: OnStep) -> Share:
+    """Show pictures in twos and ask which of them has something."""
+    pictures = pictures_of(janus, scenes)
+    asked: list[tuple[Question, list[Turn]]] = []
+    for first in range(0, len(scenes) - 1, 2):
+        both = (pictures[first], pictures[first + 1])
+        for question in questions_about_two(scenes[first], scenes[first + 1], first):
+            if question.kind == "which":
+                asked.append((question, [Turn(role="user", text=question.question, images=both)]))
+    texts = janus.answer_in_batches(
+        [turns for _, turns in asked], batch_size=_BATCH_SIZE, options=_TEXT, on_step=on_step
+    )
+    return share([is_right(question, text) for (question, _), text in zip(asked, texts, strict=True)])
+
+
 def measure_drawings(
     janus: Janus, scenes: Sequence[Scene], cfg_weight: float, on_step: OnStep
 ) -> list[Sketch]:
@@ -145,7 +178,10 @@ def measure_drawings(
             options=DrawOptions(cfg_weight=cfg_weight),
         )
         pictures = [np.asarray(image) for image in drawn.images.numpy()]
-        sketches += [_judge(*wish, picture) for wish, picture in zip(part, pictures, strict=True)]
+        shown = scenes[start : start + _BATCH_SIZE]
+        sketches += [
+            _judge(scene, *wish, picture) for scene, wish, picture in zip(shown, part, pictures, strict=True)
+        ]
         on_step(len(sketches), len(wished))
     return sketches
 
@@ -159,7 +195,7 @@ def unseen_prompt(scene: Scene, number: int) -> tuple[str, Facts]:
     return drawing_prompt(scene, number, with_sizes), drawing_facts(scene, number, with_sizes)
 
 
-def _judge(prompt: str, facts: Facts, picture: Picture) -> Sketch:
+def _judge(scene: Scene, prompt: str, facts: Facts, picture: Picture) -> Sketch:
     detected = detect(picture)
     return Sketch(
         prompt=prompt,
@@ -167,6 +203,7 @@ def _judge(prompt: str, facts: Facts, picture: Picture) -> Sketch:
         picture=picture,
         has_things=matches(replace(facts, mentions=only_names(facts.mentions)), detected),
         is_right=matches(facts, detected) and facts.ground in (None, find_ground(picture)),
+        is_unseen_relation=not is_unseen_by_size_alone(scene),
     )
 
 
@@ -192,6 +229,9 @@ def measure_vq(janus: Janus, scenes: Sequence[Scene]) -> tuple[float, Share]:
     restored = janus.decode(janus.encode(pictures))
     errors = (restored - torch.from_numpy(np.stack(pictures))).square().mean(dim=(1, 2, 3))
     wished = [unseen_prompt(scene, number) for number, scene in enumerate(scenes)]
-    sketches = [_judge(*wish, image) for wish, image in zip(wished, restored.numpy(), strict=True)]
+    sketches = [
+        _judge(scene, *wish, image)
+        for scene, wish, image in zip(scenes, wished, restored.numpy(), strict=True)
+    ]
     psnr_db = float((-10 * errors.clamp(min=1e-10).log10()).mean())
     return psnr_db, share([sketch.is_right for sketch in sketches])

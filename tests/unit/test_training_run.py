@@ -22,7 +22,13 @@ from janus_core.training.measuring import (
     unseen_scenes,
 )
 from janus_core.training.recipe import find_recipe
-from janus_core.training.world.compositions import is_held_out, is_test_composition, relation_key, thing_key
+from janus_core.training.world.compositions import (
+    is_held_out,
+    is_test_composition,
+    relation_key,
+    thing_key,
+    unseen,
+)
 from janus_core.training.world.parsing import caption_facts
 from janus_core.training.world.passages import passage
 from janus_core.training.world.rendering import render
@@ -147,6 +153,28 @@ def test_everything_is_measured_on_as_many_scenes_as_asked_for(measured: evaluat
     assert {len(each) for each in measured.familiar.values()} == {2}
     assert measured.all_answers.of >= 2 * 8
     assert {part.of for part in measured.round_trip.values()} == {2}
+    assert measured.answers["which"].of == 3  # of each two pictures
+    assert all(seconds > 0 for seconds in measured.seconds.values())
+
+
+def test_what_only_a_size_makes_unseen_is_told_apart(trained: Janus) -> None:
+    scenes = measuring.unseen_scenes(30)
+    others = [scene for scene in scenes if any(not key.startswith("thing") for key in unseen(scene))]
+    captions = measuring.measure_captions(trained, scenes, "short", lambda done, total: None)
+    assert captions.unseen_sorts.of == len(others)
+    assert 0 < len(others) < len(scenes)
+
+    pairs = measuring.unseen_scenes(12, ("pair",))
+    sketches = measuring.measure_drawings(trained, pairs, 1.0, lambda done, total: None)
+    assert [sketch.is_unseen_relation for sketch in sketches] == [
+        any(key.startswith("relation") for key in unseen(scene)) for scene in pairs
+    ]
+    assert {sketch.is_unseen_relation for sketch in sketches} == {True, False}
+
+
+def test_different_combinations_are_counted_once() -> None:
+    scenes = measuring.unseen_scenes(20, ("single",))
+    assert measuring.count_unseen([*scenes, *scenes]) == len({*map(unseen, scenes)}) < 20
 
 
 def test_the_table_shows_every_figure(measured: evaluate.Evaluation) -> None:
@@ -157,6 +185,11 @@ def test_the_table_shows_every_figure(measured: evaluate.Evaluation) -> None:
         "answers, relation",
         "two related objects, cfg 5",
         "one object, familiar",
+        "unseen relations",
+        "answers, which",
+        "unseen by more than a size",
+        "unseen combinations, one object",
+        "one drawing alone",
         "round trip",
         " dB",
     ):

@@ -70,6 +70,16 @@ def compositions(scene: Scene) -> frozenset[str]:
     return frozenset(keys)
 
 
+def unseen(scene: Scene) -> frozenset[str]:
+    """Name every combination in a scene that training never shows."""
+    return frozenset(filter(is_held_out, compositions(scene)))
+
+
 def is_test_composition(scene: Scene) -> bool:
     """Return True if the scene shows a combination that training never shows."""
-    return any(map(is_held_out, compositions(scene)))
+    return bool(unseen(scene))
+
+
+def is_unseen_by_size_alone(scene: Scene) -> bool:
+    """Return True if whoever leaves sizes out of account has seen all that a scene of the test shows."""
+    return all(key.startswith("thing ") for key in unseen(scene))
