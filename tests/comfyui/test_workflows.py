@@ -73,6 +73,10 @@ def test_the_answer_about_two_pictures_is_right(client: Client) -> None:
     assert "circle" in graph[asking["image"][0]]["inputs"]["prompt"]
     [text] = client.run(graph).answers(nodes(graph, "JanusAsk")[0])
     assert text == "The first picture."
+    asking = graph[nodes(graph, "JanusAsk")[0]]["inputs"]
+    asking["image"], asking["image_2"] = asking["image_2"], asking["image"]
+    [text] = client.run(graph).answers(nodes(graph, "JanusAsk")[0])
+    assert text == "The second picture."
 
 
 @means_something
