@@ -23,6 +23,7 @@ _BROKEN = """app.rootGraph.nodes
     .filter(node => node.has_errors || !(node.type in LiteGraph.registered_node_types))
     .map(node => node.type)"""
 _PICTURES = "type => app.rootGraph.nodes.filter(n => n.type === type).map(n => (n.imgs ?? []).length)"
+_HAS_PICTURES = f"type => {{ const all = ({_PICTURES})(type); return all.length > 0 && all.every(Boolean) }}"
 _TEXTS = """type => app.rootGraph.nodes
     .filter(node => node.type === type)
     .flatMap(node => node.widgets.map(widget => String(widget.value)))"""
@@ -120,9 +121,7 @@ def test_run_shows_the_result_on_the_page(page, server, name, tmp_path):
     load(page, name, EXAMPLE_MODEL)
     done = run(page, server)
     assert done["status"]["status_str"] == "success"
-    shown = page.evaluate(_PICTURES, "PreviewImage")
-    assert shown
-    assert all(shown)
+    page.wait_for_function(_HAS_PICTURES, arg="PreviewImage", timeout=60_000)
     texts = [text for ui in done["outputs"].values() for text in ui.get("text", [])]
     for kind in ("PreviewAny", "JanusAsk", "JanusCaption"):  # also on the node that wrote it
         if texts and page.evaluate(_TEXTS, kind):
