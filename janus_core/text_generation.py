@@ -96,11 +96,17 @@ def generate_text(
         with merged(model) as weights:
             _write(RepeatedWriter(model, sequences, noise, options, weights), batch, steps, on_step)
     else:
-        # Streamed weights take long for a token, and an interruption should not wait for a block of them.
-        looks_rarely = compute.is_resident and compute.device.type == "cuda"
-        writer = PlainWriter(model, sequences, noise, options, block=_BLOCK if looks_rarely else 1)
+        writer = PlainWriter(model, sequences, noise, options, block=_block(compute))
         _write(writer, batch, steps, on_step)
     return batch.answers(prompts.plans)
+
+
+def _block(compute: Compute) -> int:
+    """Return how many tokens to write between two looks, where steps are not captured.
+
+    Streamed weights and slower devices take long for a token, and an interruption should not wait for many.
+    """
+    return _BLOCK if compute.is_resident and compute.device.type == "cuda" else 1
 
 
 def _write(writer: Writer, batch: _Batch, steps: int, on_step: OnStep | None) -> None:

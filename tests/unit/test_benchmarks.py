@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 pytest.importorskip("transformers", minversion="5.0")
@@ -55,6 +56,32 @@ def test_all_contenders_compute_the_same(bench: Bench) -> None:
     found = check_equality(bench)
     assert found["image_tokens"] == TINY.config.num_image_tokens
     assert found["largest_pixel_difference"] < 1e-4
+
+
+def test_a_picture_that_is_another_in_a_batch_stops_the_benchmark(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = bench.ours.draw
+
+    def second_differs(steps: int, *, greedy: bool = False, pictures: int = 1) -> Tensor:
+        return draw(steps, greedy=greedy, pictures=pictures) + torch.arange(pictures)[:, None]
+
+    monkeypatch.setattr(bench.ours, "draw", second_differs)
+    with pytest.raises(SystemExit, match="of a picture in a batch differ"):
+        check_equality(bench)
+
+
+def test_an_answer_that_is_another_in_a_batch_stops_the_benchmark(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = bench.ours.answer
+
+    def second_differs(images: list[Image.Image], tokens: int) -> Tensor:
+        return answer(images, tokens) + torch.arange(len(images))[:, None]
+
+    monkeypatch.setattr(bench.ours, "answer", second_differs)
+    with pytest.raises(SystemExit, match="greedy answer in a batch differ"):
+        check_equality(bench)
 
 
 def test_a_contender_that_draws_other_tokens_stops_the_benchmark(bench: Bench) -> None:

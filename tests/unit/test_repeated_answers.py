@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
-from janus_core import Answer, Janus, TextOptions, Turn, text_generation
+from janus_core import Answer, Compute, Janus, TextOptions, Turn, text_generation
 from janus_core.fixed_decoder import FixedDecoder
+from janus_core.repeats import Pace
 from janus_core.text_generation import PlainWriter
 
 QUESTIONS = (
@@ -125,3 +127,29 @@ def test_a_block_does_not_write_past_the_room_of_the_cache(janus: Janus, steps: 
     [answer] = janus.answer([[Turn(role="user", text="Who?")]], options=TextOptions(max_new_tokens=18))
     assert len(answer.token_ids) == 18
     assert len(steps) == 17
+
+
+@pytest.mark.parametrize(
+    ("device", "is_resident", "tokens"),
+    [("cuda", True, 16), ("cuda", False, 1), ("mps", True, 1), ("cpu", True, 1)],
+)
+def test_only_whole_models_on_cuda_are_looked_at_rarely(device: str, is_resident: bool, tokens: int) -> None:
+    compute = Compute(device=torch.device(device), dtype=torch.float32, is_resident=is_resident)
+    assert text_generation._block(compute) == tokens
+
+
+def test_steps_under_way_end_before_an_error_goes_on(
+    janus: Janus, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs may be dropped only then."""
+    finished: list[int] = []
+
+    def fail(*_: Any) -> Tensor:
+        finished.clear()
+        raise ValueError("no memory")
+
+    monkeypatch.setattr(Pace, "finish", lambda _: finished.append(1))
+    monkeypatch.setattr(FixedDecoder, "step", fail)
+    with pytest.raises(ValueError, match="no memory"):
+        answers(janus, OPTIONS["greedy"])
+    assert finished == [1]
