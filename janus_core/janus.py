@@ -6,7 +6,7 @@ Every public method runs under `torch.inference_mode()`. Devices and dtypes are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -273,8 +273,7 @@ class Janus:
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
-        options = options or DrawOptions()
-        options = replace(options, cfg_weight=options.cfg_weight_or(self.cfg_weight))
+        options = (options or DrawOptions()).guided(self.cfg_weight)
         self._bring("draw")
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
@@ -294,9 +293,8 @@ class Janus:
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
             tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        seeds = tuple(picture.seed % 2**64 for picture in pictures)
         images = self.decode(tokens, batch_size=min(batch_size, _VQ_TOGETHER))
-        return Drawn(images=images, tokens=tokens, seeds=seeds)
+        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
 
     @torch.inference_mode()
     def encode(

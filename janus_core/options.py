@@ -5,7 +5,7 @@ Ranges are checked once, when the options are made; nothing below checks them ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Protocol
 
@@ -119,6 +119,10 @@ class DrawOptions:
         check_range("temperature", self.temperature, 0, 2)
         check_whole("top_k", self.top_k, 0, 1_000_000)
         check_range("top_p", self.top_p, 1e-6, 1)
+
+    def guided(self, recommended: float) -> DrawOptions:
+        """Return these options with the recommended guidance where none is asked for."""
+        return replace(self, cfg_weight=self.cfg_weight_or(recommended))
 
     def cfg_weight_or(self, recommended: float) -> float:
         """Return the guidance asked for, else the recommended one."""

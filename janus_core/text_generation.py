@@ -102,10 +102,7 @@ def generate_text(
 
 
 def _block(compute: Compute) -> int:
-    """Return how many tokens to write between two looks, where steps are not captured.
-
-    Streamed weights and slower devices take long for a token, and an interruption should not wait for many.
-    """
+    """Return how many tokens to write between two looks: one where it takes long, for interruptions."""
     return _BLOCK if compute.is_resident and compute.device.type == "cuda" else 1
 
 

@@ -21,7 +21,6 @@ from ..config import (
     VQConfig,
 )
 from ..errors import ConfigError
-from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT
 from .layout import show
 
 log = logging.getLogger("janus.checkpoints")
@@ -118,27 +117,6 @@ def _number(value: Any, name: str, *, positive: bool = True) -> float:
             f"The configuration's {name} is {show(value)}, not a{' positive' if positive else ''} number."
         )
     return float(value)
-
-
-def parse_cfg_weight(generation: dict[str, Any]) -> float:
-    """Return the guidance that a folder's generation_config.json recommends, transformers' `guidance_scale`.
-
-    What cannot be one is passed over with a warning: a model is good for more than drawing.
-    """
-    found = generation.get("guidance_scale")
-    if found is None:
-        return CFG_WEIGHT
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    if is_number and 0 <= found <= MOST_CFG_WEIGHT:
-        return float(found)
-    log.warning(
-        "Janus: generation_config.json recommends a guidance_scale of %s, which is no number from 0 to %d. "
-        "Drawing takes %g instead.",
-        show(found),
-        MOST_CFG_WEIGHT,
-        CFG_WEIGHT,
-    )
-    return CFG_WEIGHT
 
 
 def _three(value: Any, name: str, *, positive: bool) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ read with `weights_only`, so a folder cannot run code.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -21,15 +22,17 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..config import JanusConfig
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, SamplingError
 from ..image_tokens import codebook_identity
 from ..model import JanusModel, build_model
-from ..options import CFG_WEIGHT
+from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT, DrawOptions
 from ..text_tokenizer import TextTokenizer, read_tokenizer
-from .config_files import parse_authors, parse_cfg_weight, parse_transformers
+from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
-from .layout import CheckpointFiles, Layout, find_files, read_optional_json
+from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
 from .names import is_unused, match_suffixes, published_names
+
+log = logging.getLogger("janus.checkpoints")
 
 ReadTensors = Callable[[Path], dict[str, Tensor]]
 
@@ -95,7 +98,7 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
-        cfg_weight=parse_cfg_weight(read_optional_json(files.folder / "generation_config.json")),
+        cfg_weight=read_cfg_weight(files.folder),
     )
 
 
@@ -110,6 +113,25 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
         return parse_authors(files.config, preprocessor, processor)
     except ConfigError as error:
         raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
+
+
+def read_cfg_weight(folder: Path) -> float:
+    """Return the guidance that a folder's generation_config.json recommends, transformers' `guidance_scale`.
+
+    What cannot be one is passed over with a warning: a model is good for more than drawing.
+    """
+    found = read_optional_json(folder / "generation_config.json").get("guidance_scale")
+    try:
+        return float(DrawOptions(cfg_weight=found).cfg_weight_or(CFG_WEIGHT))
+    except SamplingError:
+        log.warning(
+            "Janus: generation_config.json recommends a guidance_scale of %s, which is no number from 0 to "
+            "%d. Drawing takes %g instead.",
+            show(found),
+            MOST_CFG_WEIGHT,
+            CFG_WEIGHT,
+        )
+        return CFG_WEIGHT
 
 
 def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:

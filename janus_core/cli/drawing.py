@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import OutputError, SamplingError
@@ -39,8 +38,7 @@ def draw(arguments: Namespace) -> None:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     folder = ready_folder(Path(arguments.out))
     janus = load(arguments)
-    options = replace(options, cfg_weight=options.cfg_weight_or(janus.cfg_weight))  # for the files' notes
-    drawing = _Drawing(arguments, options, folder)
+    drawing = _Drawing(arguments, options.guided(janus.cfg_weight), folder)
     try:
         with progress(
             arguments, "image tokens", arguments.num_images * janus.config.num_image_tokens
