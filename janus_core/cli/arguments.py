@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -18,7 +17,6 @@ _ROOMS = {
     "encode": "image_tokens",
     "decode": "image_tokens",
     "inspect": "inspection",
-    "train": "training",
 }
 _OVERVIEW = """examples:
   janus demo
@@ -72,13 +70,6 @@ Files are called janus_<seed>.png, never replace another one, and carry prompt, 
 
 Weights are mapped from the disk, not loaded, and no model is built.
 """,
-    "train": """
-  janus train janus-shapes --run runs/shapes --minutes 60
-  janus train recipe.json --run runs/mine --out path/to/new-model
-  janus train more.json --run runs/more --start janus-shapes
-
-A run that stopped, or was killed, goes on where its folder stands.
-""",
 }
 
 
@@ -95,7 +86,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     with_model = _with_model(common)
     for add in (_add_demo, _add_ask, _add_caption, _add_draw, _add_encode, _add_decode, _add_inspect):
         add(commands, with_model)
-    _add_train(commands, common)
+    _add_train(commands)
     return parser.parse_args(argv)
 
 
@@ -214,27 +205,19 @@ def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
 
 
-def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "train", "train a Janus from nothing by a recipe")
-    made.add_argument("recipe", metavar="RECIPE", help="a recipe file, or the name of one that ships with us")
-    made.add_argument(
-        "--run",
-        required=True,
-        metavar="DIR",
-        dest="run_folder",
-        help="state, log and charts; a run goes on there",
-    )
-    made.add_argument(
-        "--minutes", type=float, default=math.inf, metavar="M", help="stop after so many (default: never)"
-    )
-    made.add_argument(
-        "--steps", type=float, default=math.inf, metavar="N", help="stop after so many (default: never)"
-    )
-    made.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
-    made.add_argument("--out", metavar="DIR", help="where the model folder goes (default: DIR/model)")
-    made.add_argument(
-        "--start", metavar="NAME_OR_PATH", help="model whose weights a new run begins with (default: none)"
-    )
+def _add_train(commands: Any) -> None:
+    """Keep the name, and say where training lives."""
+    made = commands.add_parser("train", help="say where training lives", add_help=False)
+    made.add_argument("ignored", nargs=argparse.REMAINDER)
+
+    def run(_: argparse.Namespace) -> Any:
+        made.exit(
+            2,
+            "janus: training is a package of its own. Use janus-train run RECIPE --run DIR, or python -m "
+            "janus_training; --help explains it.\n",
+        )
+
+    made.set_defaults(run=run, debug=False, quiet=False)
 
 
 def _add_text_options(made: argparse.ArgumentParser) -> None:

@@ -12,8 +12,8 @@ import pytest
 from comfy_client import Client
 from comfy_server import BUNDLED, EXAMPLE_MODEL, PACK
 
-from janus_core.training.world.detector import detect, matches
-from janus_core.training.world.parsing import caption_facts
+from janus_training.world.detector import detect, matches
+from janus_training.world.parsing import caption_facts
 
 GOLDEN = Path(__file__).parents[1] / "browser" / "golden"
 NAMES = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))

@@ -11,19 +11,13 @@ import pytest
 
 from janus_core import Janus, TextOptions, Turn, load_janus
 from janus_core.checkpoints.folders import bundled_models
-from janus_core.training.measuring import (
-    measure_answers,
-    measure_captions,
-    measure_drawings,
-    share,
-    unseen_scenes,
-)
-from janus_core.training.world.detector import detect, matches
-from janus_core.training.world.facts import judge
-from janus_core.training.world.parsing import caption_facts
-from janus_core.training.world.phrases import with_article
-from janus_core.training.world.segmentation import find_ground
-from janus_core.training.world.vocabulary import COLOURS, SHAPES
+from janus_training.measuring import measure_answers, measure_captions, measure_drawings, share, unseen_scenes
+from janus_training.world.detector import detect, matches
+from janus_training.world.facts import judge
+from janus_training.world.parsing import caption_facts
+from janus_training.world.phrases import with_article
+from janus_training.world.segmentation import find_ground
+from janus_training.world.vocabulary import COLOURS, SHAPES
 
 PICTURES = 50
 CAPTIONS, ANSWERS, OBJECTS = 74, 80, 60  # per cent; 78, 84 and 68 of these fifty

@@ -25,8 +25,7 @@ STAIRS = {
     "text_generation": 6, "image_generation": 6,
     "janus": 7,
     "loading": 8,
-    "training": 9,
-    "cli": 10,
+    "cli": 9,
 }  # fmt: skip
 DOORS = {"__init__": 11, "__main__": 11}  # they import, and are imported by nobody
 CHECKPOINTS = {
@@ -35,6 +34,7 @@ CHECKPOINTS = {
     "load": 2,
     "__init__": 3,
 }  # fmt: skip
+TRAINING = ROOT / "janus_training"
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
 LIBRARIES = {"torch", "tokenizers", "safetensors", "einops", "PIL", "numpy", "tqdm"}
 

@@ -1,0 +1,128 @@
+"""The command line of training: `run` makes a model by a recipe, `evaluate` measures one."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from janus_core.errors import JanusError
+
+_INTERRUPTED = 130
+_EXAMPLES = """examples:
+  python -m janus_training run janus-shapes --run runs/shapes --minutes 60
+  python -m janus_training run recipe.json --run runs/mine --out path/to/new-model
+  python -m janus_training run more.json --run runs/more --start janus-shapes
+  python -m janus_training evaluate runs/shapes/model --out out
+
+A run that stopped, or was killed, goes on where its folder stands.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (default: the process's arguments) asks for and return the exit code."""
+    arguments = _parse(argv)
+    try:
+        return int(arguments.call(arguments))
+    except JanusError as error:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"janus-train: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("janus-train: interrupted; the same command goes on\n")
+        return _INTERRUPTED
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="janus-train",
+        description="Makes small Janus models, and measures them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    common.add_argument("--quiet", action="store_true", help="no progress bars")
+    common.add_argument("--debug", action="store_true", help="show where an error comes from")
+    _add_run(commands.add_parser("run", parents=[common], help="train a Janus by a recipe"))
+    _add_evaluate(commands.add_parser("evaluate", parents=[common], help="measure a model on unseen scenes"))
+    return parser.parse_args(argv)
+
+
+def _add_run(made: argparse.ArgumentParser) -> None:
+    made.add_argument("recipe", metavar="RECIPE", help="a recipe file, or the name of one that ships with us")
+    made.add_argument(
+        "--run",
+        required=True,
+        metavar="DIR",
+        dest="folder",
+        help="state, log, charts; a run goes on there",
+    )
+    made.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="M", help="stop after so many (default: never)"
+    )
+    made.add_argument(
+        "--steps", type=float, default=math.inf, metavar="N", help="stop after so many (default: never)"
+    )
+    made.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    made.add_argument("--out", metavar="DIR", help="where the model folder goes (default: DIR/model)")
+    made.add_argument(
+        "--start", metavar="NAME_OR_PATH", help="model whose weights a new run begins with (default: none)"
+    )
+    made.set_defaults(call=_run)
+
+
+def _add_evaluate(made: argparse.ArgumentParser) -> None:
+    made.add_argument("model", metavar="MODEL", help="a model folder, or the name of a bundled model")
+    made.add_argument("--scenes", type=int, default=1000, metavar="N", help="of each kind (default: 1000)")
+    made.add_argument("--out", metavar="DIR", help="where evaluation.json and evaluation.png go")
+    made.add_argument("--short", action="store_true", help="few scenes, the recommended guidance only")
+    made.set_defaults(call=_evaluate)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Train for as long as the options allow."""
+    import torch
+
+    from .loop import Slice
+    from .run import Run, run_training
+
+    if arguments.threads is not None:
+        if arguments.threads < 1:
+            sys.stderr.write(f"janus-train: --threads is {arguments.threads}; it must be at least 1.\n")
+            return 1
+        torch.set_num_threads(arguments.threads)
+    run = Run(
+        recipe=arguments.recipe,
+        folder=Path(arguments.folder),
+        limit=Slice(minutes=arguments.minutes, steps=arguments.steps),
+        device=arguments.device,
+        out=None if arguments.out is None else Path(arguments.out),
+        start=arguments.start,
+        is_quiet=arguments.quiet or not sys.stderr.isatty(),
+    )
+    is_finished, model = run_training(run)
+    state = "finished" if is_finished else "unfinished; the same command goes on"
+    sys.stdout.write(f"{model}  ({state})\n")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    """Measure a model, print a table, and write figures and a sheet of drawings if asked to."""
+    from .evaluate import evaluate_folder
+
+    out = None if arguments.out is None else Path(arguments.out)
+    table = evaluate_folder(
+        arguments.model,
+        scenes=arguments.scenes,
+        is_short=arguments.short,
+        device=arguments.device,
+        is_quiet=arguments.quiet,
+        out=out,
+    )
+    sys.stdout.write(f"{table}\n")
+    return 0

@@ -1,0 +1,238 @@
+"""What to train, as values: the sizes of a small Janus and the stages it goes through. Read from a JSON file.
+
+Stage names follow the paper: "vq" and "vision" come beforehand, "language" reads the world's text alone, then
+I (aligners and image head), II (everything but the vision tower and the VQ tokenizer), III (instruction
+tuning, the vision tower too). Source: Janus, arXiv:2410.13848; Janus-Pro, arXiv:2501.17811.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from janus_core.config import (
+    AlignerConfig,
+    GenerationHeadConfig,
+    JanusConfig,
+    LanguageConfig,
+    PreprocessConfig,
+    VisionConfig,
+    VQConfig,
+)
+from janus_core.errors import ConfigError
+from janus_core.options import CFG_WEIGHT, MOST_CFG_WEIGHT
+
+_RECIPES = Path(__file__).parent / "recipes"
+
+StageName = Literal["vq", "vision", "language", "I", "II", "III"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSizes:
+    """The sizes of a small Janus; everything else follows from them."""
+
+    image_size: int
+    patch_size: int
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    context: int
+    vocabulary: int
+    codebook_size: int
+    code_width: int
+    vq_channels: int
+    vq_multipliers: tuple[int, ...]
+    vq_res_blocks: int
+    vq_latent_channels: int
+    vq_norm_groups: int
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            numbers = value if name == "vq_multipliers" else (value,)
+            least = 0 if name == "vq_res_blocks" else 1  # the decoder has one more than the encoder
+            if not all(type(number) is int and number >= least for number in numbers):
+                raise ConfigError(
+                    f"The recipe's {name} is {value!r}; only whole numbers from {least} upwards will do."
+                )
+
+    def to_config(self) -> JanusConfig:
+        """Return the full configuration."""
+        half = (0.5, 0.5, 0.5)
+        return JanusConfig(
+            vision=VisionConfig(
+                image_size=self.image_size,
+                patch_size=self.patch_size,
+                width=self.vision_width,
+                layers=self.vision_layers,
+                heads=self.vision_heads,
+                mlp_ratio=4.0,
+                pixel_mean=None,
+                pixel_std=None,
+            ),
+            understanding_aligner=AlignerConfig(
+                depth=2, input_width=self.vision_width, output_width=self.hidden_size
+            ),
+            language=LanguageConfig(
+                hidden_size=self.hidden_size,
+                intermediate_size=self.intermediate_size,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                num_key_value_heads=self.heads,
+                head_dim=self.hidden_size // self.heads,
+                max_position_embeddings=self.context,
+                vocab_size=self.vocabulary,
+                rms_norm_eps=1e-6,
+                rope_theta=10000.0,
+            ),
+            generation_aligner=AlignerConfig(
+                depth=2, input_width=self.code_width, output_width=self.hidden_size
+            ),
+            generation_head=GenerationHeadConfig(
+                input_width=self.hidden_size, inner_width=self.hidden_size, codebook_size=self.codebook_size
+            ),
+            vq=VQConfig(
+                codebook_size=self.codebook_size,
+                code_width=self.code_width,
+                base_channels=self.vq_channels,
+                channel_multipliers=self.vq_multipliers,
+                num_res_blocks=self.vq_res_blocks,
+                latent_channels=self.vq_latent_channels,
+                norm_groups=self.vq_norm_groups,
+            ),
+            preprocess=PreprocessConfig(
+                image_size=self.image_size,
+                min_size=14,
+                image_mean=half,
+                image_std=half,
+                rescale_factor=1 / 255,
+                do_normalize=True,
+            ),
+            old_roles=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecipe:
+    """One stage.
+
+    Attributes:
+        stage: which parts learn and from what.
+        steps: optimiser steps.
+        batch_size: samples of one micro-batch.
+        accumulation: micro-batches of one optimiser step.
+        learning_rate: highest, after the warm-up; a cosine leads down to a tenth of it.
+        warmup_steps: steps of linear warm-up.
+        weight_decay: of AdamW, on matrices only.
+        mix: shares of understanding, text and generation (the paper's multimodal : text : text-to-image).
+        simple_share: share of scenes with a single thing at the start, falling to 0 at the end; the others
+            are of all kinds.
+        drop_prompt: share of generation samples whose prompt is replaced by pads, for guidance.
+        turn_tokens: what one sequence of understanding or text may hold beside system text and picture.
+        one_token_a_patch: drawings are in pure colours, and each different patch has one image token wherever
+            it lies; otherwise shades vary and the VQ tokenizer says which token it is.
+    """
+
+    stage: StageName
+    steps: int
+    batch_size: int
+    learning_rate: float
+    accumulation: int = 1
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    mix: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    simple_share: float = 0.0
+    drop_prompt: float = 0.1
+    turn_tokens: int = 96
+    one_token_a_patch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stage not in get_args(StageName):
+            raise ConfigError(
+                f'There is no stage "{self.stage}". Stages are {", ".join(get_args(StageName))}.'
+            )
+        if min(self.steps, self.batch_size, self.accumulation) < 1 or self.learning_rate <= 0:
+            raise ConfigError(
+                f'Stage "{self.stage}": steps, batch_size, accumulation and learning_rate must be above 0.'
+            )
+        if self.stage in ("I", "II", "III") and (
+            len(self.mix) != 3 or not sum(self.mix) > 0 or min(self.mix) < 0
+        ):
+            raise ConfigError(f'Stage "{self.stage}" needs a mix of three shares, got {self.mix}.')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that determines a trained model, together with the code.
+
+    Attributes:
+        name: of the recipe.
+        seed: of weights, scenes and order.
+        model: sizes.
+        stages: one after the other.
+        cfg_weight: the guidance that the model's folder recommends.
+    """
+
+    name: str
+    seed: int
+    model: ModelSizes
+    stages: tuple[StageRecipe, ...]
+    cfg_weight: float = CFG_WEIGHT
+
+    def __post_init__(self) -> None:
+        if not self.stages or len(set(self.stages)) < len(self.stages):
+            raise ConfigError(f'The recipe "{self.name}" needs stages that differ, got {len(self.stages)}.')
+        if not 0 <= self.cfg_weight <= MOST_CFG_WEIGHT:
+            raise ConfigError(
+                f'The recipe "{self.name}" recommends a cfg_weight of {self.cfg_weight}; it must be between '
+                f"0 and {MOST_CFG_WEIGHT}."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+
+def find_recipe(name: str) -> Recipe:
+    """Read a recipe file, or one that comes with us by its name.
+
+    Raises:
+        ConfigError: there is no such recipe, or it cannot be read.
+    """
+    own = _RECIPES / f"{name}.json"
+    return read_recipe(own if own.is_file() and not Path(name).is_file() else Path(name))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        ConfigError: not readable, or a name or value that no recipe has.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return parse_recipe(content)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f'Cannot read the recipe "{path}": {error}. See recipes/ for an example.'
+        ) from error
+
+
+def parse_recipe(content: dict[str, Any]) -> Recipe:
+    """Build a recipe from plain JSON values."""
+    return Recipe(
+        name=str(content["name"]),
+        seed=int(content["seed"]),
+        model=ModelSizes(**_with_tuples(content["model"])),
+        stages=tuple(StageRecipe(**_with_tuples(stage)) for stage in content["stages"]),
+        cfg_weight=float(content.get("cfg_weight", CFG_WEIGHT)),
+    )
+
+
+def _with_tuples(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}

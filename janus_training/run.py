@@ -1,0 +1,155 @@
+"""Train a recipe for a while: progress bar, charts, and a model folder at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from janus_core.checkpoints.load import read_checkpoint
+from janus_core.errors import ConfigError, OutputError
+from janus_core.loading import choose_device, choose_dtype, load_janus
+
+from .charts import draw_curves, picture_grid, read_curves
+from .loop import Slice, train
+from .recipe import Recipe, find_recipe
+from .stages import Workshop, model_of
+from .state import LOG
+from .weights import write_folder
+from .world.rendering import render
+from .world.scene_sampling import sample_scene
+
+_PROMPTS = (
+    "a red circle",
+    "a blue square",
+    "a yellow star on a black background",
+    "three green triangles",
+    "a red circle above a blue square",
+    "a pink cross left of a green diamond",
+    "a small orange circle inside a large purple square",
+    "a yellow triangle, a cyan star and a red square",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What to train, where and for how long.
+
+    Attributes:
+        recipe: a recipe file, or the name of one that comes with us.
+        folder: where state, log and charts go; a run that is there already goes on.
+        limit: how long.
+        device: "auto", "cpu", "cuda" or another torch device.
+        out: where the model folder goes; None puts it into the run's folder.
+        start: model folder or bundled name whose weights and words a new run begins with; None begins with
+            nothing. A run that is there already goes on with its own.
+        is_quiet: show no progress bar.
+    """
+
+    recipe: str
+    folder: Path
+    limit: Slice
+    device: str = "auto"
+    out: Path | None = None
+    start: str | None = None
+    is_quiet: bool = False
+
+
+def run_training(run: Run) -> tuple[bool, Path]:
+    """Train one slice, then write charts and the model folder.
+
+    Args:
+        run: what, where and for how long.
+
+    Returns: whether the recipe is finished, and the model folder as far as it has come.
+
+    Raises:
+        ConfigError: the recipe cannot be read, or its sizes are not those of `start`.
+        CheckpointError: the folder holds another run, or `start` is no model.
+        OutputError: the folder cannot be written.
+    """
+    device = choose_device(run.device)
+    limit = replace(run.limit, autocast=choose_dtype("auto", device) == torch.bfloat16)
+    workshop = _open_workshop(find_recipe(run.recipe), device, run.folder, run.start)
+    with _Progress(run.is_quiet) as progress:
+        is_finished = train(
+            workshop.recipe, run.folder, workshop.modules, workshop.make_task, limit, progress.show
+        )
+    out = run.out or run.folder / "model"
+    cfg_weight = workshop.recipe.cfg_weight
+    write_folder(model_of(workshop.modules), workshop.tokenizer_json, out, torch.bfloat16, cfg_weight)
+    write_charts(run.folder, out, device)
+    return is_finished, out
+
+
+def _open_workshop(recipe: Recipe, device: torch.device, folder: Path, start: str | None) -> Workshop:
+    """Make a recipe's model; the tokenizer is learnt once for each run, so that its ids never change."""
+    kept = folder / "tokenizer.json"
+    if kept.is_file():
+        return Workshop(recipe, device, kept.read_text(encoding="utf-8"))
+    workshop = Workshop(recipe, device) if start is None else _begin_with(start, recipe, device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / "tokenizer.json.new"
+        fresh.write_text(workshop.tokenizer_json, encoding="utf-8")
+        fresh.replace(kept)
+    except OSError as error:
+        raise OutputError(f'Cannot write to "{folder}": {error}. Choose another folder.') from error
+    return workshop
+
+
+def _begin_with(start: str, recipe: Recipe, device: torch.device) -> Workshop:
+    """Make a recipe's model with the weights and the words of a model folder."""
+    checkpoint = read_checkpoint(start)
+    if checkpoint.config != recipe.model.to_config():
+        raise ConfigError(
+            f'The sizes of "{start}" are not those of the recipe "{recipe.name}". Give a recipe with the '
+            "sizes of that model, or begin with nothing."
+        )
+    words = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+    workshop = Workshop(recipe, device, words)
+    model_of(workshop.modules).load_state_dict(checkpoint.state_dict)
+    return workshop
+
+
+def write_charts(folder: Path, model: Path, device: torch.device) -> None:
+    """Write `losses.png`, `restored.png` (pictures, and below through the VQ tokenizer) and `drawn.png`."""
+    if (folder / LOG).exists():
+        draw_curves(read_curves(folder / LOG)).save(folder / "losses.png")
+    janus = load_janus(model, device=device)
+    size_px = janus.config.vision.image_size
+    pictures = [torch.from_numpy(render(sample_scene(number, "test"), size_px)) for number in range(8)]
+    restored = janus.decode(janus.encode(pictures))
+    picture_grid(torch.cat((torch.stack(pictures), restored)), columns=len(pictures)).save(
+        folder / "restored.png"
+    )
+    drawn = janus.draw(_PROMPTS, num_images=2, batch_size=2 * len(_PROMPTS))
+    picture_grid(drawn.images, columns=4).save(folder / "drawn.png")
+
+
+class _Progress:
+    """A progress bar on stderr, one for each stage."""
+
+    def __init__(self, is_quiet: bool) -> None:
+        self._is_quiet, self._stage = is_quiet, ""
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, stage: str, done: int, steps: int, losses: dict[str, float]) -> None:
+        """Move the bar of a stage to `done` of `steps`."""
+        if self._bar is None or stage != self._stage:
+            self.__exit__()
+            self._stage = stage
+            self._bar = tqdm(
+                desc=f"stage {stage}", total=steps, initial=done - 1, unit="step", disable=self._is_quiet
+            )
+        self._bar.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()}, refresh=False)
+        self._bar.update()
