@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from janus_core import image_generation, janus, text_generation
+from janus_core import janus
+from janus_core.generation import answering, drawing
 
 from . import contenders
 from .contenders import Ours
@@ -80,7 +81,7 @@ def main() -> int:
 def _set_up(arguments: argparse.Namespace, device: torch.device) -> None:
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     if arguments.stand_in:
-        for room in (image_generation, text_generation):
+        for room in (drawing, answering):
             room.is_repeatable = lambda model, compute: True  # type: ignore[attr-defined]
         contenders.pack_for_drawing = janus.pack_for_answering = lambda language: None  # type: ignore[assignment]
 

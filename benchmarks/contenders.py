@@ -18,13 +18,13 @@ from torch import Tensor
 
 from janus_core import Compute, DrawOptions, Janus, JanusConfig, TextOptions, Turn, assemble, build_model
 from janus_core.checkpoints.load import Checkpoint
-from janus_core.image_generation import DrawPlan, generate_image_tokens
-from janus_core.image_tokens import codebook_identity
+from janus_core.generation.drawing import DrawPlan, generate_image_tokens
+from janus_core.inputs.image_tokens import codebook_identity
+from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
+from janus_core.inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from janus_core.options import OnStep, OnTokens
-from janus_core.packing import pack_for_drawing
-from janus_core.placement import Placement
-from janus_core.prompting import PromptPlan, plan_drawing, unconditional
-from janus_core.text_tokenizer import TextTokenizer, read_tokenizer
+from janus_core.residency.packing import pack_for_drawing
+from janus_core.residency.placement import Placement
 
 from .weights import byte_tokenizer
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.image_generation import Drawing, DrawPlan
+from janus_core.generation.drawing import Drawing, DrawPlan
+from janus_core.inputs.prompting import unconditional
 from janus_core.options import DrawOptions
-from janus_core.prompting import unconditional
 
 from .contenders import CFG_WEIGHT, Ours, prompt_plan
 from .rows import Bench, Contenders, grid, picture

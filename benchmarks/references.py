@@ -14,9 +14,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from janus_core import Janus, JanusConfig, Turn
-from janus_core.pictures import read_picture
-from janus_core.preprocessing import to_pixel_values
-from janus_core.prompting import unconditional
+from janus_core.inputs.pictures import read_picture
+from janus_core.inputs.preprocessing import to_pixel_values
+from janus_core.inputs.prompting import unconditional
 
 from .contenders import CFG_WEIGHT, QUESTION, prompt_plan
 from .weights import GENERATION, native_config, published, text_config

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from janus_core.config import (
+from janus_core.model.config import (
     AlignerConfig,
     GenerationHeadConfig,
     JanusConfig,

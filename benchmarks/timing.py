@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from janus_core import repeats as repeats_room
+from janus_core.generation import repeats as repeats_room
 
 Clock = Literal["wall", "cpu"]
 

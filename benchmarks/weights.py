@@ -19,7 +19,7 @@ from torch import Tensor
 from janus_core import JanusConfig, build_model, read_checkpoint
 from janus_core.checkpoints.config_writing import write_authors
 from janus_core.checkpoints.names import published_names
-from janus_core.text_tokenizer import (
+from janus_core.inputs.text_tokenizer import (
     ASSISTANT,
     BEGIN_OF_IMAGE,
     BOS,

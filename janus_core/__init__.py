@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .checkpoints.folders import bundled_models, is_janus_folder
     from .checkpoints.load import Checkpoint, read_checkpoint
-    from .config import JanusConfig
     from .errors import (
         CheckpointError,
         ConfigError,
@@ -21,53 +20,53 @@ if TYPE_CHECKING:
         PromptError,
         SamplingError,
     )
-    from .image_tokens import Drawn, ImageTokens
+    from .generation.answering import Answer
+    from .generation.preview import decoded_preview, fit_code_colours, preview_image
+    from .inputs.image_tokens import Drawn, ImageTokens
+    from .inputs.preprocessing import to_uint8
+    from .inputs.prompting import CAPTION_STYLES, SYSTEM_TEXT
+    from .inputs.turns import Turn
     from .janus import Janus
     from .loading import assemble, load_janus
-    from .memory import answer_bytes, decode_bytes, draw_bytes
-    from .model import JanusModel, build_model
-    from .options import DrawOptions, TextOptions
-    from .prefill import Compute
-    from .preprocessing import to_uint8
-    from .preview import decoded_preview, fit_code_colours, preview_image
-    from .prompting import CAPTION_STYLES, SYSTEM_TEXT
-    from .text_generation import Answer
-    from .turns import Turn
+    from .model.config import JanusConfig
+    from .model.model import JanusModel, build_model
+    from .options import Compute, DrawOptions, TextOptions
+    from .residency.memory import answer_bytes, decode_bytes, draw_bytes
 
 _ROOMS = {
-    "Answer": "text_generation",
-    "CAPTION_STYLES": "prompting",
+    "Answer": "generation.answering",
+    "CAPTION_STYLES": "inputs.prompting",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
-    "Compute": "prefill",
+    "Compute": "options",
     "ConfigError": "errors",
     "DrawOptions": "options",
-    "Drawn": "image_tokens",
+    "Drawn": "inputs.image_tokens",
     "ImageError": "errors",
-    "ImageTokens": "image_tokens",
+    "ImageTokens": "inputs.image_tokens",
     "Janus": "janus",
-    "JanusConfig": "config",
+    "JanusConfig": "model.config",
     "JanusError": "errors",
-    "JanusModel": "model",
+    "JanusModel": "model.model",
     "OutputError": "errors",
     "PromptError": "errors",
-    "SYSTEM_TEXT": "prompting",
+    "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "TextOptions": "options",
-    "Turn": "turns",
-    "answer_bytes": "memory",
+    "Turn": "inputs.turns",
+    "answer_bytes": "residency.memory",
     "assemble": "loading",
-    "build_model": "model",
+    "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
-    "decode_bytes": "memory",
-    "decoded_preview": "preview",
-    "draw_bytes": "memory",
-    "fit_code_colours": "preview",
+    "decode_bytes": "residency.memory",
+    "decoded_preview": "generation.preview",
+    "draw_bytes": "residency.memory",
+    "fit_code_colours": "generation.preview",
     "is_janus_folder": "checkpoints.folders",
     "load_janus": "loading",
-    "preview_image": "preview",
+    "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
-    "to_uint8": "preprocessing",
+    "to_uint8": "inputs.preprocessing",
 }
 
 __all__ = [

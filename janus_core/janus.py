@@ -12,21 +12,30 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .batches import batched, in_chunks, shifted, within
-from .config import JanusConfig
-from .image_generation import generate_image_tokens, plan_pictures
-from .image_tokens import Drawn, ImageTokens
-from .model import JanusModel
-from .options import CFG_WEIGHT, DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
-from .packing import pack_for_answering, pack_for_drawing
-from .pictures import Picture, as_several, read_picture
-from .placement import Placement, Task
-from .prefill import Compute
-from .preprocessing import Fit, to_images, to_pixel_values, to_vq_inputs
-from .prompting import SYSTEM_TEXT, PromptPlan, TurnText, caption_instruction, plan_conversation
-from .text_generation import Answer, Prompts, generate_text
-from .text_tokenizer import TextTokenizer
-from .turns import Turn
+from .generation.answering import Answer, Prompts, generate_text
+from .generation.batches import batched, in_chunks, shifted, within
+from .generation.drawing import generate_image_tokens, plan_pictures
+from .inputs.image_tokens import Drawn, ImageTokens
+from .inputs.pictures import Picture, as_several, read_picture
+from .inputs.preprocessing import Fit, to_images, to_pixel_values, to_vq_inputs
+from .inputs.prompting import SYSTEM_TEXT, PromptPlan, TurnText, caption_instruction, plan_conversation
+from .inputs.text_tokenizer import TextTokenizer
+from .inputs.turns import Turn
+from .model.config import JanusConfig
+from .model.model import JanusModel
+from .options import (
+    CFG_WEIGHT,
+    Compute,
+    DrawOptions,
+    OnStep,
+    OnText,
+    OnTokens,
+    TextOptions,
+    check_count,
+    whole_seed,
+)
+from .residency.packing import pack_for_answering, pack_for_drawing
+from .residency.placement import Placement, Task
 
 _VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 

@@ -17,10 +17,10 @@ import torch
 from .checkpoints.load import Checkpoint, assign_weights, read_checkpoint
 from .errors import SamplingError
 from .janus import Janus
-from .layers import Operations
-from .model import JanusModel, build_model
-from .placement import Placement
-from .prefill import Compute
+from .model.layers import Operations
+from .model.model import JanusModel, build_model
+from .options import Compute
+from .residency.placement import Placement
 
 log = logging.getLogger("janus.loading")
 

@@ -1,4 +1,4 @@
-"""What a caller may choose when drawing and answering, each with its range, and the shape of the callbacks.
+"""What a caller may choose, each with its range; the shape of callbacks; where arithmetic happens.
 
 Ranges are checked once, when the options are made; nothing below checks them again.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .errors import SamplingError
@@ -36,6 +37,21 @@ class OnTokens(Protocol):
 
     def __call__(self, tokens: Tensor) -> None:
         """Receive image tokens (b, cells drawn so far) int64; they are not to be changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where a model computes and in which dtype its embeddings, activations and cache are.
+
+    Attributes:
+        device: of all arithmetic.
+        dtype: of seeing and language.
+        is_resident: nothing moves weights during a call, so that a CUDA graph may hold their addresses.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    is_resident: bool = False
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

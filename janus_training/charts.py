@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from janus_core.preprocessing import to_uint8
+from janus_core.inputs.preprocessing import to_uint8
 
 _WIDTH_PX, _HEIGHT_PX, _MARGIN_PX = 640, 240, 44
 _PAPER, _INK, _LINE = "white", "#222222", "#dddddd"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from janus_core.prompting import PromptPlan, TurnText, plan_conversation
-from janus_core.text_tokenizer import TextTokenizer
+from janus_core.inputs.prompting import PromptPlan, TurnText, plan_conversation
+from janus_core.inputs.text_tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from janus_core.model import JanusModel
-from janus_core.prefill import pad_left
-from janus_core.prompting import PromptPlan
+from janus_core.generation.prefill import pad_left
+from janus_core.inputs.prompting import PromptPlan
+from janus_core.model.model import JanusModel
 
 from .recipe import StageRecipe
 from .shared_start import hidden_states, shared_tokens

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from janus_core.inputs.turns import Turn
 from janus_core.janus import Janus
 from janus_core.options import DrawOptions, OnStep, TextOptions
-from janus_core.turns import Turn
 
 from .world.answers import Question, is_right
 from .world.captions import judge_caption

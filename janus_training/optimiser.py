@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from janus_core.errors import ConfigError
-from janus_core.language_model import DecoderLayer
-from janus_core.vision_tower import VisionBlock
+from janus_core.model.language_model import DecoderLayer
+from janus_core.model.vision_tower import VisionBlock
 
 _BETAS = (0.9, 0.95)
 

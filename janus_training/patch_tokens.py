@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from janus_core.vq_tokenizer import VQTokenizer
+from janus_core.model.vq_tokenizer import VQTokenizer
 
 _LEVELS = 255  # of a pixel, by which patches are compared
 _NEVER_MET = -1

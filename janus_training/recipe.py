@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from janus_core.config import (
+from janus_core.errors import ConfigError
+from janus_core.model.config import (
     AlignerConfig,
     GenerationHeadConfig,
     JanusConfig,
@@ -21,7 +22,6 @@ from janus_core.config import (
     VisionConfig,
     VQConfig,
 )
-from janus_core.errors import ConfigError
 from janus_core.options import CFG_WEIGHT, MOST_CFG_WEIGHT
 
 _RECIPES = Path(__file__).parent / "recipes"

@@ -8,19 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from janus_core.pictures import read_picture
-from janus_core.preprocessing import to_pixel_values, to_vq_input
-from janus_core.prompting import CAPTION_STYLES, plan_drawing, unconditional
-from janus_core.text_tokenizer import TextTokenizer
+from janus_core.inputs.pictures import read_picture
+from janus_core.inputs.preprocessing import to_pixel_values, to_vq_input
+from janus_core.inputs.prompting import CAPTION_STYLES, plan_drawing, unconditional
+from janus_core.inputs.text_tokenizer import TextTokenizer
 
 from .conversations import Exchange, learn_all, write_conversation, write_document
 from .language_task import DrawSample, Mixture, TextSample
-from .near_misses import near_miss
 from .recipe import ModelSizes, StageRecipe
 from .world.answers import Question
 from .world.captions import caption, caption_question
 from .world.dice import chance, new_dice, pick_weighted, shuffled
 from .world.drawing_prompts import drawing_prompt
+from .world.near_misses import near_miss
 from .world.passages import passage
 from .world.patch_labels import patch_labels
 from .world.questions import questions

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from janus_core.kv_cache import KVCache
-from janus_core.language_model import LanguageModel
+from janus_core.model.kv_cache import KVCache
+from janus_core.model.language_model import LanguageModel
 
 
 class _Start(KVCache):

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from janus_core.model import JanusModel
-from janus_core.text_tokenizer import TextTokenizer
+from janus_core.inputs.text_tokenizer import TextTokenizer
+from janus_core.model.model import JanusModel
 
 from .language_task import LanguageTask
 from .loop import Task

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from janus_core.vision_tower import VisionTower
+from janus_core.model.vision_tower import VisionTower
 
 from .world.patch_labels import CLASSES
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from janus_core.vq_tokenizer import VQTokenizer
+from janus_core.model.vq_tokenizer import VQTokenizer
 
 _COMMITMENT = 0.25
 _SQUARES = 2.0  # small objects on a plain ground are far off at first, and squares see that

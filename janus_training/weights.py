@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from janus_core.checkpoints.config_writing import write_authors
 from janus_core.checkpoints.names import published_names
-from janus_core.config import JanusConfig
-from janus_core.language_model import DecoderLayer
-from janus_core.model import JanusModel, build_model
-from janus_core.vision_tower import VisionBlock
+from janus_core.model.config import JanusConfig
+from janus_core.model.language_model import DecoderLayer
+from janus_core.model.model import JanusModel, build_model
+from janus_core.model.vision_tower import VisionBlock
 
 _EMBEDDING = 0.3  # about as large as what one layer adds to it
 _POSITION_SCALE = 0.3  # likewise, and as what a patch contributes

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from janus_core.text_tokenizer import (
+from janus_core.inputs.text_tokenizer import (
     ASSISTANT,
     BEGIN_OF_IMAGE,
     BOS,

@@ -2,11 +2,11 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .ask_caption import JanusAsk, JanusCaption
 from .bridge import folders
-from .drawing import JanusDraw
-from .image_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
-from .loading import JanusLoad
-from .understanding import JanusAsk, JanusCaption
+from .draw import JanusDraw
+from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
+from .load import JanusLoad
 
 
 class JanusExtension(ComfyExtension):

@@ -11,7 +11,8 @@ import logging
 import math
 from typing import Any
 
-from ..config import (
+from ..errors import ConfigError
+from ..model.config import (
     AlignerConfig,
     GenerationHeadConfig,
     JanusConfig,
@@ -20,7 +21,6 @@ from ..config import (
     VisionConfig,
     VQConfig,
 )
-from ..errors import ConfigError
 from .layout import show
 
 log = logging.getLogger("janus.checkpoints")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import AlignerConfig, JanusConfig
+from ..model.config import AlignerConfig, JanusConfig
 
 _TOWER_KEYS = ("width", "layers", "heads", "patch_size", "mlp_ratio")
 

@@ -21,12 +21,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..config import JanusConfig
 from ..errors import CheckpointError, ConfigError, SamplingError
-from ..image_tokens import codebook_identity
-from ..model import JanusModel, build_model
+from ..inputs.image_tokens import codebook_identity
+from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
+from ..model.config import JanusConfig
+from ..model.model import JanusModel, build_model
 from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT, DrawOptions
-from ..text_tokenizer import TextTokenizer, read_tokenizer
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show

@@ -10,13 +10,13 @@ from typing import Any
 _STYLES = ("short", "detailed", "tags", "text")
 # In which file each command lives.
 _ROOMS = {
-    "demo": "drawing",
-    "ask": "understanding",
-    "caption": "understanding",
-    "draw": "drawing",
-    "encode": "image_tokens",
-    "decode": "image_tokens",
-    "inspect": "inspection",
+    "demo": "draw",
+    "ask": "ask_caption",
+    "caption": "ask_caption",
+    "draw": "draw",
+    "encode": "encode_decode",
+    "decode": "encode_decode",
+    "inspect": "inspect_model",
 }
 _OVERVIEW = """examples:
   janus demo

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..errors import ImageError, OutputError
-from ..preprocessing import to_uint8
+from ..inputs.preprocessing import to_uint8
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _SOFTWARE = "janus-nodes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from janus_core.prompting import CAPTION_STYLES, SYSTEM_TEXT
+from janus_core.inputs.prompting import CAPTION_STYLES, SYSTEM_TEXT
 
 from .captions import caption
 from .drawing_prompts import drawing_prompt

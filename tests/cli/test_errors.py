@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from janus_core.cli import drawing
+from janus_core.cli import draw as drawing
 
 from .conftest import MODEL, PICTURES
 

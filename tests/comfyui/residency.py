@@ -76,9 +76,9 @@ class Stage:
         self.torch, self.is_cpu, self.folder = torch, is_cpu, folder
         self.mm = importlib.import_module("comfy.model_management")
         self.memory = importlib.import_module("janus_pack.nodes.bridge.memory")
-        self.drawing = importlib.import_module("janus_pack.janus_core.image_generation")
-        self.writing = importlib.import_module("janus_pack.janus_core.text_generation")
-        self.repeats = importlib.import_module("janus_pack.janus_core.repeats")
+        self.drawing = importlib.import_module("janus_pack.janus_core.generation.drawing")
+        self.writing = importlib.import_module("janus_pack.janus_core.generation.answering")
+        self.repeats = importlib.import_module("janus_pack.janus_core.generation.repeats")
         self.options = importlib.import_module("janus_pack.janus_core.options").TextOptions
         self.device = self.mm.get_torch_device()
         self.captures = 0
@@ -318,7 +318,7 @@ def check_too_little_memory_for_a_batch(stage: Stage) -> dict[str, Any]:
 @contextlib.contextmanager
 def feigned_shortage(stage: Stage, rows: int) -> Iterator[None]:
     """Let a CPU run out of memory whenever a cache has more than some rows."""
-    cache = importlib.import_module("janus_pack.janus_core.kv_cache").KVCache
+    cache = importlib.import_module("janus_pack.janus_core.model.kv_cache").KVCache
     select = cache.select
 
     def refuse(self: Any, index: Any) -> Any:

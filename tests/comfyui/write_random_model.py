@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from janus_core import build_model
 from janus_core.checkpoints.config_writing import write_authors
 from janus_core.checkpoints.names import published_names
-from janus_core.config import (
+from janus_core.model.config import (
     AlignerConfig,
     GenerationHeadConfig,
     JanusConfig,

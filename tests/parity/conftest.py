@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from janus_core import DrawOptions, Janus, load_janus
-from janus_core.image_generation import Drawing, DrawPlan
-from janus_core.prompting import PromptPlan
+from janus_core.generation.drawing import Drawing, DrawPlan
+from janus_core.inputs.prompting import PromptPlan
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUTS = ("authors' bin", "transformers", "authors' safetensors")

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import Drawn, DrawOptions, Janus, to_uint8
-from janus_core.prefill import Sequences, pad_left
-from janus_core.preprocessing import to_images
-from janus_core.prompting import PromptPlan, plan_drawing, unconditional
+from janus_core.generation.prefill import Sequences, pad_left
+from janus_core.inputs.preprocessing import to_images
+from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
 ATOL = 1e-4
 PROMPTS = ("0", "1")

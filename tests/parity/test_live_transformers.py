@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, TextOptions, Turn
-from janus_core.pictures import read_picture
-from janus_core.preprocessing import to_pixel_values
-from janus_core.prompting import PromptPlan, plan_drawing, unconditional
+from janus_core.inputs.pictures import read_picture
+from janus_core.inputs.preprocessing import to_pixel_values
+from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 

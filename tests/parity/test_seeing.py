@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import Janus
-from janus_core.pictures import read_picture
-from janus_core.preprocessing import to_pixel_values
+from janus_core.inputs.pictures import read_picture
+from janus_core.inputs.preprocessing import to_pixel_values
 
 ATOL = 1e-4
 IMAGES = ("landscape", "portrait", "tiny")

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import Answer, Janus, TextOptions, Turn
-from janus_core.prefill import PaddedPrompts, pad_left
-from janus_core.prompting import Role
+from janus_core.generation.prefill import PaddedPrompts, pad_left
+from janus_core.inputs.prompting import Role
 
 ATOL = 1e-4
 CASES = ("one_image", "two_images", "text_only", "multi_turn")

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from janus_core import Compute, Janus, JanusConfig, build_model
 from janus_core.checkpoints.load import assign_weights
-from janus_core.config import (
+from janus_core.inputs.image_tokens import codebook_identity
+from janus_core.inputs.text_tokenizer import TextTokenizer, read_tokenizer
+from janus_core.model.config import (
     AlignerConfig,
     GenerationHeadConfig,
     LanguageConfig,
@@ -21,8 +23,6 @@ from janus_core.config import (
     VisionConfig,
     VQConfig,
 )
-from janus_core.image_tokens import codebook_identity
-from janus_core.text_tokenizer import TextTokenizer, read_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 HALVES = (0.5, 0.5, 0.5)

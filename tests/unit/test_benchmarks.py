@@ -25,7 +25,7 @@ from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Run, Stopwatch, interleave
-from janus_core.repeats import CudaCapture
+from janus_core.generation.repeats import CudaCapture
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -117,8 +117,8 @@ def test_a_prompt_can_be_made_longer(bench: Bench) -> None:
 def test_the_way_of_a_gpu_can_be_walked_on_a_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bench.ours.draw(16, greedy=True)
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("image_generation", "text_generation"):
-            patch.setattr(f"janus_core.{room}.is_repeatable", lambda model, compute: True)
+        for room in ("drawing", "answering"):
+            patch.setattr(f"janus_core.generation.{room}.is_repeatable", lambda model, compute: True)
         assert torch.equal(bench.contenders["ours unpacked"].draw(16, greedy=True), plain)
 
 

@@ -23,7 +23,7 @@ from janus_core import (
     TextOptions,
     Turn,
 )
-from janus_core.pictures import Picture
+from janus_core.inputs.pictures import Picture
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 CPU = torch.device("cpu")

@@ -44,6 +44,6 @@ def test_the_core_is_imported_as_a_whole_and_relatively(path):
 
 @each_file
 def test_the_bridge_knows_no_node(path):
-    themes = {"loading", "understanding", "drawing", "image_tokens", "options"}
+    themes = {"load", "ask_caption", "draw", "keep_tokens", "widgets"}
     if path.parent.name == "bridge":
         assert not {module.split(".")[0] for level, module, _ in imports(path) if level == 2} & themes

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import comfy.model_management as mm
 import torch
 from janus_pack.janus_core import SamplingError
+from janus_pack.nodes.ask_caption import JanusAsk
 from janus_pack.nodes.bridge import memory, progress
-from janus_pack.nodes.drawing import JanusDraw
-from janus_pack.nodes.image_tokens import JanusDecodeTokens, JanusEncodeImage
-from janus_pack.nodes.understanding import JanusAsk
+from janus_pack.nodes.draw import JanusDraw
+from janus_pack.nodes.keep_tokens import JanusDecodeTokens, JanusEncodeImage
 
 _TORCH_OOM = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 _CPU_OOM = RuntimeError(

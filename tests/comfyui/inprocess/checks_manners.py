@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from janus_pack.nodes.ask_caption import JanusAsk, JanusCaption
 from janus_pack.nodes.bridge import memory
-from janus_pack.nodes.drawing import JanusDraw
-from janus_pack.nodes.image_tokens import JanusDecodeTokens, JanusEncodeImage
-from janus_pack.nodes.understanding import JanusAsk, JanusCaption
+from janus_pack.nodes.draw import JanusDraw
+from janus_pack.nodes.keep_tokens import JanusDecodeTokens, JanusEncodeImage
 
 _TEXT = {"seed": 3, "temperature": 1.0, "top_k": 0, "top_p": 0.95, "max_new_tokens": 8}
 _DRAW = {"seed": 3, "batch_size": 2, "cfg_weight": 5.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}

@@ -11,8 +11,9 @@ import comfy.model_patcher as mp
 import comfy.ops
 import torch
 from comfy.cli_args import args
-from janus_pack.janus_core import DrawOptions, TextOptions, packing
-from janus_pack.janus_core.fixed_decoder import merged
+from janus_pack.janus_core import DrawOptions, TextOptions
+from janus_pack.janus_core.generation.fixed_decoder import merged
+from janus_pack.janus_core.residency import packing
 from janus_pack.nodes.bridge import memory
 from torch import nn
 

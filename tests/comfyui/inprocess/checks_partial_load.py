@@ -10,7 +10,7 @@ import comfy.ops
 import torch
 from janus_pack.janus_core import Compute, build_model, read_checkpoint
 from janus_pack.janus_core.checkpoints.load import assign_weights
-from janus_pack.janus_core.prefill import PaddedPrompts, Sequences
+from janus_pack.janus_core.generation.prefill import PaddedPrompts, Sequences
 from janus_pack.nodes.bridge.memory import split
 from torch import nn
 

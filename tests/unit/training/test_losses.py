@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from janus_core import Compute, JanusModel
-from janus_core.image_generation import Drawing, DrawPlan
+from janus_core.generation.drawing import Drawing, DrawPlan
+from janus_core.generation.prefill import Sequences, pad_left
+from janus_core.inputs.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, unconditional
+from janus_core.inputs.text_tokenizer import TextTokenizer
 from janus_core.options import DrawOptions
-from janus_core.prefill import Sequences, pad_left
-from janus_core.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, unconditional
-from janus_core.text_tokenizer import TextTokenizer
 from janus_training.conversations import Exchange, write_conversation
 from janus_training.language_task import DrawSample, LanguageTask, Mixture, TextSample, in_buckets
 from janus_training.loop import take_step

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from janus_core.vq_tokenizer import VQTokenizer
+from janus_core.model.vq_tokenizer import VQTokenizer
 from janus_training.patch_tokens import PatchTokens
 from janus_training.recipe import find_recipe
 from janus_training.weights import new_model

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from janus_core.errors import CheckpointError, OutputError
-from janus_core.prompting import SYSTEM_TEXT
+from janus_core.inputs.prompting import SYSTEM_TEXT
 from janus_training import state
 from janus_training.loop import Slice, take_step, train
 from janus_training.optimiser import Optimiser

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from janus_core.pictures import read_picture
-from janus_core.preprocessing import to_pixel_values, to_vq_input
-from janus_core.prompting import (
+from janus_core.inputs.pictures import read_picture
+from janus_core.inputs.preprocessing import to_pixel_values, to_vq_input
+from janus_core.inputs.prompting import (
     CAPTION_STYLES,
     SYSTEM_TEXT,
     TurnText,
@@ -20,16 +20,16 @@ from janus_core.prompting import (
     plan_drawing,
     unconditional,
 )
-from janus_core.text_tokenizer import IMAGE_PLACEHOLDER, TextTokenizer
+from janus_core.inputs.text_tokenizer import IMAGE_PLACEHOLDER, TextTokenizer
 from janus_training.conversations import Exchange, write_conversation, write_document
 from janus_training.language_task import TextSample
-from janus_training.near_misses import near_miss
 from janus_training.recipe import StageRecipe, find_recipe
 from janus_training.samples import Samples
 from janus_training.words import learn_tokenizer
 from janus_training.world.captions import caption
 from janus_training.world.compositions import is_test_composition
 from janus_training.world.dice import new_dice
+from janus_training.world.near_misses import near_miss
 from janus_training.world.passages import passage
 from janus_training.world.patch_labels import patch_labels
 from janus_training.world.rendering import render

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from janus_core.prompting import CAPTION_STYLES
+from janus_core.inputs.prompting import CAPTION_STYLES
 from janus_training.world.captions import caption, caption_question, judge_caption
 from janus_training.world.compositions import compositions, is_held_out, relation_key
 from janus_training.world.drawing_prompts import drawing_facts, drawing_prompt

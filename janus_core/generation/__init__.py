@@ -1,0 +1,1 @@
+"""What happens: noise, sampling, the decoder's steps, drawings and answers."""

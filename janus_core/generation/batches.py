@@ -1,0 +1,44 @@
+"""Many pictures or texts a batch at a time: chunks of rows, and callbacks that count across batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..options import OnStep, OnText, check_count
+
+T = TypeVar("T")
+
+
+def batched(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Cut a sequence into batches of `size`; the last may be shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, on_step: OnStep | None) -> Tensor:
+    """Return what `work` makes of all rows, `size` of them at a time, on the CPU."""
+    check_count("batch_size", size)
+    done: list[Tensor] = []
+    for chunk in torch.split(rows, size):
+        done.append(work(chunk).cpu())
+        if on_step is not None:
+            on_step(sum(map(len, done)), len(rows))
+    with torch.inference_mode(False):  # a tensor that its owner may change
+        return torch.cat(done)
+
+
+def shifted(on_text: OnText | None, start: int) -> OnText | None:
+    """Return a callback for a batch whose rows come behind `start` others."""
+    if on_text is None:
+        return None
+    return lambda row, text: on_text(start + row, text)
+
+
+def within(on_step: OnStep | None, start: int, total: int) -> OnStep | None:
+    """Return a callback for a batch whose steps come behind `start` others of `total`."""
+    if on_step is None:
+        return None
+    return lambda done, _: on_step(start + done, total)

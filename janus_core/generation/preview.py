@@ -1,0 +1,75 @@
+"""Pictures of a drawing under way, cells not yet drawn mid-grey.
+
+On a CPU rough ones, cheap enough to show after every row of image tokens: one colour per image token, from a
+linear map of its code that is fitted to a small decode. On a GPU a real decode, as long as it is a small part
+of the drawing; on a CPU it would cost as much as a good part of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor
+
+from ..inputs.preprocessing import to_uint8
+from ..model.vq_tokenizer import VQTokenizer
+
+_SIDE = 8  # the fit decodes a grid of 8 × 8 codes spread over the codebook
+_GREY = 0.5
+
+
+def fit_code_colours(vq_tokenizer: VQTokenizer, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the colour of every code: (v, 3) float32 in 0..1 on the CPU.
+
+    Fits the mean colour of each decoded cell by least squares on its unit-length code and a constant.
+    """
+    size = vq_tokenizer.config.codebook_size
+    spread = torch.arange(_SIDE * _SIDE, device=device) * size // (_SIDE * _SIDE)
+    decoded = vq_tokenizer.decode(rearrange(spread, "(h w) -> 1 h w", h=_SIDE), dtype).float()
+    cells = F.adaptive_avg_pool2d((decoded.clamp(-1, 1) + 1) / 2, (_SIDE, _SIDE))
+    colours = rearrange(cells, "1 c h w -> (h w) c").cpu()
+    table = vq_tokenizer.codes(torch.arange(size, device=device)).float().cpu()
+    table = torch.cat((table, table.new_ones(size, 1)), dim=1)
+    fitted: Tensor = torch.linalg.pinv(table[spread.cpu()]) @ colours
+    return (table @ fitted).clamp(0, 1)
+
+
+def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int) -> npt.NDArray[np.uint8]:
+    """Return a picture (size_px, size_px, 3) in 8 bits of the cells drawn so far, the others mid-grey.
+
+    Args:
+        tokens: (cells so far,) int64.
+        code_colours: from `fit_code_colours`.
+        side: cells along one side of the grid.
+        size_px: side of the picture, a multiple of `side`.
+    """
+    cells = code_colours.new_full((side * side, 3), _GREY)
+    cells[: len(tokens)] = code_colours[tokens.cpu()]
+    samples: npt.NDArray[np.uint8] = to_uint8(cells.view(1, side, side, 3))[0]
+    scale = size_px // side
+    return samples.repeat(scale, axis=1).repeat(scale, axis=0)  # a row is widened before it is copied
+
+
+def decoded_preview(
+    vq_tokenizer: VQTokenizer, tokens: Tensor, side: int, dtype: torch.dtype
+) -> npt.NDArray[np.uint8]:
+    """Return a picture (size_px, size_px, 3) in 8 bits, decoded from the cells drawn so far.
+
+    Args:
+        vq_tokenizer: ready on the device of `tokens`.
+        tokens: (cells so far,) int64, at least one; the last fills the rest of the grid while decoding.
+        side: cells along one side of the grid.
+        dtype: of the VQ tokenizer.
+    """
+    missing = side * side - len(tokens)
+    grid = torch.cat((tokens, tokens[-1:].expand(missing)))
+    decoded = vq_tokenizer.decode(rearrange(grid, "(h w) -> 1 h w", h=side), dtype)
+    image = rearrange((decoded[0].float().clamp(-1, 1) + 1) / 2, "c h w -> h w c")
+    scale = image.shape[0] // side
+    is_drawn = torch.arange(side * side, device=tokens.device) < len(tokens)
+    shown = repeat(is_drawn, "(h w) -> (h y) (w x) 1", h=side, y=scale, x=scale)
+    samples: npt.NDArray[np.uint8] = to_uint8(torch.where(shown, image, _GREY)[None])[0]
+    return samples

@@ -1,0 +1,173 @@
+"""Turn logits and noise into token ids.
+
+The order is guidance, repetition penalty (text only), temperature, top-k, top-p, min-p, pick. The filters
+only mask, with -inf: the pick adds Gumbel noise and takes the largest, which draws from the softmax of what
+is left without ever renormalising (the Gumbel-max trick). Each filter keeps at least the likeliest token, and
+never parts equals: tokens with the same logit stay or go together, so no sort order shows in the result.
+
+Everything is a pure function of its arguments: computed in float32 whatever comes in, changing no argument
+and never waiting for the device. Nothing here knows of models, prompts, images or seeds, and numbers are
+trusted: the options objects upstairs check their ranges.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import SamplingError
+
+MASS_UNITS = 2**40  # one unit of probability, as an integer; finer than float32 resolves
+
+
+def guide(cond_logits: Tensor, uncond_logits: Tensor, cfg_weight: float) -> Tensor:
+    """Sharpen conditional logits against unconditional ones (classifier-free guidance).
+
+    Args:
+        cond_logits: (b, v), from prompts with their text.
+        uncond_logits: (b, v), from prompts with the text padded out.
+        cfg_weight: ≥ 0; 1 returns `cond_logits`, 0 returns `uncond_logits`, both exactly.
+
+    Returns: (b, v) float32.
+    Raises: SamplingError if the two shapes differ.
+    Source: Ho and Salimans 2022 (arXiv:2207.12598); the authors' text-to-image script.
+    """
+    if cond_logits.shape != uncond_logits.shape:
+        raise SamplingError(
+            f"Guidance needs two sets of logits of one shape, but the conditional ones are "
+            f"{tuple(cond_logits.shape)} and the unconditional ones {tuple(uncond_logits.shape)}. "
+            f"Run the model on one unconditional row for every conditional one."
+        )
+    cond, uncond = cond_logits.float(), uncond_logits.float()
+    return cond if cfg_weight == 1 else uncond + cfg_weight * (cond - uncond)
+
+
+def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Make tokens that already occurred less likely, once each however often they occurred.
+
+    Args:
+        logits: (b, v).
+        seen: (b, v) bool, True for tokens that already occurred.
+        penalty: > 0; positive logits are divided by it and others multiplied, so 1 is off.
+
+    Returns: (b, v) float32.
+    Source: Keskar et al. 2019 (CTRL, arXiv:1909.05858), with the multiplication that transformers adds.
+    """
+    logits = logits.float()
+    penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen, penalised, logits)
+
+
+def scale_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Divide logits (b, v) by a temperature > 0: below 1 favours likely tokens, above 1 unlikely ones."""
+    return logits.float() / temperature
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Mask all but the k likeliest tokens; more than k stay when several tie for the last place.
+
+    Args:
+        logits: (b, v).
+        k: 0 is off, and so is anything from v upwards.
+
+    Returns: (b, v) float32, -inf where masked.
+    """
+    logits = logits.float()
+    if not 0 < k < logits.shape[-1]:
+        return logits
+    return _keep_from(logits, logits.topk(k, dim=-1).values[:, -1:])
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Mask all but the likeliest tokens that together hold probability p (nucleus).
+
+    The token whose probability reaches or crosses p stays, as does any token that ties with it.
+
+    Args:
+        logits: (b, v).
+        p: 0 … 1; 1 is off, 0 keeps the likeliest token.
+
+    Returns: (b, v) float32, -inf where masked.
+    Source: Holtzman et al. 2020 (arXiv:1904.09751).
+    """
+    logits = logits.float()
+    if p >= 1:
+        return logits
+    ranked = logits.sort(dim=-1, descending=True).values
+    # Integers add up alike in any order; a parallel float sum may end on either side of p from run to run.
+    mass = (ranked.softmax(dim=-1) * MASS_UNITS).long()
+    mass_before = mass.cumsum(dim=-1) - mass
+    kept = (mass_before < int(p * MASS_UNITS)).sum(dim=-1, keepdim=True).clamp(min=1)
+    return _keep_from(logits, ranked.gather(-1, kept - 1))
+
+
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Mask tokens less likely than p times the likeliest one.
+
+    Args:
+        logits: (b, v).
+        p: 0 … 1; 0 is off, 1 keeps the likeliest token and its equals.
+
+    Returns: (b, v) float32, -inf where masked.
+    Source: Nguyen et al. 2024 (arXiv:2407.01082).
+    """
+    logits = logits.float()
+    if p <= 0:
+        return logits
+    return _keep_from(logits, logits.amax(dim=-1, keepdim=True) + math.log(p))
+
+
+def pick(logits: Tensor, noise: Tensor) -> Tensor:
+    """Draw one token per row: the argmax of logits plus noise.
+
+    Args:
+        logits: (b, v), -inf where masked.
+        noise: (b, v), standard Gumbel and finite, so that a masked token never wins.
+
+    Returns: (b,) int64.
+    Source: the Gumbel-max trick (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030).
+    """
+    return (logits.float() + noise).argmax(dim=-1)
+
+
+def next_tokens(
+    logits: Tensor,
+    *,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    noise: Tensor | None,
+) -> Tensor:
+    """Choose the next token of each row; greedy at temperature 0, where the first of equals wins.
+
+    Args:
+        logits: (b, v), after guidance and repetition penalty.
+        temperature: ≥ 0.
+        top_k: see `keep_top_k`.
+        top_p: see `keep_top_p`.
+        min_p: see `keep_min_p`.
+        noise: (b, v) float32, standard Gumbel; unused at temperature 0.
+
+    Returns: (b,) int64.
+    Raises: SamplingError if a draw is asked for without noise.
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    if noise is None:
+        raise SamplingError(
+            f"Drawing at temperature {temperature} needs noise, and none was given. "
+            f"Pass `gumbel_noise(...)` of shape {tuple(logits.shape)}, or set the temperature to 0."
+        )
+    logits = scale_temperature(logits, temperature)
+    logits = keep_top_k(logits, top_k)
+    logits = keep_top_p(logits, top_p)
+    logits = keep_min_p(logits, min_p)
+    return pick(logits, noise)
+
+
+def _keep_from(logits: Tensor, threshold: Tensor) -> Tensor:
+    """Mask logits (b, v) below their row's threshold (b, 1)."""
+    return logits.masked_fill(logits < threshold, -math.inf)

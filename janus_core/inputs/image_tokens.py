@@ -1,0 +1,135 @@
+"""ImageTokens: drawn or encoded pictures as a value that can be kept, saved, loaded and decoded again.
+
+A value carries the identity of the codebook that gives its numbers a meaning, and no reference to a model.
+`Drawn` is what a drawing hands out: such a value with the pictures decoded from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import ImageError, OutputError
+
+_FORMAT = "janus-image-tokens-1"
+
+
+def codebook_identity(codebook: Tensor) -> str:
+    """Return a short fingerprint of a codebook (v, c), the same in every storage dtype.
+
+    Published codebooks are bfloat16, so rounding to it makes the fingerprint independent of how they were
+    loaded.
+    """
+    rounded = codebook.detach().to("cpu", torch.bfloat16).contiguous()
+    digest = hashlib.sha256(rounded.view(torch.uint8).numpy().tobytes()).hexdigest()
+    return f"{codebook.shape[0]}x{codebook.shape[1]}-{digest[:16]}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageTokens:
+    """Image tokens of b pictures.
+
+    Attributes:
+        grid: (b, rows, columns) int64 on the CPU, each at least 0 and below the codebook's size.
+        codebook: identity of the codebook, from `codebook_identity`.
+    """
+
+    grid: Tensor
+    codebook: str
+
+    def __post_init__(self) -> None:
+        if self.grid.ndim != 3 or self.grid.dtype != torch.int64 or 0 in self.grid.shape:
+            raise ImageError(
+                f"Image tokens must be whole numbers in a grid (pictures, rows, columns); got shape "
+                f"{tuple(self.grid.shape)} of {self.grid.dtype}."
+            )
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return int(self.grid.shape[0])
+
+    def check_decodable(self, codebook: str, codebook_size: int, side: int) -> None:
+        """Raise ImageError unless a model with this codebook and grid side can decode the tokens."""
+        if self.codebook != codebook:
+            raise ImageError(
+                f"These image tokens were made with the codebook {self.codebook}, the model has {codebook}. "
+                "Decode them with the model that made them."
+            )
+        if tuple(self.grid.shape[1:]) != (side, side):
+            raise ImageError(
+                f"The image tokens form a grid of {self.grid.shape[1]} × {self.grid.shape[2]}; this model "
+                f"draws {side} × {side}."
+            )
+        low, high = int(self.grid.min()), int(self.grid.max())
+        if low < 0 or high >= codebook_size:
+            raise ImageError(
+                f"The image tokens run from {low} to {high}, but the codebook has codes 0 to "
+                f"{codebook_size - 1}. The tokens are damaged; make them again."
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tokens to a `.safetensors` file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            save_file(
+                {"grid": self.grid.contiguous()},
+                path,
+                metadata={"format": _FORMAT, "codebook": self.codebook},
+            )
+        except (OSError, SafetensorError) as error:
+            raise OutputError(
+                f'Cannot write image tokens to "{os.fspath(path)}": {error}. Choose a folder you may write '
+                "to."
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ImageTokens:
+        """Read tokens that `save` wrote.
+
+        Raises:
+            ImageError: no such file, not a file of image tokens, or a damaged one.
+        """
+        name = os.fspath(path)
+        try:
+            exists = Path(path).is_file()
+        except (OSError, ValueError):  # a name too long, or with a null character
+            exists = False
+        if not exists:
+            raise ImageError(f'There is no file of image tokens at "{name}".')
+        try:
+            with safe_open(name, framework="pt") as file:
+                metadata = file.metadata() or {}
+                grid = file.get_tensor("grid") if "grid" in file.keys() else None  # noqa: SIM118
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            raise ImageError(f'Cannot read image tokens from "{name}": {error}. Make them again.') from error
+        if grid is None or metadata.get("format") != _FORMAT or not metadata.get("codebook"):
+            raise ImageError(
+                f'"{name}" holds no image tokens of Janus. Choose a file that "Save Janus Tokens" or '
+                '"encode" wrote.'
+            )
+        return cls(grid=grid.clone(), codebook=metadata["codebook"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """Drawn pictures.
+
+    Attributes:
+        images: (b, h, w, 3) float32 in 0..1 on the CPU.
+        tokens: the image tokens they were decoded from.
+        seeds: the seed of each picture; drawn alone with it, the picture is the same (in float32).
+    """
+
+    images: Tensor
+    tokens: ImageTokens
+    seeds: tuple[int, ...]

@@ -1,0 +1,198 @@
+"""Roles, templates and where pictures go: a conversation in, a plan of token ids out.
+
+This file owns the prompt: no other one writes role words, control tokens or the system text. It knows nothing
+of models, pixels or sampling.
+Source: the authors' conversation.py and processing_vlm.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..errors import PromptError
+from .text_tokenizer import IMAGE_PLACEHOLDER, TextTokenizer
+
+Role = Literal["user", "assistant"]
+
+SYSTEM_TEXT = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the "
+    "user provides, and assist the user with a variety of tasks using natural language."
+)
+
+# What each caption style asks the model; a person sees the keys.
+CAPTION_STYLES = {
+    "short": "Describe this image in one short sentence.",
+    "detailed": "Describe this image in detail.",
+    "tags": "List what is in this image as comma-separated tags.",
+    "text": "Read the text in this image.",
+}
+
+
+def caption_instruction(style: str) -> str:
+    """Return how to ask for a caption of this style.
+
+    Raises:
+        PromptError: there is no such style.
+    """
+    if style not in CAPTION_STYLES:
+        raise PromptError(f'There is no caption style "{style}". Choose one of {", ".join(CAPTION_STYLES)}.')
+    return CAPTION_STYLES[style]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnText:
+    """One turn of a conversation as text.
+
+    Attributes:
+        role: who speaks.
+        text: what is said; `<image_placeholder>` marks the place of a picture.
+        num_images: pictures of this turn. Without a mark they come first, one per line.
+    """
+
+    role: Role
+    text: str
+    num_images: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptPlan:
+    """A prompt as the decoder reads it.
+
+    Attributes:
+        token_ids: all ids, pictures already expanded to begin-of-image, n placeholders, end-of-image.
+        is_image: for each id, True where an image feature takes its place.
+        num_images: pictures expected.
+    """
+
+    token_ids: tuple[int, ...]
+    is_image: tuple[bool, ...]
+    num_images: int
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.token_ids)
+
+
+_Piece = str | int  # text of the template or of a person, or the id of a control token
+
+
+def plan_conversation(
+    turns: Sequence[TurnText],
+    tokenizer: TextTokenizer,
+    *,
+    image_tokens: int,
+    system: str = SYSTEM_TEXT,
+    old_roles: bool = False,
+) -> PromptPlan:
+    """Write a conversation in the model's template, ready for its next answer.
+
+    Args:
+        turns: what was said so far, the last by the user.
+        tokenizer: the model's.
+        image_tokens: image features per picture.
+        system: the text before the first turn; may be empty.
+        old_roles: use the plain role words of Janus-1.3B although the tokenizer has tokens for them.
+
+    Raises:
+        PromptError: nothing asked, a role that is none, or marks and pictures differ in number.
+    """
+    for turn in turns:
+        if turn.role not in get_args(Role):
+            raise PromptError(f'A turn has the role "{turn.role}"; use "user" or "assistant".')
+    if not turns or turns[-1].role != "user" or not turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip():
+        raise PromptError("The question is empty. Write what you want to know.")
+    words = _role_words(tokenizer, old_roles)
+    pieces: list[_Piece] = [system.lstrip() + "\n\n"] if system.strip() else []
+    for index, turn in enumerate(turns):
+        # The separator goes by position, not by role: that is how the models were trained.
+        separator: _Piece = tokenizer.special.eos if index % 2 else "\n\n"
+        content = _mark_pictures(turn, tokenizer.special.image)
+        pieces += [words[turn.role], *([": ", *content, separator] if content else [":"])]
+    pieces += [words["assistant"], ":"]
+    return _expand(_encode(pieces, tokenizer), tokenizer, image_tokens)
+
+
+def plan_drawing(prompt: str, tokenizer: TextTokenizer, *, old_roles: bool = False) -> PromptPlan:
+    """Write a drawing prompt in the model's template, up to and including begin-of-image.
+
+    Every control tag in the prompt is plain text. An empty prompt gives the row that is otherwise the
+    unconditional one, so it draws unconditionally.
+    """
+    words, text = _role_words(tokenizer, old_roles), prompt.strip()
+    asked = f": {text}\n\n" if text else ":"
+    ids = _encode(
+        [words["user"], asked, words["assistant"], ":", tokenizer.special.begin_of_image], tokenizer
+    )
+    plan = PromptPlan(token_ids=tuple(ids), is_image=(False,) * len(ids), num_images=0)
+    return plan if text else unconditional(plan, tokenizer)
+
+
+def unconditional(plan: PromptPlan, tokenizer: TextTokenizer) -> PromptPlan:
+    """Return the row without content: pad everywhere but at the first and the last position.
+
+    The pads are attended to, and positions are kept: both are part of how the models were trained.
+    """
+    ids = plan.token_ids
+    padded = (ids[0], *(tokenizer.special.pad for _ in ids[1:-1]), ids[-1])
+    return PromptPlan(token_ids=padded, is_image=plan.is_image, num_images=0)
+
+
+def _role_words(tokenizer: TextTokenizer, old_roles: bool) -> dict[Role, _Piece]:
+    user, assistant = tokenizer.special.user, tokenizer.special.assistant
+    if old_roles or user is None or assistant is None:
+        return {"user": "User", "assistant": "Assistant"}
+    return {"user": user, "assistant": assistant}
+
+
+def _mark_pictures(turn: TurnText, image: int) -> list[_Piece]:
+    """Split a turn at its picture marks, or put its pictures first where it has none."""
+    text = turn.text.strip()
+    if turn.role == "assistant":
+        if turn.num_images:
+            raise PromptError(
+                f"An answer in the conversation comes with {turn.num_images} pictures, but only questions "
+                "can show pictures. Move them to a turn of the user."
+            )
+        return [text] if text else []
+    marks = text.count(IMAGE_PLACEHOLDER)
+    if marks not in (0, turn.num_images):
+        raise PromptError(
+            f"The question has {marks} picture marks ({IMAGE_PLACEHOLDER}) but {turn.num_images} pictures "
+            "came with it. Use one mark per picture, or none to put the pictures first."
+        )
+    if not marks:
+        lines = [IMAGE_PLACEHOLDER] * turn.num_images
+        text = "\n".join([*lines, text] if text else lines)
+    first, *rest = text.split(IMAGE_PLACEHOLDER)
+    pieces: list[_Piece] = [first]
+    for part in rest:
+        pieces += [image, part]
+    return [piece for piece in pieces if piece != ""]
+
+
+def _encode(pieces: Sequence[_Piece], tokenizer: TextTokenizer) -> list[int]:
+    """Encode pieces behind one BOS; text between two control tokens is joined, as if written in one go."""
+    ids, text = [tokenizer.special.bos], ""
+    for piece in (*pieces, None):
+        if isinstance(piece, str):
+            text += piece
+            continue
+        ids += tokenizer.encode(text) if text else []
+        ids, text = ids if piece is None else [*ids, piece], ""
+    return ids
+
+
+def _expand(ids: Sequence[int], tokenizer: TextTokenizer, image_tokens: int) -> PromptPlan:
+    """Replace each picture mark by begin-of-image, the places of its features, end-of-image."""
+    special = tokenizer.special
+    picture = (special.begin_of_image, *(special.image,) * image_tokens, special.end_of_image)
+    token_ids: list[int] = []
+    for token in ids:
+        token_ids += picture if token == special.image else (token,)
+    return PromptPlan(
+        token_ids=tuple(token_ids),
+        is_image=tuple(token == special.image for token in token_ids),
+        num_images=sum(token == special.image for token in ids),
+    )

@@ -1,0 +1,182 @@
+"""The thin wrapper round the fast tokenizer: text to token ids and back, control tokens by name.
+
+It knows nothing of templates, roles or pictures. A person's text is encoded by a twin of the tokenizer
+without its control tokens, so that typed "<|User|>" stays plain text; they come in only by id.
+
+Not every added token is a control token: the tokenizers of DeepSeek's first models add single letters, those
+which stand for bytes that no UTF-8 text has, "ü" among them. The models were trained with them, so the twin
+keeps them. Source: huggingface/tokenizers, issues 1392 and 1424.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ..errors import CheckpointError
+
+BOS = "<｜begin▁of▁sentence｜>"
+EOS = "<｜end▁of▁sentence｜>"
+PAD = "<｜▁pad▁｜>"
+BEGIN_OF_IMAGE = "<begin_of_image>"
+END_OF_IMAGE = "<end_of_image>"
+IMAGE_PLACEHOLDER = "<image_placeholder>"
+USER = "<|User|>"
+ASSISTANT = "<|Assistant|>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecialTokens:
+    """Ids of the control tokens, looked up by their text because they differ between models.
+
+    Attributes:
+        image: the placeholder's id; where the vocabulary lacks it, the next free id, never looked up.
+        user, assistant: None where the vocabulary has no such token (Janus-1.3B writes plain words).
+    """
+
+    bos: int
+    eos: int
+    pad: int
+    begin_of_image: int
+    end_of_image: int
+    image: int
+    user: int | None
+    assistant: int | None
+
+
+class TextTokenizer:
+    """Encodes plain text, decodes answers and knows the special tokens of one model."""
+
+    def __init__(self, definition: str, *, source: str, names: dict[str, str] | None = None) -> None:
+        """Build from the content of `tokenizer.json`.
+
+        Args:
+            definition: the file's content.
+            source: the file's path, for messages.
+            names: other texts for "bos_token", "eos_token", "pad_token", as the folder's files state them.
+
+        Raises:
+            CheckpointError: the content is damaged or a special token is missing.
+        """
+        try:
+            plain = json.loads(definition)
+            kept = [token for token in plain.get("added_tokens") or [] if _is_letter(token)]
+            plain |= {"added_tokens": kept, "post_processor": None, "truncation": None, "padding": None}
+            self._whole = Tokenizer.from_str(definition)
+            self._plain = Tokenizer.from_str(json.dumps(plain))
+            self._letters = {_id_of(token["content"], self._whole): token["content"] for token in kept}
+            # The twin numbers its added tokens anew.
+            self._true_ids = {_id_of(text, self._plain): token for token, text in self._letters.items()}
+        except BaseException as error:  # the tokenizers library panics with one
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise CheckpointError(
+                f'Cannot read the tokenizer "{source}": {str(error)[:200]}. Fetch the file again.'
+            ) from error
+        self.special = self._find_special(source, names or {})
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that the tokenizer itself can produce."""
+        return self._whole.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id of the vocabulary or of a special token."""
+        ids = self._whole.get_vocab(with_added_tokens=True).values()
+        return max(ids, default=0)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text; no control token comes out, whatever the text says.
+
+        Half a surrogate pair, which a terminal makes of bytes that are no text, counts as a question mark.
+        """
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        ids = self._plain.encode(text, add_special_tokens=False).ids
+        return [self._true_ids.get(token, token) for token in ids]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids; special tokens are left out, broken characters show as U+FFFD."""
+        # The library would take added letters for the bytes that they stand for elsewhere.
+        pieces = [(is_letter, list(ids)) for is_letter, ids in groupby(token_ids, self._letters.__contains__)]
+        return "".join(
+            "".join(map(self._letters.__getitem__, ids))
+            if is_letter
+            else self._whole.decode(ids, skip_special_tokens=True)
+            for is_letter, ids in pieces
+        )
+
+    def _find_special(self, source: str, names: dict[str, str]) -> SpecialTokens:
+        def find(texts: Iterable[str | None], what: str) -> int:
+            for text in texts:
+                found = None if text is None else self._whole.token_to_id(text)
+                if found is not None:
+                    return int(found)
+            raise CheckpointError(
+                f'The tokenizer "{source}" has no {what} token. It belongs to another model, or is '
+                "incomplete: fetch tokenizer.json from where the weights come from."
+            )
+
+        image = self._whole.token_to_id(IMAGE_PLACEHOLDER)
+        return SpecialTokens(
+            bos=find((BOS, names.get("bos_token")), "begin-of-sentence"),
+            eos=find((EOS, names.get("eos_token")), "end-of-sentence"),
+            pad=find((PAD, names.get("pad_token")), "pad"),
+            begin_of_image=find((BEGIN_OF_IMAGE,), "begin-of-image"),
+            end_of_image=find((END_OF_IMAGE,), "end-of-image"),
+            image=self.largest_id + 1 if image is None else image,
+            user=self._whole.token_to_id(USER),
+            assistant=self._whole.token_to_id(ASSISTANT),
+        )
+
+
+def _id_of(text: str, tokenizer: Tokenizer) -> int:
+    """Return the id of a token that the tokenizer is known to have."""
+    found = tokenizer.token_to_id(text)
+    assert found is not None, text
+    return int(found)
+
+
+def _is_letter(added: dict[str, Any]) -> bool:
+    """Tell whether an added token is a letter of the alphabet; control tokens are longer or marked."""
+    return len(added["content"]) == 1 and not added.get("special", False)
+
+
+def read_tokenizer(folder: Path) -> TextTokenizer:
+    """Read the tokenizer of a model folder.
+
+    Raises:
+        CheckpointError: no `tokenizer.json`, a damaged one, or one that lacks a special token.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        definition = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f'"{folder}" has no tokenizer.json. Download it from where the weights come from.'
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'Cannot read "{path}": {error}. Fetch the file again.') from error
+    return TextTokenizer(definition, source=str(path), names=_special_names(folder))
+
+
+def _special_names(folder: Path) -> dict[str, str]:
+    """Collect what the folder's side files call the special tokens; they are optional and may be damaged."""
+    names: dict[str, str] = {}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        try:
+            content: Any = json.loads((folder / name).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        for key in ("bos_token", "eos_token", "pad_token"):
+            value = content.get(key) if isinstance(content, dict) else None
+            text = value.get("content") if isinstance(value, dict) else value
+            if isinstance(text, str):
+                names[key] = text
+    return names

@@ -1,0 +1,1 @@
+"""What a Janus is: its numbers, its layers and its parts. No loops and no files."""

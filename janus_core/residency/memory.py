@@ -1,0 +1,86 @@
+"""How many bytes a task needs beside the weights: arithmetic on the configuration, for hosts.
+
+Estimates are upper bounds of what the loops allocate at once: KV cache, the widest activations, noise,
+feature maps.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..generation.noise import block_cells
+from ..model.config import JanusConfig
+from ..model.kv_cache import kv_cache_bytes
+
+_FLOAT = 4  # logits, noise and the VQ tokenizer are float32
+_NOISE_WORDS = 8  # int64 words alive at once while noise is made, in units of the finished noise
+_TABLES = 3  # embeddings of all image tokens, and what is alive while they are made
+_VQ_PICTURES = 4  # pictures through the VQ tokenizer at once
+_VQ_MAPS = 6  # full-resolution feature maps alive at once in its widest block
+
+
+def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: torch.dtype) -> int:
+    """Return the bytes that drawing needs beside weights, guidance on, all pictures from one prompt.
+
+    Args:
+        config: the architecture.
+        batch_size: pictures drawn together.
+        prompt_tokens: length of the longest prompt row.
+        dtype: of the KV cache and activations.
+    """
+    rows, language = 2 * batch_size, config.language
+    tokens = prompt_tokens + config.num_image_tokens
+    cache = kv_cache_bytes(language, rows, tokens, dtype)
+    if batch_size > 1:  # the two rows that all pictures begin with are prefilled in a cache of their own
+        cache += kv_cache_bytes(language, 2, tokens, dtype)
+    prefill = (
+        rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
+    )
+    codes = batch_size * config.vq.codebook_size * _FLOAT
+    table = (
+        3 * config.vq.codebook_size * language.hidden_size * dtype.itemsize
+    )  # embeddings of all codes, made
+    return (
+        cache
+        + prefill
+        + table
+        + codes * (block_cells(batch_size) * (2 + _NOISE_WORDS) + 8)
+        + decode_bytes(config, batch_size)
+    )
+
+
+def answer_bytes(
+    config: JanusConfig, rows: int, prompt_tokens: int, new_tokens: int, dtype: torch.dtype
+) -> int:
+    """Return the bytes that answering needs beside weights.
+
+    Args:
+        config: the architecture.
+        rows: conversations answered together.
+        prompt_tokens: length of the longest prompt, pictures included.
+        new_tokens: the most that will be written.
+        dtype: of the KV cache and activations.
+    """
+    language, vision = config.language, config.vision
+    cache = kv_cache_bytes(language, rows, prompt_tokens + new_tokens, dtype)
+    if rows > 1:  # where a row is finished, the others move to a cache of their own
+        cache += kv_cache_bytes(language, rows - 1, prompt_tokens + new_tokens, dtype)
+    prefill = (
+        rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
+    )
+    scores = rows * language.vocab_size * _FLOAT * 8
+    pictures = rows * (prompt_tokens // vision.num_patches)  # as many as the prompts have room for
+    tower = pictures * vision.num_patches * (4 * vision.width + 2 * vision.mlp_width) * dtype.itemsize
+    return cache + prefill + scores + tower
+
+
+def decode_bytes(config: JanusConfig, pictures: int) -> int:
+    """Return the bytes that the VQ tokenizer's feature maps need, in either direction."""
+    widest = config.vq.base_channels * max(config.vq.channel_multipliers[:2])
+    area = config.vision.image_size**2
+    return min(pictures, _VQ_PICTURES) * area * widest * _VQ_MAPS * _FLOAT
+
+
+def weight_bytes(config: JanusConfig, parameters: int, vq_parameters: int, dtype: torch.dtype) -> int:
+    """Return the bytes of all weights, the VQ tokenizer's in float32."""
+    return (parameters - vq_parameters) * dtype.itemsize + vq_parameters * _FLOAT

@@ -1,0 +1,214 @@
+"""Janus Caption describes every picture of a batch; Janus Ask answers questions, turn after turn."""
+
+import torch
+from comfy_api.latest import io
+
+from ..janus_core import CAPTION_STYLES, SYSTEM_TEXT, PromptError, TextOptions, Turn
+from .bridge.images import to_pictures
+from .bridge.memory import HostedJanus, in_batches
+from .bridge.progress import AnswerProgress
+from .compat import schema, widget
+from .types import ChatSocket, JanusSocket
+from .widgets import stop_texts, text_options
+
+_CUSTOM = "custom"
+_BATCH = 8  # pictures answered together, fewer where memory is short
+
+
+class JanusCaption(io.ComfyNode):
+    """Describe pictures, one text each."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusCaption",
+            display_name="Janus Caption",
+            category="Janus",
+            description="Describes every picture of a batch. The texts come as a list, one per picture.",
+            search_aliases=["caption", "describe", "image to text", "interrogate", "janus"],
+            is_output_node=True,
+            inputs=[
+                JanusSocket.Input("model", tooltip="From Load Janus."),
+                io.Image.Input("image", tooltip="The pictures to describe."),
+                widget(
+                    io.String.Input, "question", default="", multiline=True,
+                    tooltip="What to ask about each picture when the style is custom.",
+                ),
+                widget(
+                    io.Combo.Input, "style", options=[*CAPTION_STYLES, _CUSTOM], default="detailed",
+                    tooltip="short: one sentence. detailed: a paragraph. tags: words and commas. text: what "
+                    "is written in the picture. custom: your own question.",
+                ),
+                widget(
+                    io.String.Input, "prefix", default="",
+                    tooltip="Put in front of every caption as it stands.",
+                ),
+                widget(
+                    io.String.Input, "suffix", default="",
+                    tooltip="Put behind every caption as it stands.",
+                ),
+                *text_options(),
+            ],
+            outputs=[
+                io.String.Output(
+                    "text", display_name="text", is_output_list=True,
+                    tooltip="One caption per picture, in order.",
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model: HostedJanus,
+        image: torch.Tensor,
+        question: str,
+        style: str,
+        prefix: str,
+        suffix: str,
+        seed: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        max_new_tokens: int,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        stop: str = "",
+    ) -> io.NodeOutput:
+        """Caption the batch."""
+        options = TextOptions(
+            max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty, stop=stop_texts(stop),
+        )  # fmt: skip
+        pictures = to_pictures(image)
+        progress = AnswerProgress(cls.hidden.unique_id, len(pictures), max_new_tokens)
+
+        def run(batch_size: int) -> list[str]:
+            progress.restart()
+            janus = model.ready_to_answer(batch_size, 1, max_new_tokens, question)
+            return janus.caption(
+                pictures, style, question=question if style == _CUSTOM else None, batch_size=batch_size,
+                options=options, seed=seed, on_text=progress.on_text,
+            )  # fmt: skip
+
+        texts = [prefix + text + suffix for text in in_batches(run, min(_BATCH, len(pictures)))]
+        progress.finish(texts)
+        return io.NodeOutput(texts, ui={"text": texts})
+
+
+class JanusAsk(io.ComfyNode):
+    """Ask about pictures, once or turn after turn."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusAsk",
+            display_name="Janus Ask",
+            category="Janus",
+            description="Answers a question about any number of pictures, or about none. Connect chat_out "
+            "to the next Janus Ask to go on with the conversation.",
+            search_aliases=["ask", "question", "vqa", "chat", "janus"],
+            is_output_node=True,
+            inputs=[
+                JanusSocket.Input("model", tooltip="From Load Janus."),
+                io.Image.Input("image", optional=True, tooltip="The picture or pictures asked about."),
+                io.Image.Input(
+                    "image_2", optional=True, tooltip="Further pictures; they may differ in size."
+                ),
+                io.Image.Input(
+                    "image_3", optional=True, tooltip="Further pictures; they may differ in size."
+                ),
+                io.Image.Input(
+                    "image_4", optional=True, tooltip="Further pictures; they may differ in size."
+                ),
+                widget(
+                    io.String.Input, "question", default="What is in this picture?", multiline=True,
+                    tooltip="The question. <image_placeholder> marks where a picture belongs; without it "
+                    "all pictures come first.",
+                ),
+                widget(
+                    io.Boolean.Input, "ask_each", default=False, label_on="one answer each",
+                    label_off="one answer about all",
+                    tooltip="Whether the question is asked once about all pictures together or once for "
+                    "each picture of the first input.",
+                ),
+                ChatSocket.Input("chat", optional=True, tooltip="A conversation to go on with."),
+                widget(
+                    io.String.Input, "system", default=SYSTEM_TEXT, multiline=True, optional=True,
+                    advanced=True,
+                    tooltip="What the model is told before the conversation.",
+                ),
+                *text_options(),
+            ],
+            outputs=[
+                io.String.Output(
+                    "text", display_name="text", is_output_list=True, tooltip="The answer or answers."
+                ),
+                ChatSocket.Output(
+                    "chat_out", display_name="chat", is_output_list=True,
+                    tooltip="The conversation with the answer, for the next Janus Ask.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model: HostedJanus,
+        question: str,
+        ask_each: bool,
+        seed: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        max_new_tokens: int,
+        image: torch.Tensor | None = None,
+        image_2: torch.Tensor | None = None,
+        image_3: torch.Tensor | None = None,
+        image_4: torch.Tensor | None = None,
+        chat: tuple[Turn, ...] = (),
+        system: str = SYSTEM_TEXT,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        stop: str = "",
+    ) -> io.NodeOutput:
+        """Answer the question, about all pictures or about each."""
+        options = TextOptions(
+            max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty, stop=stop_texts(stop),
+        )  # fmt: skip
+        first = to_pictures(image)
+        further = [
+            *to_pictures(image_2, "image_2"),
+            *to_pictures(image_3, "image_3"),
+            *to_pictures(image_4, "image_4"),
+        ]
+        if ask_each and not first:
+            raise PromptError(
+                'The question is to be asked about each picture, but none is connected to "image". Connect '
+                "a batch, or switch to one answer about all."
+            )
+        groups = [(picture, *further) for picture in first] if ask_each else [(*first, *further)]
+        chats = [(*chat, Turn(role="user", text=question, images=group)) for group in groups]
+        progress = AnswerProgress(cls.hidden.unique_id, len(chats), max_new_tokens)
+
+        def run(batch_size: int) -> list[str]:
+            progress.restart()
+            pictures = sum(len(turn.images) for turn in chats[0])
+            said = system + "".join(turn.text for turn in chats[0])
+            janus = model.ready_to_answer(batch_size, pictures, max_new_tokens, said)
+            return janus.answer_in_batches(
+                chats, batch_size=batch_size, system=system, options=options, seed=seed,
+                on_text=progress.on_text,
+            )  # fmt: skip
+
+        texts = in_batches(run, min(_BATCH, len(chats)))
+        progress.finish(texts)
+        chats_out = [
+            (*turns, Turn(role="assistant", text=text)) for turns, text in zip(chats, texts, strict=True)
+        ]
+        return io.NodeOutput(texts, chats_out, ui={"text": texts})

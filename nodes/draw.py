@@ -1,0 +1,101 @@
+"""Janus Draw turns a prompt into pictures, one image token after the other, and shows them as they grow."""
+
+import logging
+
+from comfy_api.latest import io
+
+from ..janus_core import Drawn, DrawOptions
+from .bridge.images import to_image
+from .bridge.memory import HostedJanus, in_batches
+from .bridge.progress import DrawProgress
+from .compat import schema, widget
+from .types import ImageTokensSocket, JanusSocket
+from .widgets import seed as seed_input
+from .widgets import temperature as temperature_input
+from .widgets import top_k as top_k_input
+from .widgets import top_p as top_p_input
+
+log = logging.getLogger("janus.nodes")
+
+
+class JanusDraw(io.ComfyNode):
+    """Draw pictures from a prompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusDraw",
+            display_name="Janus Draw",
+            category="Janus",
+            description="Draws pictures from a prompt, at the size the model was trained for.",
+            search_aliases=["text to image", "generate", "draw", "janus"],
+            inputs=[
+                JanusSocket.Input("model", tooltip="From Load Janus."),
+                widget(
+                    io.String.Input, "prompt", default="", multiline=True, dynamic_prompts=True,
+                    tooltip="What to draw. Empty draws whatever comes.",
+                ),
+                widget(
+                    io.String.Input, "negative_prompt", default="", multiline=True, dynamic_prompts=True,
+                    tooltip="What to draw away from. Empty is how the model was trained.",
+                ),
+                seed_input(),
+                widget(
+                    io.Int.Input, "batch_size", default=1, min=1, max=64,
+                    tooltip="How many pictures. Several at once take little longer than one on a GPU.",
+                ),
+                widget(
+                    io.Float.Input, "cfg_weight", default=5.0, min=1.0, max=20.0, step=0.1, round=0.001,
+                    tooltip="How strongly the prompt guides. 1 is off, and faster. 5 suits DeepSeek's models,"
+                    " 2 the small janus-shapes.",
+                ),
+                temperature_input(
+                    1.0, "0 always takes the likeliest token, which looks flat; higher varies more."
+                ),
+                top_k_input(),
+                top_p_input(1.0),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images", tooltip="The pictures."),
+                ImageTokensSocket.Output(
+                    "tokens", display_name="tokens",
+                    tooltip="The image tokens that the pictures were decoded from.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model: HostedJanus,
+        prompt: str,
+        negative_prompt: str,
+        seed: int,
+        batch_size: int,
+        cfg_weight: float,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+    ) -> io.NodeOutput:
+        """Draw the batch."""
+        recommended = model.janus.cfg_weight
+        if cfg_weight > 2 * recommended:
+            log.warning(
+                "Janus: cfg_weight %g is far above what this model draws well with. Try %g in Janus Draw.",
+                cfg_weight,
+                recommended,
+            )
+        options = DrawOptions(cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p)
+        progress = DrawProgress(cls.hidden.unique_id, model)
+
+        def run(together: int) -> Drawn:
+            return model.ready_to_draw(together, prompt, negative_prompt).draw(
+                prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt, options=options,
+                batch_size=together, on_step=progress.on_step, on_tokens=progress.on_tokens,
+            )  # fmt: skip
+
+        drawn = in_batches(run, batch_size)
+        progress.finish(drawn.images)
+        return io.NodeOutput(to_image(drawn.images), drawn.tokens)

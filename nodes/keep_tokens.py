@@ -1,0 +1,160 @@
+"""Pictures as image tokens: encode and decode them, keep them in files and get them back."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..janus_core import ImageTokens
+from .bridge import folders
+from .bridge.images import to_image, to_pictures
+from .bridge.memory import HostedJanus, in_batches
+from .bridge.progress import Progress
+from .compat import schema, widget
+from .types import ImageTokensSocket, JanusSocket
+
+_TOGETHER = 4  # pictures through the VQ tokenizer at once, fewer where memory is short
+
+
+class JanusEncodeImage(io.ComfyNode):
+    """Turn pictures into image tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusEncodeImage",
+            display_name="Janus Encode Image",
+            category="Janus/tokens",
+            description="Turns pictures into the image tokens that Janus draws with.",
+            search_aliases=["encode", "tokenize", "janus"],
+            inputs=[
+                JanusSocket.Input("model", tooltip="From Load Janus."),
+                io.Image.Input(
+                    "image", tooltip="The pictures. One of the model's own size is taken as it is."
+                ),
+                widget(
+                    io.Combo.Input, "fit", options=["crop", "pad", "stretch"], default="crop",
+                    tooltip="How a picture of another size becomes a square: cut the middle, add grey, or "
+                    "distort.",
+                ),
+            ],
+            outputs=[
+                ImageTokensSocket.Output(
+                    "tokens", display_name="tokens", tooltip="One grid of tokens per picture."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model: HostedJanus, image: torch.Tensor, fit: Any) -> io.NodeOutput:
+        """Encode the batch."""
+        pictures = to_pictures(image)
+        progress = Progress(cls.hidden.unique_id)
+
+        def run(together: int) -> ImageTokens:
+            janus = model.ready_for_tokens(together)
+            return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
+
+        return io.NodeOutput(in_batches(run, min(_TOGETHER, len(pictures))))
+
+
+class JanusDecodeTokens(io.ComfyNode):
+    """Turn image tokens into pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusDecodeTokens",
+            display_name="Janus Decode Tokens",
+            category="Janus/tokens",
+            description="Turns image tokens back into pictures, with the model that made them.",
+            search_aliases=["decode", "detokenize", "janus"],
+            inputs=[
+                JanusSocket.Input("model", tooltip="From Load Janus."),
+                ImageTokensSocket.Input(
+                    "image_tokens", tooltip="From Janus Draw, Encode Image or Load Janus Tokens."
+                ),
+            ],
+            outputs=[io.Image.Output("images", display_name="images", tooltip="The pictures.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model: HostedJanus, image_tokens: ImageTokens) -> io.NodeOutput:
+        """Decode the batch."""
+        progress = Progress(cls.hidden.unique_id)
+
+        def run(together: int) -> torch.Tensor:
+            janus = model.ready_for_tokens(together)
+            return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
+
+        return io.NodeOutput(to_image(in_batches(run, min(_TOGETHER, len(image_tokens)))))
+
+
+class JanusSaveTokens(io.ComfyNode):
+    """Keep image tokens in a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusSaveTokens",
+            display_name="Save Janus Tokens",
+            category="Janus/tokens",
+            description="Saves image tokens into the output folder, never over an existing file.",
+            search_aliases=["save", "tokens", "janus"],
+            is_output_node=True,
+            inputs=[
+                ImageTokensSocket.Input("image_tokens", tooltip="What to save."),
+                widget(
+                    io.String.Input, "filename_prefix", default="janus/tokens",
+                    tooltip="Start of the file's name; a slash makes a subfolder of the output folder.",
+                ),
+            ],
+            outputs=[],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, image_tokens: ImageTokens, filename_prefix: str) -> io.NodeOutput:
+        """Save the tokens under the next free name."""
+        path = folders.new_token_file(filename_prefix)
+        image_tokens.save(path)
+        return io.NodeOutput(ui={"text": [path.name]})
+
+
+class JanusLoadTokens(io.ComfyNode):
+    """Get image tokens back from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusLoadTokens",
+            display_name="Load Janus Tokens",
+            category="Janus/tokens",
+            description="Loads image tokens that Save Janus Tokens wrote.",
+            search_aliases=["load", "tokens", "janus"],
+            inputs=[
+                widget(
+                    io.Combo.Input, "file", options=folders.token_choices(),
+                    tooltip="A file in the input folder, or one just saved in the output folder.",
+                )
+            ],
+            outputs=[ImageTokensSocket.Output("tokens", display_name="tokens", tooltip="The saved tokens.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        """Load the tokens."""
+        return io.NodeOutput(ImageTokens.load(folders.token_file(file)))
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None, **_: Any) -> Any:
+        """Load again when the file has changed; a name that comes along a link is not known yet."""
+        if file is None:
+            return None
+        state = folders.token_file(file).stat()
+        return state.st_size, state.st_mtime_ns

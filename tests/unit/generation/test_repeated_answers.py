@@ -1,0 +1,156 @@
+"""Answers by repeated steps and by blocks of tokens, on a CPU without graphs: the same as plain ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from janus_core import Answer, Compute, Janus, TextOptions, Turn
+from janus_core.generation import answering
+from janus_core.generation.answering import PlainWriter
+from janus_core.generation.fixed_decoder import FixedDecoder
+from janus_core.generation.repeats import Pace
+
+QUESTIONS = (
+    "Who?",
+    "What is in this picture, and why?",
+    "Is it night?",
+    "Where?",
+    "How many people are there?",
+)
+OPTIONS = {
+    "greedy": TextOptions(max_new_tokens=40),
+    "sampled": TextOptions(max_new_tokens=40, temperature=1.0, top_p=1.0),
+    "filtered": TextOptions(max_new_tokens=20, temperature=0.9, top_k=30, top_p=0.9, min_p=0.01),
+    "penalised": TextOptions(max_new_tokens=20, repetition_penalty=1.5),
+    "stopped": TextOptions(max_new_tokens=40, temperature=1.0, top_p=1.0, stop=("e", "t")),
+}
+
+
+def answers(janus: Janus, options: TextOptions, images: Sequence[Image.Image] = ()) -> list[Answer]:
+    turns = [[Turn(role="user", text=question)] for question in QUESTIONS]
+    if images:
+        turns[1] = [Turn(role="user", text=QUESTIONS[1], images=tuple(images))]
+    return janus.answer(turns, options=options, seed=7)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a CPU take the way of a GPU, without graphs; returns the rows of every step."""
+    rows: list[int] = []
+    step = FixedDecoder.step
+
+    def counted(self: FixedDecoder, embeddings: Tensor, reach: int) -> Tensor:
+        rows.append(len(embeddings))
+        return step(self, embeddings, reach)
+
+    monkeypatch.setattr(FixedDecoder, "step", counted)
+    monkeypatch.setattr(answering, "is_repeatable", lambda model, compute: True)
+    return rows
+
+
+def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a CPU look at its tokens as rarely as at those of a GPU."""
+
+    def blocked(*arguments: Any, block: int) -> PlainWriter:
+        return PlainWriter(*arguments, block=16)
+
+    monkeypatch.setattr(answering, "PlainWriter", blocked)
+
+
+def ends_sometimes(janus: Janus) -> Janus:
+    """Return a model for which a token that it often says is the end mark."""
+    said = [token for answer in answers(janus, OPTIONS["greedy"]) for token in answer.token_ids[3:]]
+    tokenizer = copy.copy(janus.tokenizer)
+    tokenizer.special = replace(tokenizer.special, eos=max(set(said), key=said.count))
+    return replace(janus, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("ends", [False, True], ids=["endless", "ending"])
+@pytest.mark.parametrize("way", ["repeated", "in blocks"])
+def test_the_answers_are_those_of_the_plain_loop(
+    janus: Janus, options: TextOptions, ends: bool, way: str, request: pytest.FixtureRequest
+) -> None:
+    model = ends_sometimes(janus) if ends else janus
+    plain = answers(model, options)
+    if way == "repeated":
+        request.getfixturevalue("steps")
+    else:
+        in_blocks(request.getfixturevalue("monkeypatch"))
+    assert answers(model, options) == plain
+
+
+def test_pictures_among_the_prompts_change_nothing_of_it(
+    janus: Janus, pictures: list[Image.Image], request: pytest.FixtureRequest
+) -> None:
+    plain = answers(janus, OPTIONS["greedy"], pictures[:2])
+    request.getfixturevalue("steps")
+    assert answers(janus, OPTIONS["greedy"], pictures[:2]) == plain
+
+
+def test_finished_rows_leave_the_batch_once_enough_of_them_are(
+    janus: Janus, request: pytest.FixtureRequest
+) -> None:
+    options = replace(OPTIONS["sampled"], stop=("k",))
+    lengths = [len(answer.token_ids) for answer in answers(janus, options)]
+    early = sum(length <= 16 for length in lengths)
+    assert 2 <= early < len(lengths)
+    assert max(lengths) > 17
+    steps = request.getfixturevalue("steps")
+    answers(janus, options)
+    assert steps[:15] == [5] * 15  # the first token comes from the prefill
+    assert steps[15] == 5 - early
+
+
+def test_a_block_reports_every_token(janus: Janus, steps: list[int]) -> None:
+    done: list[int] = []
+    texts: list[str] = []
+    [answer] = janus.answer(
+        [[Turn(role="user", text="Who?")]],
+        options=TextOptions(max_new_tokens=20),
+        on_step=lambda step, total: done.append(step),
+        on_text=lambda row, text: texts.append(text),
+    )
+    assert done == list(range(1, len(answer.token_ids) + 1))
+    assert len(texts) == len(answer.token_ids)
+    assert texts[-1] == answer.text
+
+
+def test_a_block_does_not_write_past_the_room_of_the_cache(janus: Janus, steps: list[int]) -> None:
+    [answer] = janus.answer([[Turn(role="user", text="Who?")]], options=TextOptions(max_new_tokens=18))
+    assert len(answer.token_ids) == 18
+    assert len(steps) == 17
+
+
+@pytest.mark.parametrize(
+    ("device", "is_resident", "tokens"),
+    [("cuda", True, 16), ("cuda", False, 1), ("mps", True, 1), ("cpu", True, 1)],
+)
+def test_only_whole_models_on_cuda_are_looked_at_rarely(device: str, is_resident: bool, tokens: int) -> None:
+    compute = Compute(device=torch.device(device), dtype=torch.float32, is_resident=is_resident)
+    assert answering._block(compute) == tokens
+
+
+def test_steps_under_way_end_before_an_error_goes_on(
+    janus: Janus, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs may be dropped only then."""
+    finished: list[int] = []
+
+    def fail(*_: Any) -> Tensor:
+        finished.clear()
+        raise ValueError("no memory")
+
+    monkeypatch.setattr(Pace, "finish", lambda _: finished.append(1))
+    monkeypatch.setattr(FixedDecoder, "step", fail)
+    with pytest.raises(ValueError, match="no memory"):
+        answers(janus, OPTIONS["greedy"])
+    assert finished == [1]
