@@ -16,7 +16,7 @@ from torch import Tensor
 
 pytest.importorskip("transformers", minversion="5.0")
 
-from janus_core.generation.repeats import CudaCapture
+from janus_core.generation.capturing import _Workshop
 
 from benchmarks import __main__ as command
 from benchmarks import cells, report
@@ -160,11 +160,13 @@ def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
 
 
 def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CudaCapture, "__init__", lambda self, device: None)
-    monkeypatch.setattr(CudaCapture, "__call__", lambda self, run: run)
-    capture = CudaCapture(CPU)
+    monkeypatch.setattr(_Workshop, "__init__", lambda self, device: None)
+    monkeypatch.setattr(_Workshop, "capture", lambda self, step, pool: None)
+    workshop = _Workshop(CPU)
     ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
-    timing = interleave({"a": Run(work=lambda: capture(lambda: None))}, 1, Stopwatch("wall", CPU))["a"]
+    timing = interleave(
+        {"a": Run(work=lambda: workshop.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
+    )["a"]
     assert (timing.capture_s, timing.median_s) == (3, 6)
 
 
