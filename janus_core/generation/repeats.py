@@ -103,7 +103,7 @@ class _CaptureError(Exception):
 @lru_cache
 def _capture_stream(device: torch.device) -> torch.cuda.Stream:
     """Return the one stream of a device that graphs are recorded on: torch keeps a workspace for each."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device)
 
 
 class Pace:
@@ -117,7 +117,7 @@ class Pace:
         """Count a step that was queued, and wait for the one so many steps ago."""
         if self._queued is None:
             return
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(blocking=True)
         event.record(torch.cuda.current_stream(self._device))
         self._queued.append(event)
         if len(self._queued) > _AHEAD:
