@@ -34,6 +34,7 @@ lint: $(VENV)/.lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m tools.node_types
 	$(RUN) -m codespell_lib .
 
 format: $(VENV)/.lint
