@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 GROUP := $(RUN) tools/install_group.py
 
-.PHONY: demo test test-comfyui test-browser thumbnails coverage lint format bench clean
+.PHONY: demo test test-comfyui test-browser thumbnails coverage lint format bench house clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m janus_core demo --out out/demo
@@ -53,6 +53,10 @@ format: $(VENV)/.lint
 
 bench: $(VENV)/.test
 	$(RUN) -m benchmarks --size tiny
+
+# Figures about the source itself: lengths, complexity, comments, duplication, rooms and arrows.
+house:
+	$(PYTHON) -m tools.house
 
 # torch comes first and alone, so that nothing installed later replaces it.
 $(VENV)/.installed: pyproject.toml
