@@ -203,7 +203,7 @@ class Writer:
         is_finite = step.is_finite.to("cpu", non_blocking=runs_ahead, copy=True)
         is_there = None
         if runs_ahead:
-            is_there = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            is_there = torch.cuda.Event(blocking=True)
             is_there.record(torch.cuda.current_stream(step.tokens.device))
         self._queued.append((tokens, is_finite, is_there))
 
