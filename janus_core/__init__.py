@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints.folders import bundled_models, is_janus_folder
+    from .checkpoints.folders import bundled_models, is_complete_folder, is_janus_folder, models_in
     from .checkpoints.load import Checkpoint, read_checkpoint
     from .errors import (
         CheckpointError,
@@ -62,8 +62,10 @@ _ROOMS = {
     "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
+    "is_complete_folder": "checkpoints.folders",
     "is_janus_folder": "checkpoints.folders",
     "load_janus": "loading",
+    "models_in": "checkpoints.folders",
     "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
     "to_uint8": "inputs.preprocessing",
@@ -98,8 +100,10 @@ __all__ = [
     "decoded_preview",
     "draw_bytes",
     "fit_code_colours",
+    "is_complete_folder",
     "is_janus_folder",
     "load_janus",
+    "models_in",
     "preview_image",
     "read_checkpoint",
     "to_uint8",
