@@ -24,9 +24,10 @@ from .inputs.turns import Turn
 from .model.config import JanusConfig
 from .model.model import JanusModel
 from .options import (
-    CFG_WEIGHT,
+    PUBLISHED_GUIDANCE,
     Compute,
     DrawOptions,
+    Guidance,
     OnStep,
     OnText,
     OnTokens,
@@ -51,7 +52,7 @@ class Janus:
         compute: where everything is computed, and the dtype of seeing and language.
         vq_dtype: of the VQ tokenizer.
         placement: brings parts to the device when a task needs them; None where all are in place.
-        cfg_weight: the guidance that the model's makers recommend; drawings take it where none is asked for.
+        guidance: how the model's makers recommend to draw; what a caller leaves open is taken from it.
     """
 
     model: JanusModel
@@ -60,7 +61,7 @@ class Janus:
     compute: Compute
     vq_dtype: torch.dtype
     placement: Placement | None = None
-    cfg_weight: float = CFG_WEIGHT
+    guidance: Guidance = PUBLISHED_GUIDANCE
 
     def _bring(self, task: Task) -> None:
         """Have a task's weights in place."""
@@ -282,7 +283,7 @@ class Janus:
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
-        options = (options or DrawOptions()).guided(self.cfg_weight)
+        options = (options or DrawOptions()).decided(self.guidance)
         self._bring("draw")
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)

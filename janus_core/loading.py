@@ -152,5 +152,5 @@ def assemble(
         codebook=checkpoint.codebook,
         compute=compute,
         vq_dtype=torch.float32,
-        cfg_weight=checkpoint.cfg_weight,
+        guidance=checkpoint.guidance,
     )

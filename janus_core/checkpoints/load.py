@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -26,7 +27,7 @@ from ..inputs.image_tokens import codebook_identity
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..model.config import JanusConfig
 from ..model.model import JanusModel, build_model
-from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT, DrawOptions
+from ..options import CFG_WEIGHT, MIN_P, PUBLISHED_GUIDANCE, Guidance
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
@@ -59,7 +60,7 @@ class Checkpoint:
         folder: where it came from.
         layout: whose names the files carry.
         codebook: identity of the VQ codebook.
-        cfg_weight: the guidance that its makers recommend.
+        guidance: how to draw, as its makers recommend.
     """
 
     config: JanusConfig
@@ -69,7 +70,7 @@ class Checkpoint:
     folder: Path
     layout: Layout
     codebook: str
-    cfg_weight: float = CFG_WEIGHT
+    guidance: Guidance = PUBLISHED_GUIDANCE
 
 
 def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | None = None) -> Checkpoint:
@@ -98,7 +99,7 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
-        cfg_weight=read_cfg_weight(files.folder),
+        guidance=read_guidance(files.folder),
     )
 
 
@@ -115,23 +116,38 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
         raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
 
 
-def read_cfg_weight(folder: Path) -> float:
-    """Return the guidance that a folder's generation_config.json recommends, transformers' `guidance_scale`.
+def read_guidance(folder: Path) -> Guidance:
+    """Return how a folder's generation_config.json recommends to draw.
 
-    What cannot be one is passed over with a warning: a model is good for more than drawing.
+    `guidance_scale` is transformers' name for the weight; it writes 0 or nothing where there is none. A value
+    that cannot be used is passed over with a warning: a model is good for more than drawing.
     """
-    found = read_optional_json(folder / "generation_config.json").get("guidance_scale")
+    content = read_optional_json(folder / "generation_config.json")
+    scale = content.get("guidance_scale")
+    is_recommended = scale != 0 or isinstance(scale, bool)
+    return Guidance(
+        cfg_weight=_usable("guidance_scale", "cfg_weight", scale if is_recommended else None, CFG_WEIGHT),
+        min_p=_usable("min_p", "min_p", content.get("min_p"), MIN_P),
+    )
+
+
+def _usable(key: str, name: str, value: Any, fallback: float) -> float:
+    """Return what a file's `key` recommends for the guidance's `name`, or the fallback."""
+    if value is None:
+        return fallback
     try:
-        return float(DrawOptions(cfg_weight=found).cfg_weight_or(CFG_WEIGHT))
-    except SamplingError:
+        Guidance(**{name: value})
+    except SamplingError as error:
+        reason = str(error).partition("; ")[2]
         log.warning(
-            "Janus: generation_config.json recommends a guidance_scale of %s, which is no number from 0 to "
-            "%d. Drawing takes %g instead.",
-            show(found),
-            MOST_CFG_WEIGHT,
-            CFG_WEIGHT,
+            "Janus: generation_config.json recommends a %s of %s; %s Drawing takes %g instead.",
+            key,
+            show(value),
+            reason,
+            fallback,
         )
-        return CFG_WEIGHT
+        return fallback
+    return float(value)
 
 
 def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:

@@ -27,18 +27,19 @@ _SHORT = TextOptions(max_new_tokens=32)
 
 def draw(arguments: Namespace) -> None:
     """Draw pictures, batch by batch; finished batches stay when the rest is interrupted."""
-    options = DrawOptions(
+    options = DrawOptions.from_numbers(
         cfg_weight=arguments.cfg,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
+        min_p=arguments.min_p,
     )
     for name, value in (("--num-images", arguments.num_images), ("--batch-size", arguments.batch_size)):
         if value < 1:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     folder = ready_folder(Path(arguments.out))
     janus = load(arguments)
-    drawing = _Drawing(arguments, options.guided(janus.cfg_weight), folder)
+    drawing = _Drawing(arguments, options.decided(janus.guidance), folder)
     try:
         with progress(
             arguments, "image tokens", arguments.num_images * janus.config.num_image_tokens
