@@ -277,9 +277,16 @@ def test_encoding_no_picture_is_refused(janus: Janus) -> None:
         janus.encode([])
 
 
-def test_a_batch_passed_as_one_picture_is_refused(janus: Janus) -> None:
-    with pytest.raises(ImageError, match=r"is a batch"):
-        janus.encode(torch.zeros(2, 16, 16, 3))
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_a_batch_is_encoded_as_its_pictures(janus: Janus, kind: str) -> None:
+    batch: Any = torch.rand(3, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    expected = janus.encode(list(batch)).grid
+    assert torch.equal(janus.encode(batch if kind == "tensor" else batch.numpy()).grid, expected)
+
+
+def test_an_empty_batch_is_refused(janus: Janus) -> None:
+    with pytest.raises(ImageError, match=r"no picture to encode"):
+        janus.encode(torch.zeros(0, 16, 16, 3))
 
 
 # manners

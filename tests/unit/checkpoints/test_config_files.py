@@ -126,6 +126,13 @@ def test_an_impossible_size_is_named(folder: Path, key: str, value: Any) -> None
         config_with(folder, {key: value})
 
 
+def test_a_number_of_blocks_may_be_zero_and_no_less(folder: Path) -> None:
+    key = "gen_vision_config.params.num_res_blocks"
+    assert config_with(folder, {key: 0}).vq.num_res_blocks == 0
+    with pytest.raises(ConfigError, match=rf"{key} is -1, not a whole number from 0 to 32"):
+        config_with(folder, {key: -1})
+
+
 @pytest.mark.parametrize("value", [0, -1e-6, 1e400, float("nan"), "1e-6", True, [1]], ids=repr)
 def test_an_impossible_number_is_named(folder: Path, value: Any) -> None:
     with pytest.raises(ConfigError, match=r"language_config\.rms_norm_eps is .*, not a positive number"):
