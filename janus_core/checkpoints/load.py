@@ -55,8 +55,6 @@ class Checkpoint:
         tokenizer: the text tokenizer.
         state_dict: tensors under our names, complete and of right shape, in the file's dtype and mapped from
             it, except for the few that a layout stores in parts.
-        structure: the model whose tensors they are, of torch's own layers on the meta device. It takes 0.1 s
-            to build and is kept for whoever gives it the weights, once.
         folder: where it came from.
         layout: whose names the files carry.
         codebook: identity of the VQ codebook.
@@ -66,7 +64,6 @@ class Checkpoint:
     config: JanusConfig
     tokenizer: TextTokenizer
     state_dict: dict[str, Tensor]
-    structure: JanusModel
     folder: Path
     layout: Layout
     codebook: str
@@ -84,23 +81,41 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         CheckpointError: the folder, its tokenizer or its tensors cannot be used.
         ConfigError: its configuration is impossible or unsupported.
     """
+    return read_checkpoint_and_model(path, read_tensors)[0]
+
+
+def read_checkpoint_and_model(
+    path: str | os.PathLike[str], read_tensors: ReadTensors | None = None
+) -> tuple[Checkpoint, JanusModel]:
+    """Read a model folder, and return beside it the model that its tensors were checked against.
+
+    That model has torch's own layers, on the meta device. Building it takes 0.1 s, so whoever wants to assign
+    the weights to such a model need not build it again.
+
+    Args:
+        path: as for `read_checkpoint`.
+        read_tensors: likewise.
+
+    Raises:
+        CheckpointError, ConfigError: as `read_checkpoint`.
+    """
     files = find_files(resolve_model(path))
     config = read_config(files)
     tokenizer = read_tokenizer(files.folder)
     _check_vocabulary(config, tokenizer, files.folder)
     published = _read_all(files, read_tensors or read_weight_file)
-    structure = _build(config, files)
-    state_dict = to_our_names(published, structure, files)
-    return Checkpoint(
+    model = _build(config, files)
+    state_dict = to_our_names(published, model, files)
+    checkpoint = Checkpoint(
         config=config,
         tokenizer=tokenizer,
         state_dict=state_dict,
-        structure=structure,
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
         guidance=read_guidance(files.folder),
     )
+    return checkpoint, model
 
 
 def read_config(files: CheckpointFiles) -> JanusConfig:
@@ -233,14 +248,14 @@ def _unreadable(path: Path, reason: str) -> CheckpointError:
 
 
 def to_our_names(
-    published: dict[str, Tensor], structure: JanusModel, files: CheckpointFiles
+    published: dict[str, Tensor], model: JanusModel, files: CheckpointFiles
 ) -> dict[str, Tensor]:
     """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
 
     Raises:
         CheckpointError: with the count, the first tensor's name, and what to do.
     """
-    expected = {name: tensor.shape for name, tensor in structure.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     sources = {ours: published_names(ours, files.layout) for ours in expected}
     wanted = {name for names in sources.values() for name in names}
     published = {name: tensor for name, tensor in published.items() if not is_unused(name)}

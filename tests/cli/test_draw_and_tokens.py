@@ -224,7 +224,10 @@ def test_decoded_picture_is_what_the_file_of_tokens_says(janus, tmp_path):
 def test_inspect_says_layout_sizes_and_special_tokens(janus):
     found = json.loads(janus("inspect", MODEL, "--json", model=None)[1])
     assert found["layout"].startswith("authors")
-    assert found["parameters"]["total"] == 966683
+    parts = found["parameters"]
+    assert list(parts) == ["seeing", "language", "words", "vq_tokenizer", "total"]
+    assert parts["total"] == 966683 == sum(parts.values()) - parts["total"]
+    assert parts["vq_tokenizer"] == 644907
     assert found["special tokens"]["pad"] == 402
     assert found["problems"] == []
 
