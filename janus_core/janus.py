@@ -18,7 +18,7 @@ from .generation.drawing import generate_image_tokens, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture, as_several
 from .inputs.preprocessing import Fit, to_vq_inputs
-from .inputs.prompting import SYSTEM_TEXT, caption_instruction
+from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
 from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .residency.loaded import LoadedModel
@@ -100,7 +100,7 @@ class Janus(LoadedModel):
         Raises:
             PromptError: unknown style. ImageError: a picture cannot be read.
         """
-        asked = caption_instruction(style) if question is None else question
+        asked = caption_request(style) if question is None else question
         return self.answer_in_batches(
             [(Turn(role="user", text=asked, images=(image,)),) for image in as_several(images)],
             batch_size=batch_size,

@@ -76,7 +76,7 @@ def part_of(name: str) -> Part:
     return part
 
 
-def split(model: JanusModel) -> dict[Part, nn.ModuleDict]:
+def split_parts(model: JanusModel) -> dict[Part, nn.ModuleDict]:
     """Return every part of a model as one module, for hosts; together they hold every weight once."""
     return {
         part: nn.ModuleDict(
