@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import torch
 
-from janus_core.generation import repeats as repeats_room
+from janus_core.generation import capturing
 
 Clock = Literal["wall", "cpu"]
 
@@ -84,15 +84,17 @@ class Stopwatch:
     @contextmanager
     def watching_captures(self) -> Iterator[None]:
         """Time every capture of a graph inside this context."""
-        capture = repeats_room.CudaCapture.__call__
+        capture = capturing._Workshop.capture
 
-        def timed(self_: repeats_room.CudaCapture, run: repeats_room.Run) -> repeats_room.Run:
+        def timed(
+            workshop: capturing._Workshop, step: capturing.Step, pool: capturing.PoolId
+        ) -> torch.cuda.CUDAGraph | None:
             started = self.now()
-            again = capture(self_, run)
+            again = capture(workshop, step, pool)
             self._captured += self.now() - started
             return again
 
-        with patch.object(repeats_room.CudaCapture, "__call__", timed):
+        with patch.object(capturing._Workshop, "capture", timed):
             yield
 
 
