@@ -5,7 +5,7 @@ Every public method runs under `torch.inference_mode()`. Devices and dtypes are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +13,9 @@ from einops import rearrange
 from torch import Tensor
 
 from .generation.answering import Answer, Prompts, generate_text
-from .generation.batches import batched, in_chunks, shifted, within
+from .generation.batches import batched, in_chunks, rows_behind, shifted, within
 from .generation.drawing import generate_image_tokens, plan_pictures
+from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture, as_several
 from .inputs.preprocessing import Fit, to_vq_inputs
@@ -25,6 +26,8 @@ from .residency.loaded import LoadedModel
 from .residency.memory import answer_bytes, decode_bytes, draw_bytes
 from .residency.packing import pack_for_answering, pack_for_drawing
 from .residency.parts import Task
+
+OnAnswer = Callable[[int, Answer], None]
 
 _VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
@@ -98,7 +101,8 @@ class Janus(LoadedModel):
             on_step: receives (pictures finished, pictures).
 
         Raises:
-            PromptError: unknown style. ImageError: a picture cannot be read.
+            PromptError: unknown style. ImageError: a picture cannot be read. SamplingError: the scores of a
+                text are no numbers; `rows` tells which.
         """
         asked = caption_request(style) if question is None else question
         return self.answer_in_batches(
@@ -120,6 +124,7 @@ class Janus(LoadedModel):
         seed: int = 0,
         on_text: OnText | None = None,
         on_step: OnStep | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> list[str]:
         """Answer any number of conversations, `batch_size` together, and return the texts.
 
@@ -131,20 +136,25 @@ class Janus(LoadedModel):
             seed: of the first text.
             on_text: receives (conversation, text so far).
             on_step: receives (conversations finished, conversations).
+            on_answer: receives (conversation, answer), with more than its text.
 
         Raises:
-            SamplingError: batch_size below 1.
+            SamplingError: batch_size below 1, or the scores of a text are no numbers; `rows` tells which.
         """
         check_count("batch_size", batch_size)
         seed, texts = whole_seed(seed), list[str]()
         for batch in batched(conversations, batch_size):
-            answers = self.answer(
-                batch,
-                system=system,
-                options=options,
-                seed=seed + len(texts),
-                on_text=shifted(on_text, len(texts)),
-            )
+            with rows_behind(len(texts)):
+                answers = self.answer(
+                    batch,
+                    system=system,
+                    options=options,
+                    seed=seed + len(texts),
+                    on_text=shifted(on_text, len(texts)),
+                )
+            if on_answer is not None:
+                for row, answer in enumerate(answers, start=len(texts)):
+                    on_answer(row, answer)
             texts += [answer.text for answer in answers]
             if on_step is not None:
                 on_step(len(texts), len(conversations))
@@ -218,7 +228,8 @@ class Janus(LoadedModel):
             on_tokens: receives the tokens so far of the batch being drawn.
 
         Raises:
-            SamplingError: num_images or batch_size below 1. PromptError: a prompt exceeds the context.
+            SamplingError: num_images or batch_size below 1, or a picture's numbers are none; `rows` tells
+                which. PromptError: a prompt exceeds the context.
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
@@ -236,19 +247,20 @@ class Janus(LoadedModel):
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
-        drawn = [
-            generate_image_tokens(
-                self.model.language,
-                batch,
-                options,
-                num_image_tokens=cells,
-                pad=self.tokenizer.special.pad,
-                compute=compute,
-                on_step=within(on_step, index * cells, len(batches) * cells),
-                on_tokens=on_tokens,
-            )
-            for index, batch in enumerate(batches)
-        ]
+        drawn = []
+        for index, batch in enumerate(batches):
+            with rows_behind(index * batch_size):
+                tokens_of_batch = generate_image_tokens(
+                    self.model.language,
+                    batch,
+                    options,
+                    num_image_tokens=cells,
+                    pad=self.tokenizer.special.pad,
+                    compute=compute,
+                    on_step=within(on_step, index * cells, len(batches) * cells),
+                    on_tokens=on_tokens,
+                )
+            drawn.append(tokens_of_batch)
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
             tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
@@ -281,7 +293,9 @@ class Janus(LoadedModel):
         def encode(chunk: Tensor) -> Tensor:
             # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
             chunk = chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-            return self.model.vq_tokenizer.encode(chunk)
+            latents = self.model.vq_tokenizer.latents(chunk)
+            require_numbers(latents, self.vq_dtype)
+            return self.model.vq_tokenizer.nearest(latents)
 
         return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
 

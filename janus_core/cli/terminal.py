@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..errors import SamplingError
 from ..options import OnStep
 
 
@@ -40,6 +42,21 @@ def remark(arguments: Namespace, text: str) -> None:
     """Print what is good to know, unless --quiet."""
     if not arguments.quiet:
         print(text, file=sys.stderr)
+
+
+def reason(error: SamplingError) -> str:
+    """Return what an error about rows says behind their numbers, which are those of a batch."""
+    return str(error).partition(" cannot be made: ")[2] or str(error)
+
+
+def new_seed(arguments: Namespace, temperature: float = 1.0) -> int:
+    """Return --seed, or a new one, which is told unless nothing is random."""
+    if arguments.seed is not None:
+        return int(arguments.seed)
+    seed = secrets.randbelow(2**32)
+    if temperature > 0:
+        remark(arguments, f"seed {seed}")
+    return seed
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..errors import SamplingError
 from ..options import OnStep, OnText, check_count
+from .sampling import counted_from
 
 T = TypeVar("T")
 
@@ -23,11 +26,23 @@ def in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, on_step
     check_count("batch_size", size)
     done: list[Tensor] = []
     for chunk in torch.split(rows, size):
-        done.append(work(chunk).cpu())
+        with rows_behind(sum(map(len, done))):
+            done.append(work(chunk).cpu())
         if on_step is not None:
             on_step(sum(map(len, done)), len(rows))
     with torch.inference_mode(False):  # a tensor that its owner may change
         return torch.cat(done)
+
+
+@contextmanager
+def rows_behind(start: int) -> Iterator[None]:
+    """Have an error about rows of a batch count them from the first of all, `start` before its own."""
+    try:
+        yield
+    except SamplingError as error:
+        if not error.rows or start == 0:
+            raise
+        raise counted_from(error, start) from error
 
 
 def shifted(on_text: OnText | None, start: int) -> OnText | None:

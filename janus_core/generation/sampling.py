@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import SamplingError
 
+_CANNOT = " cannot be made"
 MASS_UNITS = 2**40  # one unit of probability, as an integer; finer than float32 resolves
 
 
@@ -191,16 +192,35 @@ def are_finite(logits: Tensor, chosen: Tensor) -> Tensor:
 
 def not_finite(rows: Sequence[int], dtype: torch.dtype) -> SamplingError:
     """Return the error for rows whose scores are no numbers in a dtype."""
-    name, one = str(dtype).removeprefix("torch."), rows[0] + 1
-    which = f"Number {one}" if len(rows) == 1 else f"{len(rows)} of the batch, first number {one},"
+    name = str(dtype).removeprefix("torch.")
     cure = (
         "Load the model in bfloat16 or float32."
         if dtype == torch.float16
         else "The weights are probably damaged: fetch them again."
     )
     return SamplingError(
-        f"{which} cannot be made: the model's scores in {name} are no finite numbers. {cure}", tuple(rows)
+        f"{_which(rows)}{_CANNOT}: the model's scores in {name} are no finite numbers. {cure}", tuple(rows)
     )
+
+
+def require_numbers(rows: Tensor, dtype: torch.dtype) -> None:
+    """Raise the error for rows (b, ...) that hold anything but finite numbers; waits for the device."""
+    is_finite = rows.isfinite().flatten(1).all(dim=1).tolist()
+    broken = [row for row, is_whole in enumerate(is_finite) if not is_whole]
+    if broken:
+        raise not_finite(broken, dtype)
+
+
+def counted_from(error: SamplingError, start: int) -> SamplingError:
+    """Return an error about rows of a batch behind `start` others, counted from the first of all."""
+    rows = tuple(start + row for row in error.rows)
+    said, cannot, reason = str(error).partition(_CANNOT)
+    return SamplingError(f"{_which(rows)}{cannot}{reason}" if cannot else said, rows)
+
+
+def _which(rows: Sequence[int]) -> str:
+    one = rows[0] + 1
+    return f"Number {one}" if len(rows) == 1 else f"{len(rows)} of the batch, first number {one},"
 
 
 def _keep_from(logits: Tensor, threshold: Tensor) -> Tensor:

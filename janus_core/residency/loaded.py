@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..generation.sampling import require_numbers
 from ..inputs.pictures import Picture, read_picture
 from ..inputs.preprocessing import to_images, to_pixel_values
 from ..inputs.prompting import SYSTEM_TEXT, PromptPlan, TurnText, plan_conversation
@@ -93,5 +94,11 @@ class LoadedModel:
         return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
 
     def _to_images(self, grid: Tensor) -> Tensor:
-        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place."""
-        return to_images(self._to_pixels(grid))
+        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
+
+        Raises:
+            SamplingError: a picture's pixels are no numbers.
+        """
+        pixels = self._to_pixels(grid)
+        require_numbers(pixels, self.vq_dtype)
+        return to_images(pixels)
