@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         SamplingError,
     )
     from .generation.answering import Answer
-    from .generation.preview import decoded_preview, fit_code_colours, preview_image
+    from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
@@ -58,6 +58,7 @@ _ROOMS = {
     "SamplingError": "errors",
     "Task": "residency.parts",
     "TextOptions": "options",
+    "TokenWatch": "generation.preview",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
@@ -65,7 +66,6 @@ _ROOMS = {
     "bundled_models": "checkpoints.folders",
     "caption_request": "inputs.prompting",
     "decode_bytes": "residency.memory",
-    "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
     "is_janus_folder": "checkpoints.folders",
@@ -101,6 +101,7 @@ __all__ = [
     "SamplingError",
     "Task",
     "TextOptions",
+    "TokenWatch",
     "Turn",
     "answer_bytes",
     "assemble",
@@ -108,7 +109,6 @@ __all__ = [
     "bundled_models",
     "caption_request",
     "decode_bytes",
-    "decoded_preview",
     "draw_bytes",
     "fit_code_colours",
     "is_janus_folder",
