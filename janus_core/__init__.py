@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints.folders import bundled_models, is_janus_folder
+    from .checkpoints.folders import bundled_models, is_complete_folder, is_janus_folder, models_in
     from .checkpoints.load import Checkpoint, read_checkpoint
     from .errors import (
         CheckpointError,
@@ -68,8 +68,10 @@ _ROOMS = {
     "decode_bytes": "residency.memory",
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
+    "is_complete_folder": "checkpoints.folders",
     "is_janus_folder": "checkpoints.folders",
     "load_janus": "loading",
+    "models_in": "checkpoints.folders",
     "parts_for": "residency.parts",
     "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
@@ -111,8 +113,10 @@ __all__ = [
     "decode_bytes",
     "draw_bytes",
     "fit_code_colours",
+    "is_complete_folder",
     "is_janus_folder",
     "load_janus",
+    "models_in",
     "parts_for",
     "preview_image",
     "read_checkpoint",
