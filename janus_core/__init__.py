@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .checkpoints.folders import bundled_models, is_janus_folder
     from .checkpoints.load import Checkpoint, read_checkpoint
+    from .downloads.download import DownloadPlan, plan_download, run_download
+    from .downloads.published import PUBLISHED
     from .errors import (
         CheckpointError,
         ConfigError,
+        DownloadError,
         ImageError,
         JanusError,
         OutputError,
@@ -40,6 +43,8 @@ _ROOMS = {
     "CheckpointError": "errors",
     "Compute": "options",
     "ConfigError": "errors",
+    "DownloadError": "errors",
+    "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
     "ImageError": "errors",
@@ -49,6 +54,7 @@ _ROOMS = {
     "JanusError": "errors",
     "JanusModel": "model.model",
     "OutputError": "errors",
+    "PUBLISHED": "downloads.published",
     "PromptError": "errors",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
@@ -64,8 +70,10 @@ _ROOMS = {
     "fit_code_colours": "generation.preview",
     "is_janus_folder": "checkpoints.folders",
     "load_janus": "loading",
+    "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
+    "run_download": "downloads.download",
     "to_uint8": "inputs.preprocessing",
 }
 
@@ -76,6 +84,8 @@ __all__ = [
     "CheckpointError",
     "Compute",
     "ConfigError",
+    "DownloadError",
+    "DownloadPlan",
     "DrawOptions",
     "Drawn",
     "ImageError",
@@ -85,6 +95,7 @@ __all__ = [
     "JanusError",
     "JanusModel",
     "OutputError",
+    "PUBLISHED",
     "PromptError",
     "SYSTEM_TEXT",
     "SamplingError",
@@ -100,8 +111,10 @@ __all__ = [
     "fit_code_colours",
     "is_janus_folder",
     "load_janus",
+    "plan_download",
     "preview_image",
     "read_checkpoint",
+    "run_download",
     "to_uint8",
 ]
 

@@ -6,6 +6,7 @@
     ├── PromptError(ValueError)        a question, prompt or conversation cannot be turned into tokens
     ├── ImageError(ValueError)         a picture or a set of image tokens cannot be used
     ├── SamplingError(ValueError)      an option for drawing or answering is out of its range
+    ├── DownloadError(OSError)         a published model cannot be fetched, or its files are not as they came
     └── OutputError(OSError)           a result cannot be written where it was asked for
 
 Each message says what happened, where, and what to do. Nothing below this file catches these errors.
@@ -34,6 +35,10 @@ class ImageError(JanusError, ValueError):
 
 class SamplingError(JanusError, ValueError):
     """An option for drawing or answering is out of its range."""
+
+
+class DownloadError(JanusError, OSError):
+    """A published model cannot be fetched, or its files are no longer as they came."""
 
 
 class OutputError(JanusError, OSError):

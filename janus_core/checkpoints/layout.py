@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import CheckpointError
+from ..downloads.record import refuse_partial
+from ..errors import CheckpointError, DownloadError
 
 Layout = Literal["authors", "transformers"]
 
@@ -56,14 +57,16 @@ def find_files(folder: Path) -> CheckpointFiles:
     Raises:
         CheckpointError: not a folder, no or unreadable `config.json`, another kind of model, missing or fake
             weights.
+        DownloadError: a download of ours that is not finished, or whose weights have changed since.
     """
     try:
         _require_folder(folder)
+        refuse_partial(folder)
         config = read_json(folder / "config.json")
         return CheckpointFiles(
             folder=folder, layout=recognise(config, folder), config=config, weights=find_weights(folder)
         )
-    except CheckpointError:
+    except (CheckpointError, DownloadError):
         raise
     except OSError as error:
         raise CheckpointError(f'Cannot look into "{folder}": {error}. Check the path.') from error

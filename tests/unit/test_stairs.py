@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("janus_core", "janus_training", "nodes")
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
 LIBRARIES = {"torch", "tokenizers", "safetensors", "einops", "PIL", "numpy", "tqdm"}
+LIBRARIES |= {"huggingface_hub"}  # comes with transformers; only downloads use it, and say where it is absent
 
 
 @dataclass(frozen=True, kw_only=True)
