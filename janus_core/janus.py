@@ -242,7 +242,7 @@ class Janus:
         """Return image embeddings (pictures, n, d) of pictures, as the decoder reads them."""
         self._bring("see")
         rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
-        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))  # type: ignore[no-any-return]
+        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))
 
     @torch.inference_mode()
     def draw(

@@ -6,6 +6,7 @@ Fields of `io.Schema` that an older release lacks are dropped; keywords of input
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
@@ -18,9 +19,9 @@ def schema(**fields: Any) -> io.Schema:
     return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
 
 
-def widget(kind: type, input_id: str, **options: Any) -> Any:
+def widget(kind: Callable[..., Any], input_id: str, **options: Any) -> Any:
     """Return an input such as `io.Int.Input`, options unknown to this release passed on as extras."""
-    known = inspect.signature(kind.__init__).parameters
+    known = inspect.signature(kind).parameters
     made = kind(input_id, **{name: value for name, value in options.items() if name in known})
     extras = {name: value for name, value in options.items() if name not in known}
     made.extra_dict = {**(made.extra_dict or {}), **extras}

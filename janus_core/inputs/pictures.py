@@ -40,7 +40,7 @@ def as_several(pictures: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
     """Return pictures one by one: a single one as the only one, a batch (b, h, w, c) as its pictures."""
     is_one = isinstance(pictures, (Image.Image, str, os.PathLike))
     if is_one or (isinstance(pictures, (Tensor, np.ndarray)) and pictures.ndim != 4):
-        return (pictures,)  # type: ignore[return-value]
+        return (pictures,)  # type: ignore[return-value]  # `ndim` narrows no type
     if isinstance(pictures, Iterable):
         return tuple(pictures)
     raise ImageError(

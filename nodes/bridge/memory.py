@@ -170,7 +170,7 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
     modules = split(model)
     if operations is nn:  # once it is packed the core has another text head, and nobody should keep this one
-        del modules["words"]["lm_head"]
+        del modules["words"].lm_head
     log.info(
         "Janus: %s ready, %.1f million parameters, %s, %s",
         folder.name,

@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -76,9 +76,8 @@ class Stage:
         self.torch, self.is_cpu, self.folder = torch, is_cpu, folder
         self.mm = importlib.import_module("comfy.model_management")
         self.memory = importlib.import_module("janus_pack.nodes.bridge.memory")
-        self.drawing = importlib.import_module("janus_pack.janus_core.generation.drawing")
-        self.writing = importlib.import_module("janus_pack.janus_core.generation.answering")
-        self.repeats = importlib.import_module("janus_pack.janus_core.generation.repeats")
+        self.decoder = importlib.import_module("janus_pack.janus_core.generation.static_decoder")
+        self.capturing = importlib.import_module("janus_pack.janus_core.generation.capturing")
         self.options = importlib.import_module("janus_pack.janus_core.options").TextOptions
         self.device = self.mm.get_torch_device()
         self.captures = 0
@@ -87,25 +86,28 @@ class Stage:
             self._take_the_way_of_a_gpu()
 
     def _take_the_way_of_a_gpu(self) -> None:
-        """Have layers of ComfyUI, nothing packed, and steps repeated where the host allows it."""
+        """Have layers of ComfyUI, nothing packed, and steps with fixed buffers where the host allows it."""
         ops, host = importlib.import_module("comfy.ops"), self.memory
         host._layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
-        for room in (self.drawing, self.writing):
-            room.is_repeatable = lambda model, compute: compute.is_resident
-            room.capture_for = lambda device: self._counted
+        self.decoder.may_capture = lambda model, compute: compute.is_resident
+        run, stepper = self.capturing.Stepper.run, self.capturing.Stepper
 
-    def _counted(self, run: Callable[[], None]) -> Callable[[], None]:
-        self.captures += 1
-        return self.repeats.run_plainly(run)
+        def counted(stepping: Any, step: Any, key: int) -> None:
+            if key and key not in vars(stepping).setdefault("seen", set()):
+                stepping.seen.add(key)
+                self.captures += 1
+            run(stepping, step, key)
+
+        stepper.run = counted
 
     def _count_captures(self) -> None:
-        capture = self.repeats.CudaCapture._record
+        capture = self.capturing._Workshop._record
 
-        def counted(capturing: Any, graph: Any, run: Any) -> None:
-            capture(capturing, graph, run)
+        def counted(workshop: Any, graph: Any, step: Any, pool: Any) -> None:
+            capture(workshop, graph, step, pool)
             self.captures += 1
 
-        self.repeats.CudaCapture._record = counted
+        self.capturing._Workshop._record = counted
 
     def host(self, residency: str, dtype: str = "float32") -> Any:
         """Load the model as the node does."""

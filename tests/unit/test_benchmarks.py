@@ -24,8 +24,8 @@ from benchmarks.contenders import prompt_plan
 from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
-from benchmarks.timing import Run, Stopwatch, interleave
-from janus_core.generation.repeats import CudaCapture
+from benchmarks.timing import Stopwatch, Trial, interleave
+from janus_core.generation.capturing import _Workshop
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -117,8 +117,7 @@ def test_a_prompt_can_be_made_longer(bench: Bench) -> None:
 def test_the_way_of_a_gpu_can_be_walked_on_a_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bench.ours.draw(16, greedy=True)
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("drawing", "answering"):
-            patch.setattr(f"janus_core.generation.{room}.is_repeatable", lambda model, compute: True)
+        patch.setattr("janus_core.generation.static_decoder.may_capture", lambda model, compute: True)
         assert torch.equal(bench.contenders["ours unpacked"].draw(16, greedy=True), plain)
 
 
@@ -134,8 +133,8 @@ def test_every_row_runs_and_names_its_work(bench: Bench, name: str) -> None:
 
 def test_every_contender_runs_once_a_round_in_turns() -> None:
     order: list[str] = []
-    runs = {name: Run(work=lambda name=name: order.append(name)) for name in "ab"}  # type: ignore[misc]
-    interleave(runs, 2, Stopwatch("wall", CPU))
+    trials = {name: Trial(work=lambda name=name: order.append(name)) for name in "ab"}  # type: ignore[misc]
+    interleave(trials, 2, Stopwatch("wall", CPU))
     assert order == ["a", "b"] * 3  # the first round warms up
 
 
@@ -147,7 +146,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
 
 def test_the_median_of_the_repeats_leaves_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ticking(monkeypatch, 0, 100, 0, 1, 0, 2, 0, 9)
-    timing = interleave({"a": Run(work=lambda: None)}, 3, Stopwatch("wall", CPU))["a"]
+    timing = interleave({"a": Trial(work=lambda: None)}, 3, Stopwatch("wall", CPU))["a"]
     assert (timing.warm_up_s, timing.median_s, timing.fastest_s) == (100, 2, 1)
 
 
@@ -155,16 +154,18 @@ def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ticking(monkeypatch, 0, 0, 0, 10, 0, 4)
-    run = Run(work=lambda: None, less=lambda: None, times=4)
-    assert interleave({"a": run}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
+    trial = Trial(work=lambda: None, less=lambda: None, times=4)
+    assert interleave({"a": trial}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
 
 
 def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CudaCapture, "__init__", lambda self, device: None)
-    monkeypatch.setattr(CudaCapture, "__call__", lambda self, run: run)
-    capture = CudaCapture(CPU)
+    monkeypatch.setattr(_Workshop, "__init__", lambda self, device: None)
+    monkeypatch.setattr(_Workshop, "capture", lambda self, step, pool: None)
+    workshop = _Workshop(CPU)
     ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
-    timing = interleave({"a": Run(work=lambda: capture(lambda: None))}, 1, Stopwatch("wall", CPU))["a"]
+    timing = interleave(
+        {"a": Trial(work=lambda: workshop.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
+    )["a"]
     assert (timing.capture_s, timing.median_s) == (3, 6)
 
 
