@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from .checkpoints.folders import bundled_models, is_janus_folder
     from .checkpoints.load import Checkpoint, read_checkpoint
     from .downloads.download import DownloadPlan, plan_download, run_download
+    from .downloads.pace import TransferPace
     from .downloads.published import PUBLISHED
+    from .downloads.record import is_unfinished
     from .errors import (
         CheckpointError,
         ConfigError,
@@ -59,6 +61,7 @@ _ROOMS = {
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "TextOptions": "options",
+    "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
@@ -69,6 +72,7 @@ _ROOMS = {
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
     "is_janus_folder": "checkpoints.folders",
+    "is_unfinished": "downloads.record",
     "load_janus": "loading",
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
@@ -100,6 +104,7 @@ __all__ = [
     "SYSTEM_TEXT",
     "SamplingError",
     "TextOptions",
+    "TransferPace",
     "Turn",
     "answer_bytes",
     "assemble",
@@ -110,6 +115,7 @@ __all__ = [
     "draw_bytes",
     "fit_code_colours",
     "is_janus_folder",
+    "is_unfinished",
     "load_janus",
     "plan_download",
     "preview_image",

@@ -120,6 +120,16 @@ def missing_files(folder: Path, record: DownloadRecord) -> list[RemoteFile]:
     return [file for file in record.files if size_of(folder / file.name) is None]
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Tell whether a download into a folder was begun and has not brought every file.
+
+    Raises:
+        DownloadError: the folder's record cannot be read.
+    """
+    record = read_record(folder)
+    return record is not None and bool(missing_files(folder, record))
+
+
 def refuse_changed(folder: Path, record: DownloadRecord) -> None:
     """Refuse a folder whose weights or tokenizer are of another size than when they arrived.
 
