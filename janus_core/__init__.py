@@ -29,18 +29,20 @@ if TYPE_CHECKING:
     from .generation.preview import decoded_preview, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.preprocessing import to_uint8
-    from .inputs.prompting import CAPTION_STYLES, SYSTEM_TEXT
+    from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
     from .inputs.turns import Turn
     from .janus import Janus
     from .loading import assemble, load_janus
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
-    from .options import Compute, DrawOptions, TextOptions
+    from .options import Compute, DrawOptions, Guidance, TextOptions
     from .residency.memory import answer_bytes, decode_bytes, draw_bytes
+    from .residency.parts import Part, Task, parts_for, split_parts
 
 _ROOMS = {
     "Answer": "generation.answering",
     "CAPTION_STYLES": "inputs.prompting",
+    "CUSTOM_STYLE": "inputs.prompting",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
     "Compute": "options",
@@ -49,6 +51,7 @@ _ROOMS = {
     "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
+    "Guidance": "options",
     "ImageError": "errors",
     "ImageTokens": "inputs.image_tokens",
     "Janus": "janus",
@@ -57,9 +60,11 @@ _ROOMS = {
     "JanusModel": "model.model",
     "OutputError": "errors",
     "PUBLISHED": "downloads.published",
+    "Part": "residency.parts",
     "PromptError": "errors",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
+    "Task": "residency.parts",
     "TextOptions": "options",
     "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
@@ -67,6 +72,7 @@ _ROOMS = {
     "assemble": "loading",
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
+    "caption_request": "inputs.prompting",
     "decode_bytes": "residency.memory",
     "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
@@ -74,16 +80,19 @@ _ROOMS = {
     "is_janus_folder": "checkpoints.folders",
     "is_unfinished": "downloads.record",
     "load_janus": "loading",
+    "parts_for": "residency.parts",
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
     "run_download": "downloads.download",
+    "split_parts": "residency.parts",
     "to_uint8": "inputs.preprocessing",
 }
 
 __all__ = [
     "Answer",
     "CAPTION_STYLES",
+    "CUSTOM_STYLE",
     "Checkpoint",
     "CheckpointError",
     "Compute",
@@ -92,6 +101,7 @@ __all__ = [
     "DownloadPlan",
     "DrawOptions",
     "Drawn",
+    "Guidance",
     "ImageError",
     "ImageTokens",
     "Janus",
@@ -100,9 +110,11 @@ __all__ = [
     "JanusModel",
     "OutputError",
     "PUBLISHED",
+    "Part",
     "PromptError",
     "SYSTEM_TEXT",
     "SamplingError",
+    "Task",
     "TextOptions",
     "TransferPace",
     "Turn",
@@ -110,6 +122,7 @@ __all__ = [
     "assemble",
     "build_model",
     "bundled_models",
+    "caption_request",
     "decode_bytes",
     "decoded_preview",
     "draw_bytes",
@@ -117,10 +130,12 @@ __all__ = [
     "is_janus_folder",
     "is_unfinished",
     "load_janus",
+    "parts_for",
     "plan_download",
     "preview_image",
     "read_checkpoint",
     "run_download",
+    "split_parts",
     "to_uint8",
 ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 from .layout import Layout
 
@@ -121,7 +121,7 @@ def _fill(template: str, found: re.Match[str]) -> str:
     return _PLACEHOLDER.sub(value, template)
 
 
-@lru_cache(maxsize=2)
+@cache
 def _compiled(layout: Layout) -> tuple[tuple[re.Pattern[str], str], ...]:
     def to_group(mark: re.Match[str]) -> str:
         name = mark.group(1)

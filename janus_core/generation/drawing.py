@@ -17,11 +17,11 @@ from ..errors import PromptError
 from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.model import Language
-from ..options import CFG_WEIGHT, Compute, DrawOptions, OnStep, OnTokens
+from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
 from .capturing import Stepper
 from .noise import NoiseBlocks, block_cells
 from .prefill import check_context, pad_left, prefill
-from .sampling import are_finite, guide, next_tokens, not_finite
+from .sampling import are_finite, guide, keep_min_p, next_tokens, not_finite
 from .static_decoder import decoder_for
 from .steps import Sequences
 
@@ -134,8 +134,8 @@ class DrawingStep:
         self._language = language
         self._compute = compute
         self._options = options
-        self._cfg_weight = options.cfg_weight_or(CFG_WEIGHT)
-        self._is_guided = self._cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
+        self._guidance = options.guidance(PUBLISHED_GUIDANCE)
+        self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
         sequences = _prefilled(language, rows, pad, num_image_tokens, compute)
@@ -170,10 +170,11 @@ class DrawingStep:
     def score(self, hidden: Tensor) -> Tensor:
         """Return the guided image logits (b, v) float32 that hidden states (rows, d) give."""
         logits: Tensor = self._language.generation_head(hidden).float()
+        min_p, cfg_weight = self._guidance.min_p, self._guidance.cfg_weight
         if not self._is_guided:
-            return logits
+            return keep_min_p(logits, min_p)
         cond_logits, uncond_logits = logits.chunk(2)
-        return guide(cond_logits, uncond_logits, self._cfg_weight)
+        return guide(keep_min_p(cond_logits, min_p), uncond_logits, cfg_weight)
 
     def choose(self, hidden: Tensor) -> None:
         """Choose the next token of each picture from hidden states (rows, d), and write it down."""

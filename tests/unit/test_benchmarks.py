@@ -92,7 +92,7 @@ def test_a_contender_that_draws_other_tokens_stops_the_benchmark(bench: Bench) -
             return bench.ours.draw(steps, greedy=greedy) + 1
 
     with pytest.raises(SystemExit, match="of wrong differ from ours from number 0"):
-        check_equality(replace(bench, contenders={**bench.contenders, "wrong": Wrong()}))  # type: ignore[dict-item]
+        check_equality(replace(bench, contenders={**bench.contenders, "wrong": Wrong()}))
 
 
 def test_in_half_precision_a_difference_is_shown_with_how_near_the_tie_was(bench: Bench) -> None:
@@ -104,7 +104,7 @@ def test_in_half_precision_a_difference_is_shown_with_how_near_the_tie_was(bench
             tokens[0, 3] = _logits_at(bench.ours, tokens[0, :3]).topk(2).indices[1]
             return tokens
 
-    found = near_ties(bench.ours, {"same": bench.ours, "other": Other()}, 8)  # type: ignore[dict-item]
+    found = near_ties(bench.ours, {"same": bench.ours, "other": Other()}, 8)
     assert found["same"] == {"compared": 8, "first_difference": None}
     assert found["other"]["first_difference"] == 3
     assert 0 < found["other"]["margin"] < found["other"]["spread"]
@@ -133,7 +133,7 @@ def test_every_row_runs_and_names_its_work(bench: Bench, name: str) -> None:
 
 def test_every_contender_runs_once_a_round_in_turns() -> None:
     order: list[str] = []
-    trials = {name: Trial(work=lambda name=name: order.append(name)) for name in "ab"}  # type: ignore[misc]
+    trials = {name: Trial(work=lambda name=name: order.append(name)) for name in "ab"}
     interleave(trials, 2, Stopwatch("wall", CPU))
     assert order == ["a", "b"] * 3  # the first round warms up
 

@@ -15,7 +15,7 @@ from janus_core.options import OnStep
 GOLDEN = Path(__file__).parents[2] / "parity" / "golden"
 sys.path.insert(0, str(Path(__file__).parents[2] / "hub"))
 
-from fake_hub import FakeHub, files_of  # noqa: E402
+from fake_hub import FakeHub, files_of
 
 NAME = "Janus-Pro-1B"
 PREFERRED, OTHER = "deepseek-community/Janus-Pro-1B", "deepseek-ai/Janus-Pro-1B"

@@ -274,7 +274,7 @@ def test_stretch_equals_plain_resizing() -> None:
 @pytest.mark.parametrize("source", [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8)), torch.zeros(8, 8, 3)])
 def test_an_unknown_fit_is_refused_with_the_choices(source: Any) -> None:
     with pytest.raises(ImageError, match='Unknown fit "squeeze": choose one of crop, pad, stretch'):
-        to_vq_input(source, 8, "squeeze")  # type: ignore[arg-type]
+        to_vq_input(source, 8, "squeeze")
 
 
 # --- the VQ tokenizer's input and output ---
