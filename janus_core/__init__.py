@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .checkpoints.folders import bundled_models, is_complete_folder, is_janus_folder, models_in
     from .checkpoints.load import Checkpoint, read_checkpoint
+    from .downloads.download import DownloadPlan, plan_download, run_download
+    from .downloads.pace import TransferPace
+    from .downloads.published import PUBLISHED
+    from .downloads.record import is_unfinished
     from .errors import (
         CheckpointError,
         ConfigError,
+        DownloadError,
         ImageError,
         JanusError,
         OutputError,
@@ -42,6 +47,8 @@ _ROOMS = {
     "CheckpointError": "errors",
     "Compute": "options",
     "ConfigError": "errors",
+    "DownloadError": "errors",
+    "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
     "Guidance": "options",
@@ -52,6 +59,7 @@ _ROOMS = {
     "JanusError": "errors",
     "JanusModel": "model.model",
     "OutputError": "errors",
+    "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
     "PromptError": "errors",
     "SYSTEM_TEXT": "inputs.prompting",
@@ -59,6 +67,7 @@ _ROOMS = {
     "Task": "residency.parts",
     "TextOptions": "options",
     "TokenWatch": "generation.preview",
+    "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
@@ -70,11 +79,14 @@ _ROOMS = {
     "fit_code_colours": "generation.preview",
     "is_complete_folder": "checkpoints.folders",
     "is_janus_folder": "checkpoints.folders",
+    "is_unfinished": "downloads.record",
     "load_janus": "loading",
     "models_in": "checkpoints.folders",
     "parts_for": "residency.parts",
+    "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
+    "run_download": "downloads.download",
     "split_parts": "residency.parts",
     "to_uint8": "inputs.preprocessing",
 }
@@ -87,6 +99,8 @@ __all__ = [
     "CheckpointError",
     "Compute",
     "ConfigError",
+    "DownloadError",
+    "DownloadPlan",
     "DrawOptions",
     "Drawn",
     "Guidance",
@@ -97,6 +111,7 @@ __all__ = [
     "JanusError",
     "JanusModel",
     "OutputError",
+    "PUBLISHED",
     "Part",
     "PromptError",
     "SYSTEM_TEXT",
@@ -104,6 +119,7 @@ __all__ = [
     "Task",
     "TextOptions",
     "TokenWatch",
+    "TransferPace",
     "Turn",
     "answer_bytes",
     "assemble",
@@ -115,11 +131,14 @@ __all__ = [
     "fit_code_colours",
     "is_complete_folder",
     "is_janus_folder",
+    "is_unfinished",
     "load_janus",
     "models_in",
     "parts_for",
+    "plan_download",
     "preview_image",
     "read_checkpoint",
+    "run_download",
     "split_parts",
     "to_uint8",
 ]
