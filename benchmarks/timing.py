@@ -84,17 +84,17 @@ class Stopwatch:
     @contextmanager
     def watching_captures(self) -> Iterator[None]:
         """Time every capture of a graph inside this context."""
-        capture = capturing._Workshop.capture
+        capture = capturing._Capturer.capture
 
         def timed(
-            workshop: capturing._Workshop, step: capturing.Step, pool: capturing.PoolId
+            capturer: capturing._Capturer, step: capturing.Step, pool: capturing.PoolId
         ) -> torch.cuda.CUDAGraph | None:
             started = self.now()
-            again = capture(workshop, step, pool)
+            again = capture(capturer, step, pool)
             self._captured += self.now() - started
             return again
 
-        with patch.object(capturing._Workshop, "capture", timed):
+        with patch.object(capturing._Capturer, "capture", timed):
             yield
 
 

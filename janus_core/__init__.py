@@ -1,6 +1,6 @@
 """DeepSeek's Janus in plain PyTorch: one model that looks at pictures and draws them.
 
-Public names are imported when first used, so that importing the package costs milliseconds.
+Public names are imported on first use, so that importing the package takes milliseconds.
 """
 
 from __future__ import annotations

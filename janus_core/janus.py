@@ -1,6 +1,6 @@
-"""Janus, what a person holds: ask, caption, chat, draw, encode, decode, each a few lines over other rooms.
+"""`Janus`, the object that users hold: ask, caption, chat, draw, encode, decode.
 
-Every public method runs under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
+Every public method is under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class Janus(LoadedModel):
         """Answer one question about any number of pictures.
 
         Args:
-            question: may place its pictures by `<image_placeholder>`.
+            question: `<image_placeholder>` marks where a picture belongs; without it all come first.
             images: PIL pictures, paths, or (h, w, 3) floats in 0..1; one alone need not be in a list.
             system: text before the conversation.
-            options: how to write; default greedy, at most 512 tokens.
+            options: default greedy, at most 512 tokens.
             seed: of the noise at a temperature above 0.
-            on_text: receives the answer as it grows.
+            on_text: called with the answer as it grows.
 
         Raises:
-            PromptError: empty question, marks that do not fit the pictures, or too long.
+            PromptError: the question is empty, too long, or has more or fewer marks than pictures.
             ImageError: a picture cannot be read.
         """
         turns = (Turn(role="user", text=question, images=as_several(images)),)
@@ -89,14 +89,14 @@ class Janus(LoadedModel):
         """Describe pictures, one text each.
 
         Args:
-            images: the pictures; text i draws its noise from seed + i.
+            images: the pictures; text i uses the noise of seed + i.
             style: a key of `CAPTION_STYLES`.
             question: asked instead of the style's instruction.
-            batch_size: pictures answered together.
-            options: how to write.
+            batch_size: pictures captioned together.
+            options: how tokens are chosen and when to stop.
             seed: of the first text.
-            on_text: receives (picture, text so far).
-            on_step: receives (pictures finished, pictures).
+            on_text: called with (picture, text so far).
+            on_step: called with (pictures finished, pictures).
 
         Raises:
             PromptError: unknown style. ImageError: a picture cannot be read.
@@ -125,13 +125,13 @@ class Janus(LoadedModel):
         """Answer any number of conversations, `batch_size` together, and return the texts.
 
         Args:
-            conversations: each ends with a user's turn; text i draws its noise from seed + i.
+            conversations: each ends with a user's turn; text i uses the noise of seed + i.
             batch_size: conversations answered together, at least 1.
             system: text before each conversation.
-            options: how to write.
+            options: how tokens are chosen and when to stop.
             seed: of the first text.
-            on_text: receives (conversation, text so far).
-            on_step: receives (conversations finished, conversations).
+            on_text: called with (conversation, text so far).
+            on_step: called with (conversations finished, conversations).
 
         Raises:
             SamplingError: batch_size below 1, or an answer's scores are no numbers; `rows` tells which.
@@ -166,12 +166,12 @@ class Janus(LoadedModel):
         """Answer a batch of conversations together; the general form of ask, chat and caption.
 
         Args:
-            conversations: each ends with a user's turn; row i draws its noise from seed + i.
+            conversations: each ends with a user's turn; row i uses the noise of seed + i.
             system: text before each conversation.
-            options: how to write.
+            options: how tokens are chosen and when to stop.
             seed: of the first row.
-            on_text: receives (row, text so far).
-            on_step: receives (tokens done, tokens at most).
+            on_text: called with (row, text so far).
+            on_step: called with (tokens done, tokens at most).
         """
         if not conversations:
             return []
@@ -180,6 +180,7 @@ class Janus(LoadedModel):
         pictures = [image for turns in conversations for turn in turns for image in turn.images]
         longest = max(len(plan) for plan in plans)
         need = answer_bytes(self.config, len(plans), longest, options.max_new_tokens, self.compute.dtype)
+        # both tasks at once: asked one after the other, a host might evict the first for the second
         tasks: tuple[Task, ...] = ("see", "answer") if pictures else ("answer",)
         compute = self.ready(*tasks, memory_required=need)
         pack_for_answering(self.model.language)
@@ -213,11 +214,11 @@ class Janus(LoadedModel):
             prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
             num_images: pictures of each prompt; picture i of a prompt uses seed + i.
             seed: any integer.
-            negative_prompt: what to draw away from; empty is the reference's guidance.
+            negative_prompt: text of the unconditional row; empty pads the prompt out, as in the reference.
             options: guidance and sampling.
             batch_size: pictures drawn together.
-            on_step: receives (image tokens done, image tokens of all batches).
-            on_tokens: receives the tokens so far of the batch being drawn.
+            on_step: called with (image tokens done, image tokens of all batches).
+            on_tokens: called with the tokens so far of the batch being drawn.
 
         Raises:
             PromptError: a prompt exceeds the context. SamplingError: num_images or batch_size below 1, or a
@@ -271,10 +272,10 @@ class Janus(LoadedModel):
         """Turn pictures into image tokens.
 
         Args:
-            images: one picture or several; of another size than the model's they are fitted.
+            images: one picture or several; those of another size than the model's are fitted.
             fit: crop the middle, pad with grey, or stretch.
             batch_size: pictures encoded together, at least 1.
-            on_step: receives (pictures done, pictures).
+            on_step: called with (pictures done, pictures).
 
         Raises:
             ImageError: there is no picture, or one cannot be read.
@@ -304,7 +305,7 @@ class Janus(LoadedModel):
         Args:
             tokens: of this model's codebook.
             batch_size: pictures decoded together, at least 1.
-            on_step: receives (pictures done, pictures).
+            on_step: called with (pictures done, pictures).
 
         Raises:
             ImageError: the tokens belong to another codebook, have another grid, or are damaged.

@@ -1,4 +1,4 @@
-"""Pictures of a drawing under way, cells not yet drawn mid-grey.
+"""Previews of a picture while it is drawn; cells not yet drawn are mid-grey.
 
 Rough ones, cheap enough to show after every row of image tokens: one colour per image token, from a linear
 map of its code that is fitted to a small decode. A real decode would take a good part of a drawing's time on
@@ -27,14 +27,14 @@ def fit_code_colours(vq_tokenizer: VQTokenizer, dtype: torch.dtype, device: torc
     Fits the mean colour of each decoded cell by least squares on its unit-length code and a constant.
     """
     size = vq_tokenizer.config.codebook_size
-    spread = torch.arange(_SIDE * _SIDE, device=device) * size // (_SIDE * _SIDE)
-    decoded = vq_tokenizer.decode(rearrange(spread, "(h w) -> 1 h w", h=_SIDE), dtype).float()
-    cells = F.adaptive_avg_pool2d((decoded.clamp(-1, 1) + 1) / 2, (_SIDE, _SIDE))
-    colours = rearrange(cells, "1 c h w -> (h w) c").cpu()
-    table = vq_tokenizer.codes(torch.arange(size, device=device)).float().cpu()
-    table = torch.cat((table, table.new_ones(size, 1)), dim=1)
-    fitted: Tensor = torch.linalg.pinv(table[spread.cpu()]) @ colours
-    return (table @ fitted).clamp(0, 1)
+    spread = torch.arange(_SIDE * _SIDE, device=device) * size // (_SIDE * _SIDE)  # (64,), evenly spread
+    decoded = vq_tokenizer.decode(rearrange(spread, "(h w) -> 1 h w", h=_SIDE), dtype).float()  # (1, 3, H, W)
+    cells = F.adaptive_avg_pool2d((decoded.clamp(-1, 1) + 1) / 2, (_SIDE, _SIDE))  # (1, 3, 8, 8)
+    colours = rearrange(cells, "1 c h w -> (h w) c").cpu()  # (64, 3)
+    table = vq_tokenizer.codes(torch.arange(size, device=device)).float().cpu()  # (v, c)
+    table = torch.cat((table, table.new_ones(size, 1)), dim=1)  # (v, c + 1), the constant last
+    fitted: Tensor = torch.linalg.pinv(table[spread.cpu()]) @ colours  # (c + 1, 3)
+    return (table @ fitted).clamp(0, 1)  # (v, 3)
 
 
 def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int) -> npt.NDArray[np.uint8]:
@@ -46,7 +46,7 @@ def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int)
         side: cells along one side of the grid.
         size_px: side of the picture, a multiple of `side`.
     """
-    cells = code_colours.new_full((side * side, 3), _GREY)
+    cells = code_colours.new_full((side * side, 3), _GREY)  # row by row
     cells[: len(tokens)] = code_colours[tokens.cpu()]
     samples: npt.NDArray[np.uint8] = to_uint8(cells.view(1, side, side, 3))[0]
     scale = size_px // side

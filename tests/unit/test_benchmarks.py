@@ -25,7 +25,7 @@ from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Stopwatch, Trial, interleave
-from janus_core.generation.capturing import _Workshop
+from janus_core.generation.capturing import _Capturer
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -159,12 +159,12 @@ def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
 
 
 def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Workshop, "__init__", lambda self, device: None)
-    monkeypatch.setattr(_Workshop, "capture", lambda self, step, pool: None)
-    workshop = _Workshop(CPU)
+    monkeypatch.setattr(_Capturer, "__init__", lambda self, device: None)
+    monkeypatch.setattr(_Capturer, "capture", lambda self, step, pool: None)
+    capturer = _Capturer(CPU)
     ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
     timing = interleave(
-        {"a": Trial(work=lambda: workshop.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
+        {"a": Trial(work=lambda: capturer.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
     )["a"]
     assert (timing.capture_s, timing.median_s) == (3, 6)
 

@@ -75,7 +75,7 @@ def test_a_static_decoder_computes_what_a_streamed_one_does(
 def test_slots_beyond_the_filled_ones_do_not_matter(janus: Janus) -> None:
     near, far = (static(janus, filled(janus, PROMPTS, 3 * SLOTS)) for _ in range(2))
     near.prepare(0)
-    assert near._reach < far._reach
+    assert near._prefix < far._prefix
     for embeddings in inputs(janus.config, 3):
         assert_close(near.step(embeddings), far.step(embeddings))
 
@@ -337,7 +337,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, captured: None) -> list[int]:
     step = StaticDecoder.step
 
     def counted(self: StaticDecoder, embeddings: Tensor) -> Tensor:
-        reached.append(self._reach)
+        reached.append(self._prefix)
         return step(self, embeddings)
 
     monkeypatch.setattr(StaticDecoder, "step", counted)
