@@ -140,6 +140,7 @@ def run_cell(command: list[str], limit_s: float, environment: dict[str, str], lo
         finally:
             alarm.cancel()
             process.kill()
+            process.wait()  # leaving `with` by Ctrl-C would not
 
 
 def end_with_parent() -> None:
