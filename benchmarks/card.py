@@ -147,7 +147,9 @@ def end_with_parent() -> None:
     """Leave at once when the process that holds the other end of standard input is gone."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(
+            sys.stdin.fileno(), 1
+        ):  # a lock of Python's own stream would outlive this process's end
             pass
         os._exit(1)
 

@@ -97,6 +97,11 @@ def test_a_cell_gets_its_variables_and_no_network(tmp_path: Path) -> None:
     assert "set 1" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
+def test_a_cell_that_is_done_ends_well_though_it_still_watches(tmp_path: Path) -> None:
+    child = "import time; from benchmarks.card import end_with_parent; end_with_parent(); time.sleep(0.3)"
+    assert run_cell([sys.executable, "-c", child], 60, {}, Log(tmp_path / "log")) == 0
+
+
 def test_a_part_ends_within_its_limit_however_long_its_cells_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
