@@ -62,22 +62,30 @@ class Row:
         title: what one trial does, with {draw_steps}, {answer_tokens} … of the size filled in.
         trials: builds what each contender does.
         warm_up: builds shorter trials for the warm-up; None where the full trial is short or cannot be cut.
+        grows: whose cache grows: warmed up with a whole trial on a GPU, as cuDNN plans for each shape.
         count: image tokens, tokens or pictures of one trial, to turn seconds into a rate.
         unit: of `count`.
         repeats: by default.
-        steps: how many times one trial reads all weights of a drawing step; 0 where bandwidth is not the
-            limit.
+        steps: how often one trial reads all weights of a drawing step; 0 where bandwidth is not the limit.
         rows: rows of the decoder in such a step.
     """
 
     title: str
     trials: MakeTrials
     warm_up: MakeTrials | None = None
+    grows: tuple[str, ...] = ()
     count: Callable[[Work], int]
     unit: str
     repeats: int
     steps: Callable[[Work], int] = lambda work: 0
     rows: Callable[[Work], int] = lambda work: 2
+
+    def warm_ups(self, bench: Bench) -> Trials | None:
+        """Return what each contender does before it is timed; None: its whole trial."""
+        if self.warm_up is None:
+            return None
+        whole = self.trials(bench) if bench.device.type == "cuda" else {}
+        return {**self.warm_up(bench), **{name: whole[name] for name in self.grows if name in whole}}
 
 
 def picture(config: JanusConfig, seed: int = 0) -> Image.Image:
@@ -273,6 +281,7 @@ ROWS = {
         title="Draw one picture of {draw_steps} image tokens, guidance 5, and decode it",
         trials=lambda bench: _pictures(bench, 1),
         warm_up=lambda bench: _pictures(bench, 1, _WARM_UP_STEPS),
+        grows=("authors",),
         count=lambda work: 1,
         unit="pictures",
         repeats=3,
@@ -282,6 +291,7 @@ ROWS = {
         title="The same with {together} pictures in a batch",
         trials=lambda bench: _pictures(bench, bench.work.together),
         warm_up=lambda bench: _pictures(bench, bench.work.together, _WARM_UP_STEPS),
+        grows=("authors",),
         count=lambda work: work.together,
         unit="pictures",
         repeats=2,
@@ -317,6 +327,7 @@ ROWS = {
         title="Caption one picture in {answer_tokens} tokens",
         trials=_answer(lambda work: work.answer_tokens),
         warm_up=_answer(lambda work: 2),
+        grows=("transformers",),
         count=lambda work: work.answer_tokens,
         unit="tokens",
         repeats=3,
@@ -325,6 +336,7 @@ ROWS = {
         title="Caption {captions} pictures in {caption_tokens} tokens each, one by one {singles} of them",
         trials=_captions(short=False),
         warm_up=_captions(short=True),
+        grows=("transformers",),
         count=lambda work: work.captions,
         unit="pictures",
         repeats=1,
@@ -336,9 +348,7 @@ ROWS = {
         unit="image tokens",
         repeats=3,
     ),
-    "first_preview": _one(
-        "Make the first preview of a picture, its colours fitted", _first_preview, unit="previews"
-    ),
+    "first_preview": _one("Make the first preview of a picture, colours fitted", _first_preview, "previews"),
     "decode": _one("Decode one picture from its image tokens", _decode),
     "encode": _one("Encode one picture to image tokens", _encode),
 }
