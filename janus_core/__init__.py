@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints.folders import bundled_models, is_janus_folder
+    from .checkpoints.folders import bundled_models, is_complete_folder, is_janus_folder, models_in
     from .checkpoints.load import Checkpoint, read_checkpoint
     from .downloads.download import DownloadPlan, plan_download, run_download
     from .downloads.pace import TransferPace
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         SamplingError,
     )
     from .generation.answering import Answer
-    from .generation.preview import decoded_preview, fit_code_colours, preview_image
+    from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
@@ -66,6 +66,7 @@ _ROOMS = {
     "SamplingError": "errors",
     "Task": "residency.parts",
     "TextOptions": "options",
+    "TokenWatch": "generation.preview",
     "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
@@ -74,12 +75,13 @@ _ROOMS = {
     "bundled_models": "checkpoints.folders",
     "caption_request": "inputs.prompting",
     "decode_bytes": "residency.memory",
-    "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
+    "is_complete_folder": "checkpoints.folders",
     "is_janus_folder": "checkpoints.folders",
     "is_unfinished": "downloads.record",
     "load_janus": "loading",
+    "models_in": "checkpoints.folders",
     "parts_for": "residency.parts",
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
@@ -116,6 +118,7 @@ __all__ = [
     "SamplingError",
     "Task",
     "TextOptions",
+    "TokenWatch",
     "TransferPace",
     "Turn",
     "answer_bytes",
@@ -124,12 +127,13 @@ __all__ = [
     "bundled_models",
     "caption_request",
     "decode_bytes",
-    "decoded_preview",
     "draw_bytes",
     "fit_code_colours",
+    "is_complete_folder",
     "is_janus_folder",
     "is_unfinished",
     "load_janus",
+    "models_in",
     "parts_for",
     "plan_download",
     "preview_image",
