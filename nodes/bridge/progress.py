@@ -107,10 +107,14 @@ class AnswerProgress(Progress):
         self.on_step(self._total, self._total)
 
     def _send(self) -> None:
-        server = _server()
-        if server is not None and self._node_id is not None:
-            text = "\n\n".join(self._texts[row] for row in sorted(self._texts))
-            server.send_progress_text(text, self._node_id, sid=server.client_id)
+        show_text("\n\n".join(self._texts[row] for row in sorted(self._texts)), self._node_id)
+
+
+def show_text(text: str, node_id: str | None) -> None:
+    """Show a text on a node while it works."""
+    server = _server()
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id, sid=server.client_id)
 
 
 def _server() -> Any:
