@@ -1,6 +1,6 @@
 """DeepSeek's Janus in plain PyTorch: one model that looks at pictures and draws them.
 
-Public names are imported when first used, so that importing the package costs milliseconds.
+Public names are imported on first use, so that importing the package takes milliseconds.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .checkpoints.folders import bundled_models, is_complete_folder, is_janus_folder, models_in
     from .checkpoints.load import Checkpoint, read_checkpoint
+    from .downloads.download import DownloadPlan, plan_download, run_download
+    from .downloads.pace import TransferPace
+    from .downloads.published import PUBLISHED
+    from .downloads.record import is_unfinished
     from .errors import (
         CheckpointError,
         ConfigError,
+        DownloadError,
         ImageError,
         JanusError,
         OutputError,
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     )
     from .generation.answering import Answer
     from .generation.endings import is_finished
-    from .generation.preview import decoded_preview, fit_code_colours, preview_image
+    from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.pictures import check_picture
     from .inputs.preprocessing import to_uint8
@@ -44,6 +49,8 @@ _ROOMS = {
     "CheckpointError": "errors",
     "Compute": "options",
     "ConfigError": "errors",
+    "DownloadError": "errors",
+    "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
     "Guidance": "options",
@@ -54,12 +61,15 @@ _ROOMS = {
     "JanusError": "errors",
     "JanusModel": "model.model",
     "OutputError": "errors",
+    "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
     "PromptError": "errors",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "Task": "residency.parts",
     "TextOptions": "options",
+    "TokenWatch": "generation.preview",
+    "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
@@ -68,17 +78,19 @@ _ROOMS = {
     "caption_request": "inputs.prompting",
     "check_picture": "inputs.pictures",
     "decode_bytes": "residency.memory",
-    "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
     "is_complete_folder": "checkpoints.folders",
     "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
+    "is_unfinished": "downloads.record",
     "load_janus": "loading",
     "models_in": "checkpoints.folders",
     "parts_for": "residency.parts",
+    "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
+    "run_download": "downloads.download",
     "split_parts": "residency.parts",
     "to_uint8": "inputs.preprocessing",
 }
@@ -91,6 +103,8 @@ __all__ = [
     "CheckpointError",
     "Compute",
     "ConfigError",
+    "DownloadError",
+    "DownloadPlan",
     "DrawOptions",
     "Drawn",
     "Guidance",
@@ -101,12 +115,15 @@ __all__ = [
     "JanusError",
     "JanusModel",
     "OutputError",
+    "PUBLISHED",
     "Part",
     "PromptError",
     "SYSTEM_TEXT",
     "SamplingError",
     "Task",
     "TextOptions",
+    "TokenWatch",
+    "TransferPace",
     "Turn",
     "answer_bytes",
     "assemble",
@@ -115,17 +132,19 @@ __all__ = [
     "caption_request",
     "check_picture",
     "decode_bytes",
-    "decoded_preview",
     "draw_bytes",
     "fit_code_colours",
     "is_complete_folder",
     "is_finished",
     "is_janus_folder",
+    "is_unfinished",
     "load_janus",
     "models_in",
     "parts_for",
+    "plan_download",
     "preview_image",
     "read_checkpoint",
+    "run_download",
     "split_parts",
     "to_uint8",
 ]

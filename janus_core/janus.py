@@ -1,6 +1,6 @@
-"""Janus, what a person holds: ask, caption, chat, draw, encode, decode, each a few lines over other rooms.
+"""`Janus`, the object that users hold: ask, caption, chat, draw, encode, decode.
 
-Every public method runs under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
+Every public method is under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .generation.answering import Answer, Prompts, generate_text
-from .generation.batches import batched, in_chunks, rows_behind, shifted, within
+from .generation.batches import batched, in_chunks, numbered_from, shifted, within
 from .generation.drawing import generate_image_tokens, plan_pictures
 from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
@@ -21,11 +21,14 @@ from .inputs.pictures import Picture, as_several
 from .inputs.preprocessing import Fit, to_vq_inputs
 from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
+from .model.layers import full_precision_convolutions
 from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .residency.loaded import LoadedModel
 from .residency.memory import answer_bytes, decode_bytes, draw_bytes
 from .residency.packing import pack_for_answering, pack_for_drawing
 from .residency.parts import Task
+
+_NO_TOKEN = -1  # in place of a token that could not be found
 
 OnAnswer = Callable[[int, Answer], None]
 
@@ -49,15 +52,15 @@ class Janus(LoadedModel):
         """Answer one question about any number of pictures.
 
         Args:
-            question: may place its pictures by `<image_placeholder>`.
+            question: `<image_placeholder>` marks where a picture belongs; without it all come first.
             images: PIL pictures, paths, or (h, w, 3) floats in 0..1; one alone need not be in a list.
             system: text before the conversation.
-            options: how to write; default greedy, at most 512 tokens.
+            options: default greedy, at most 512 tokens.
             seed: of the noise at a temperature above 0.
-            on_text: receives the answer as it grows.
+            on_text: called with the answer as it grows.
 
         Raises:
-            PromptError: empty question, marks that do not fit the pictures, or too long.
+            PromptError: the question is empty, too long, or has more or fewer marks than pictures.
             ImageError: a picture cannot be read.
         """
         turns = (Turn(role="user", text=question, images=as_several(images)),)
@@ -91,14 +94,14 @@ class Janus(LoadedModel):
         """Describe pictures, one text each.
 
         Args:
-            images: the pictures; text i draws its noise from seed + i.
+            images: the pictures; text i uses the noise of seed + i.
             style: a key of `CAPTION_STYLES`.
             question: asked instead of the style's instruction.
-            batch_size: pictures answered together.
-            options: how to write.
+            batch_size: pictures captioned together.
+            options: how tokens are chosen and when to stop.
             seed: of the first text.
-            on_text: receives (picture, text so far).
-            on_step: receives (pictures finished, pictures).
+            on_text: called with (picture, text so far).
+            on_step: called with (pictures finished, pictures).
 
         Raises:
             PromptError: unknown style. ImageError: a picture cannot be read. SamplingError: the scores of a
@@ -129,10 +132,10 @@ class Janus(LoadedModel):
         """Answer any number of conversations, `batch_size` together, and return the texts.
 
         Args:
-            conversations: each ends with a user's turn; text i draws its noise from seed + i.
+            conversations: each ends with a user's turn; text i uses the noise of seed + i.
             batch_size: conversations answered together, at least 1.
             system: text before each conversation.
-            options: how to write.
+            options: how tokens are chosen and when to stop.
             seed: of the first text.
             on_text: receives (conversation, text so far).
             on_step: receives (conversations finished, conversations).
@@ -144,7 +147,7 @@ class Janus(LoadedModel):
         check_count("batch_size", batch_size)
         seed, texts = whole_seed(seed), list[str]()
         for batch in batched(conversations, batch_size):
-            with rows_behind(len(texts)):
+            with numbered_from(len(texts), self.compute.dtype):
                 answers = self.answer(
                     batch,
                     system=system,
@@ -174,12 +177,12 @@ class Janus(LoadedModel):
         """Answer a batch of conversations together; the general form of ask, chat and caption.
 
         Args:
-            conversations: each ends with a user's turn; row i draws its noise from seed + i.
+            conversations: each ends with a user's turn; row i uses the noise of seed + i.
             system: text before each conversation.
-            options: how to write.
+            options: how tokens are chosen and when to stop.
             seed: of the first row.
-            on_text: receives (row, text so far).
-            on_step: receives (tokens done, tokens at most).
+            on_text: called with (row, text so far).
+            on_step: called with (tokens done, tokens at most).
         """
         if not conversations:
             return []
@@ -188,6 +191,7 @@ class Janus(LoadedModel):
         pictures = [image for turns in conversations for turn in turns for image in turn.images]
         longest = max(len(plan) for plan in plans)
         need = answer_bytes(self.config, len(plans), longest, options.max_new_tokens, self.compute.dtype)
+        # both tasks at once: asked one after the other, a host might evict the first for the second
         tasks: tuple[Task, ...] = ("see", "answer") if pictures else ("answer",)
         compute = self.ready(*tasks, memory_required=need)
         pack_for_answering(self.model.language)
@@ -221,15 +225,15 @@ class Janus(LoadedModel):
             prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
             num_images: pictures of each prompt; picture i of a prompt uses seed + i.
             seed: any integer.
-            negative_prompt: what to draw away from; empty is the reference's guidance.
+            negative_prompt: text of the unconditional row; empty pads the prompt out, as in the reference.
             options: guidance and sampling.
             batch_size: pictures drawn together.
-            on_step: receives (image tokens done, image tokens of all batches).
-            on_tokens: receives the tokens so far of the batch being drawn.
+            on_step: called with (image tokens done, image tokens of all batches).
+            on_tokens: called with the tokens so far of the batch being drawn.
 
         Raises:
-            SamplingError: num_images or batch_size below 1, or a picture's numbers are none; `rows` tells
-                which. PromptError: a prompt exceeds the context.
+            PromptError: a prompt exceeds the context. SamplingError: num_images or batch_size below 1, or a
+                picture's scores are no numbers; `rows` tells which.
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
@@ -247,10 +251,10 @@ class Janus(LoadedModel):
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
-        drawn = []
+        drawn: list[Tensor] = []
         for index, batch in enumerate(batches):
-            with rows_behind(index * batch_size):
-                tokens_of_batch = generate_image_tokens(
+            with numbered_from(index * batch_size, compute.dtype):
+                tokens = generate_image_tokens(
                     self.model.language,
                     batch,
                     options,
@@ -259,13 +263,14 @@ class Janus(LoadedModel):
                     compute=compute,
                     on_step=within(on_step, index * cells, len(batches) * cells),
                     on_tokens=on_tokens,
-                )
-            drawn.append(tokens_of_batch)
+                )  # (b, n)
+            drawn.append(tokens)
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
-            tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = in_chunks(self._to_images, tokens.grid, min(batch_size, _VQ_TOGETHER), None)
-        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+            kept = ImageTokens(grid=grid.clone(), codebook=self.codebook)
+        images = in_chunks(self._to_images, kept.grid, min(batch_size, _VQ_TOGETHER), None)
+        require_numbers(images, self.vq_dtype)
+        return Drawn(images=images, tokens=kept, seeds=tuple(plan.seed % 2**64 for plan in pictures))
 
     @torch.inference_mode()
     def encode(
@@ -279,25 +284,38 @@ class Janus(LoadedModel):
         """Turn pictures into image tokens.
 
         Args:
-            images: one picture or several; of another size than the model's they are fitted.
+            images: one picture or several; those of another size than the model's are fitted.
             fit: crop the middle, pad with grey, or stretch.
             batch_size: pictures encoded together, at least 1.
-            on_step: receives (pictures done, pictures).
+            on_step: called with (pictures done, pictures).
 
         Raises:
-            ImageError: there is no picture, or one cannot be read.
+            ImageError: there is no picture, or one cannot be read. SamplingError: a picture's features are no
+                numbers; `rows` tells which.
         """
         pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
         self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
 
         def encode(chunk: Tensor) -> Tensor:
-            # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
-            chunk = chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-            latents = self.model.vq_tokenizer.latents(chunk)
-            require_numbers(latents, self.vq_dtype)
-            return self.model.vq_tokenizer.nearest(latents)
+            # Reduced precision moves features across the border between two codes; pixels it moves invisibly.
+            with full_precision_convolutions():
+                return self._to_tokens(chunk)
 
-        return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
+        grid = in_chunks(encode, pixels, batch_size, on_step)
+        require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
+        return ImageTokens(grid=grid, codebook=self.codebook)
+
+    def _to_tokens(self, pixels: Tensor) -> Tensor:
+        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.
+
+        Where features are no finite numbers there is no token: no code is nearest to them.
+        """
+        # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
+        pixels = pixels.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
+        latents = self.model.vq_tokenizer.latents(pixels)
+        is_finite = latents.isfinite().flatten(1).all(dim=1)  # (b,), without waiting for the device
+        tokens = self.model.vq_tokenizer.nearest(latents)
+        return tokens.masked_fill(~is_finite[:, None, None], _NO_TOKEN)
 
     @torch.inference_mode()
     def decode(
@@ -308,11 +326,14 @@ class Janus(LoadedModel):
         Args:
             tokens: of this model's codebook.
             batch_size: pictures decoded together, at least 1.
-            on_step: receives (pictures done, pictures).
+            on_step: called with (pictures done, pictures).
 
         Raises:
             ImageError: the tokens belong to another codebook, have another grid, or are damaged.
+            SamplingError: a picture's pixels are no numbers; `rows` tells which.
         """
         tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
         self.ready("decode", memory_required=decode_bytes(self.config, min(batch_size, len(tokens))))
-        return in_chunks(self._to_images, tokens.grid, batch_size, on_step)
+        images = in_chunks(self._to_images, tokens.grid, batch_size, on_step)
+        require_numbers(images, self.vq_dtype)
+        return images

@@ -1,6 +1,6 @@
-"""A model with whoever owns its weights, asked in its own terms: plans, embeddings, pixel values.
+"""A loaded model with its tokenizer and the owner of its weights; works on plans, embeddings, pixel values.
 
-What a person asks of it stands in `janus`. Here nothing is chosen and no loop runs.
+The methods for users are in `janus`. Nothing is sampled here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..generation.sampling import require_numbers
 from ..inputs.pictures import Picture, read_picture
 from ..inputs.preprocessing import to_images, to_pixel_values
 from ..inputs.prompting import SYSTEM_TEXT, PromptPlan, TurnText, plan_conversation
@@ -30,13 +29,13 @@ class LoadedModel:
     """A model, its tokenizer, and where its weights are.
 
     Attributes:
-        model: weights wherever `owner` has them.
+        model: its weights are where `owner` keeps them.
         tokenizer: the text tokenizer.
         codebook: identity of the VQ codebook.
         compute: where everything is computed, and the dtype of seeing and language.
         vq_dtype: of the VQ tokenizer.
-        owner: of the weights, asked for them before each computation; None where all are in place.
-        guidance: how the model's makers recommend to draw; what a caller leaves open is taken from it.
+        owner: of the weights, asked before each computation to have them in place; None if they always are.
+        guidance: recommended by the model's folder; used for what a caller leaves open.
     """
 
     model: JanusModel
@@ -48,13 +47,13 @@ class LoadedModel:
     guidance: Guidance = PUBLISHED_GUIDANCE
 
     def ready(self, *tasks: Task, memory_required: int) -> Compute:
-        """Have the weights of tasks in place, and that many bytes beside them; returns where to compute."""
+        """Have the weights of tasks in place and that many bytes free; return where to compute."""
         if self.owner is None:
             return self.compute
         return self.owner.ready(*tasks, memory_required=memory_required)
 
     def bring_all(self) -> None:
-        """Have all weights in place, for those who use the model's parts themselves."""
+        """Have all weights in place, for callers who use the model's modules themselves."""
         self.ready(*TASKS, memory_required=0)
 
     @property
@@ -81,6 +80,7 @@ class LoadedModel:
     def _look_at(self, images: Sequence[Picture]) -> Tensor:
         """Do what `see` does once the weights are in place."""
         rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
+        # (pictures, 3, h, w) to (pictures, n, d)
         return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))
 
     @torch.inference_mode()
@@ -96,9 +96,9 @@ class LoadedModel:
     def _to_images(self, grid: Tensor) -> Tensor:
         """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
 
-        Raises:
-            SamplingError: a picture's pixels are no numbers.
+        A pixel that is no finite number is NaN, which clamping alone would hide; whoever brings pictures to the
+        host looks for it there.
         """
         pixels = self._to_pixels(grid)
-        require_numbers(pixels, self.vq_dtype)
-        return to_images(pixels)
+        pixels = pixels.where(pixels.isfinite(), torch.nan)
+        return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)

@@ -103,13 +103,13 @@ class Stage:
         stepper.run = counted
 
     def _count_captures(self) -> None:
-        capture = self.capturing._Workshop._record
+        capture = self.capturing._Capturer._record
 
-        def counted(workshop: Any, graph: Any, step: Any, pool: Any) -> None:
-            capture(workshop, graph, step, pool)
+        def counted(capturer: Any, graph: Any, step: Any, pool: Any) -> None:
+            capture(capturer, graph, step, pool)
             self.captures += 1
 
-        self.capturing._Workshop._record = counted
+        self.capturing._Capturer._record = counted
 
     def host(self, residency: str, dtype: str = "float32") -> Any:
         """Load the model as the node does."""

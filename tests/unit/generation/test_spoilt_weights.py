@@ -9,8 +9,6 @@ import torch
 from PIL import Image
 
 from janus_core import Janus, SamplingError, TextOptions
-from janus_core.generation.batches import rows_behind
-from janus_core.generation.sampling import not_finite
 
 SHORT = TextOptions(max_new_tokens=4)
 CURE = "Load the model in bfloat16 or float32|The weights are probably damaged: fetch them again"
@@ -57,27 +55,13 @@ def test_no_pixels_come_of_it(
     spoilt: Callable[..., Janus], janus: Janus, pictures: list[Image.Image], name: str
 ) -> None:
     tokens = janus.encode(pictures)
-    with pytest.raises(SamplingError, match=CURE):
-        spoilt(name).decode(tokens)
+    with pytest.raises(SamplingError, match=CURE) as raised:
+        spoilt(name).decode(tokens, batch_size=2)
+    assert raised.value.rows == (0, 1, 2)
 
 
 @pytest.mark.parametrize("name", ["vq_tokenizer.encoder.conv_in.weight", "vq_tokenizer.quant_conv.bias"])
 def test_no_tokens_come_of_it(spoilt: Callable[..., Janus], pictures: list[Image.Image], name: str) -> None:
-    with pytest.raises(SamplingError, match=CURE):
-        spoilt(name).encode(pictures)
-
-
-def test_rows_are_counted_from_the_first_of_all_batches() -> None:
-    with (
-        pytest.raises(SamplingError, match=r"^Number 6 cannot be made: the model's scores") as raised,
-        rows_behind(4),
-    ):
-        raise not_finite([1], torch.float16)
-    assert raised.value.rows == (5,)
-
-
-def test_other_errors_pass_through_untouched() -> None:
-    error = SamplingError("too hot")
-    with pytest.raises(SamplingError) as raised, rows_behind(4):
-        raise error
-    assert raised.value is error
+    with pytest.raises(SamplingError, match=CURE) as raised:
+        spoilt(name).encode(pictures, batch_size=2)
+    assert raised.value.rows == (0, 1, 2)
