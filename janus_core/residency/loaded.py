@@ -96,7 +96,7 @@ class LoadedModel:
     def _to_images(self, grid: Tensor) -> Tensor:
         """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
 
-        A pixel that is no finite number is NaN, which clamping alone would hide; whoever brings pictures to the
+        A pixel that is no finite number is NaN, which clamping alone would hide; who brings pictures to the
         host looks for it there.
         """
         pixels = self._to_pixels(grid)
