@@ -42,7 +42,7 @@ def ask(arguments: Namespace) -> None:
         growing.finish(text)
     else:
         report(arguments, content, text)
-    if not finished:
+    if not finished and not arguments.json:  # which says so itself
         remark(
             arguments, f"cut off at {options.max_new_tokens} tokens: raise --max-new-tokens, or use --trim"
         )
