@@ -1,9 +1,8 @@
 """The decoder's step with fixed buffers, as a CUDA graph needs it: no shape and no address changes.
 
-The cache is written at a position that lies on the device, attention sees the first slots of it through a
-mask, and weights are plain tensors, those of one input joined where they lie side by side. It takes sequences
-over after the prefill and computes what `LanguageModel` computes, in fewer and larger operations. It does not
-know who captures it.
+The cache is written at a position that lies on the device, see `static_attention`, and weights are plain
+tensors, those of one input joined where they lie side by side. It takes sequences over after the prefill and
+computes what `LanguageModel` computes, in fewer and larger operations. It does not know who captures it.
 
 Only for a model whose weights rest on the device as plain layers; `is_plain` tells.
 """
@@ -16,17 +15,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
-from ..model.kv_cache import SLOTS
 from ..model.language_model import DecoderLayer, LanguageModel, SelfAttention
-from ..model.layers import GatedMLP, attend, rotary_table
+from ..model.layers import GatedMLP
 from ..options import Compute
 from .capturing import can_capture
+from .static_attention import MaskedAttention, Place
 from .steps import Decoder, Sequences, StreamedDecoder
-
-_REACH_OF_ONE_ROW = 512  # slots that reach grows by, shared among rows
 
 
 def decoder_for(model: LanguageModel, sequences: Sequences, compute: Compute) -> Decoder:
@@ -71,84 +67,39 @@ class StaticDecoder:
             sequences: filled by a prefill; the cache is this decoder's own from now on.
             compute_dtype: of embeddings and hidden states; the cache may be in a wider one.
         """
-        self._config = model.config
+        self._eps = model.config.rms_norm_eps
         self._norm = model.norm
         self._weights = [_weights(layer) for layer in model.layers]
-        self._cache = cache = sequences.cache
-        self._stored = stored = cache.length
-        self._capacity = capacity = cache.slots
-        rows, device, dtype = len(sequences.hidden), cache.both.device, cache.both.dtype
-        cache.both[..., stored:, :].zero_()  # masked weights are 0, and 0 times anything must be 0
-        # A large finite number, since a whole block of -inf gives NaN in some attention kernels.
-        self._blocked = torch.finfo(dtype).min / 2
-        self._mask = torch.full((rows, 1, 1, capacity), self._blocked, dtype=dtype, device=device)
-        seen = torch.zeros(rows, stored, dtype=dtype, device=device)
-        if sequences.attended is not None:
-            seen = seen.masked_fill(~sequences.attended, self._blocked)
-        self._mask[:, 0, 0, :stored] = seen
-        every = torch.arange(capacity, device=device)[None]
-        cos, sin = rotary_table(every, self._config.head_dim, self._config.rope_theta, compute_dtype)
-        self._cos = cos[0, 0]  # (capacity, head_dim)
-        self._sin = _signed(sin[0, 0])
-        self._slot = torch.tensor([stored], device=device)
-        self._positions = sequences.positions + 1
-        self._stride = _stride(rows)
-        self._reach = capacity
+        place = Place.behind(sequences, model.config, compute_dtype)
+        self._attention = MaskedAttention(place, sequences.attended, model.config)
 
     def select(self, rows: Sequence[int]) -> StaticDecoder:
         """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
-        index = torch.tensor(rows, device=self._slot.device)
         selected = copy.copy(self)
-        selected._cache = copy.copy(self._cache)
-        selected._cache.both = self._cache.both.index_select(2, index)
-        selected._mask = self._mask[index]
-        selected._positions = self._positions[index]
-        selected._slot = self._slot.clone()
-        selected._stride = _stride(len(rows))
+        index = torch.tensor(rows, device=self._weights[0].input_norm.device)
+        selected._attention = self._attention.select(index)
         return selected
 
     def prepare(self, done: int) -> int:
-        """Set how many slots attention looks at in the step after `done` steps, and return it.
-
-        It grows in strides: each is a graph to capture, while slots not yet filled are read in vain, which is
-        little beside the weights for few rows.
-        """
-        strides = -(-(self._stored + done + 1) // self._stride)
-        self._reach = min(strides * self._stride, self._capacity)
-        return self._reach
+        """Get ready for the step after `done` steps; return what the shapes in that step depend on."""
+        return self._attention.prepare(done)
 
     def step(self, embeddings: Tensor) -> Tensor:
         """Append one token's embedding (b, d) to every row and return the next hidden states (b, d)."""
-        self._mask.index_fill_(3, self._slot, 0.0)
-        table = tuple(whole.index_select(0, self._positions)[:, None] for whole in (self._cos, self._sin))
+        attention = self._attention
+        attention.begin()
         x = embeddings.clone()  # each block adds to it where it is: a product that adds saves a pass
         for index, weights in enumerate(self._weights):
-            mixed = self._mixed(index, weights, self._normed(x, weights.input_norm), table)
-            x.addmm_(mixed, weights.output.T)
+            projected = _product(self._normed(x, weights.input_norm), weights.projections)
+            x.addmm_(attention.mix(index, projected), weights.output.T)
             gate_up = _product(self._normed(x, weights.post_norm), weights.gate_up)
             gate, up = gate_up.chunk(2, dim=-1)  # (b, inner) each
             x.addmm_(F.silu(gate) * up, weights.down.T)
-        self._slot.add_(1)
-        self._positions.add_(1)
+        attention.end()
         return self._norm(x)
 
-    def _mixed(self, index: int, weights: LayerWeights, x: Tensor, table: tuple[Tensor, ...]) -> Tensor:
-        """Return the values (b, heads times head_dim) that attention mixes, the new token stored."""
-        heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
-        projected = rearrange(
-            _product(x, weights.projections),
-            "b (heads head_dim) -> b heads head_dim",
-            head_dim=self._config.head_dim,
-        )
-        _rotate(projected[:, : heads + kv_heads], table)
-        both = self._cache.both[index]  # (2, b, kv_heads, slots, head_dim)
-        new = rearrange(projected[:, heads:], "b (two kv_heads) head_dim -> two b kv_heads 1 head_dim", two=2)
-        both.index_copy_(3, self._slot, new.to(both.dtype))
-        keys, values = both[:, :, :, : self._reach]
-        return attend(projected[:, :heads, None], keys, values, mask=self._mask[..., : self._reach])[:, 0]
-
     def _normed(self, x: Tensor, scale: Tensor) -> Tensor:
-        return F.rms_norm(x, scale.shape, scale, self._config.rms_norm_eps)
+        return F.rms_norm(x, scale.shape, scale, self._eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,21 +184,3 @@ def _product(x: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
     """Multiply x (b, in) by matrices (out, in); their outputs stand side by side, (b, all outputs)."""
     products = [F.linear(x, matrix) for matrix in matrices]
     return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
-
-
-def _stride(rows: int) -> int:
-    return max(SLOTS, _REACH_OF_ONE_ROW // rows // SLOTS * SLOTS)
-
-
-def _signed(sin: Tensor) -> Tensor:
-    """Return sines whose first half is negative, so that turning needs no negation."""
-    first, second = sin.chunk(2, dim=-1)
-    return torch.cat((-first, second), dim=-1)
-
-
-def _rotate(x: Tensor, table: tuple[Tensor, ...]) -> None:
-    """Turn x (b, heads, head_dim) in place by cosines and signed sines (b, 1, head_dim)."""
-    cos, sin = table
-    first, second = x.chunk(2, dim=-1)
-    swapped = torch.cat((second, first), dim=-1)
-    x.mul_(cos).addcmul_(swapped, sin)
