@@ -13,9 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
+
+from . import kernels
 
 log = logging.getLogger("janus.noise")
 
@@ -25,6 +28,7 @@ ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _LEAST_CELLS, _MOST_CELLS, _CELLS_OF_ONE_ROW = 24, 96, 192
+_MOST_POSITIONS = 65535  # of one launch of the kernel
 LARGEST_BELOW_ONE = 1 - 2.0**-24  # in float32
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -58,7 +62,16 @@ def gumbel(words: Tensor) -> Tensor:
 
     Returns: the same shape, float32, within -2.9 … 22.9.
     """
-    v = words.float().add_(0.5).mul_(2.0**-WORD_BITS).clamp_(max=LARGEST_BELOW_ONE)
+    return _gumbel_of(_units(words))
+
+
+def _units(words: Tensor) -> Tensor:
+    """Return v for every word, above 0 and below 1, float32."""
+    return words.float().add_(0.5).mul_(2.0**-WORD_BITS).clamp_(max=LARGEST_BELOW_ONE)
+
+
+def _gumbel_of(v: Tensor) -> Tensor:
+    """Turn v into noise where it is; always by torch's logarithms, whoever made v."""
     return v.neg_().log1p_().neg_().log_().neg_()
 
 
@@ -94,17 +107,48 @@ def keyed_noise(key: Key, positions: Sequence[int], num_codes: int) -> Tensor:
         positions: as for `gumbel_noise`.
         num_codes: as for `gumbel_noise`.
     """
+    device = key[0].device
+    is_block = _on_device(positions) and positions.step == 1 and 0 < len(positions) <= _MOST_POSITIONS
+    if is_block and len(key[0]) and _kernel_passes(device):
+        from .triton_kernels import uniforms
+
+        return _gumbel_of(uniforms(key, positions[0], len(positions), num_codes))
+    words = _words(key, positions, num_codes)  # each (seeds, positions, groups)
+    return torch.stack([gumbel(word) for word in words], dim=-1).flatten(-2)[..., :num_codes]
+
+
+def _words(key: Key, positions: Sequence[int], num_codes: int) -> Words:
+    """Return four words, each (seeds, positions, groups), of which a group of four codes takes one each."""
     low, high = key
     device = low.device
     groups = torch.arange(-(-num_codes // 4), device=device)
     zero = torch.zeros((), dtype=torch.int64, device=device)
-    if isinstance(positions, range) and 0 <= positions.start <= positions.stop <= WORD_MASK:
+    if _on_device(positions):
         column = torch.arange(positions.start, positions.stop, positions.step, device=device)[:, None]
     else:
         column = _column(positions, device)
-    counter = (groups, column, zero, zero)
-    words = _scramble(counter, (low[:, None], high[:, None]))  # each (seeds, positions, groups)
-    return torch.stack([gumbel(word) for word in words], dim=-1).flatten(-2)[..., :num_codes]
+    return _scramble((groups, column, zero, zero), (low[:, None], high[:, None]))
+
+
+def _on_device(positions: Sequence[int]) -> TypeGuard[range]:
+    """Tell whether positions can be counted on a device: a range of words."""
+    return isinstance(positions, range) and 0 <= positions.start <= positions.stop <= WORD_MASK
+
+
+@lru_cache
+def _kernel_passes(device: torch.device) -> bool:
+    """Tell whether the kernel may be used on a device, by a trial once a process."""
+    return kernels.passes("noise", device, lambda: _kernel_trial(device))
+
+
+def _kernel_trial(device: torch.device) -> bool:
+    """Hold what a kernel makes of random words equal to what plain operators do, bit for bit."""
+    from .triton_kernels import uniforms
+
+    key, positions, num_codes = noise_key([7, 2**63 + 5, 2**64 - 1], device), range(2**20, 2**20 + 3), 2050
+    plain = torch.stack([_units(word) for word in _words(key, positions, num_codes)], dim=-1)
+    found = uniforms(key, positions[0], len(positions), num_codes)
+    return torch.equal(found, plain.flatten(-2)[..., :num_codes])
 
 
 class NoiseBlocks:

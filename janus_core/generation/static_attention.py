@@ -1,13 +1,14 @@
 """Attention of one new token a row, over a cache that keeps its place: for steps that may be captured.
 
 The new token is stored at a slot that lies on the device, and sees the slots filled so far. By plain
-operators, a mask hides the others. Nothing here knows of weights.
+operators, a mask hides the others; `counted_attention` has another way. Nothing here knows of weights.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -64,6 +65,32 @@ class Place:
         self.positions.add_(1)
 
 
+class StaticAttention(Protocol):
+    """Attention of all layers in a step; `begin` goes before the first layer and `end` behind the last."""
+
+    def prepare(self, done: int) -> int:
+        """Get ready for the step after `done` steps; return what the shapes in it depend on."""
+
+    def begin(self) -> None:
+        """Do what one step needs once."""
+
+    def mix(self, layer: int, projected: Tensor) -> Tensor:
+        """Store the new token of each row and let it see all slots filled so far.
+
+        Args:
+            layer: whose cache it is.
+            projected: (b, (heads + 2 kv_heads) head_dim): queries, keys, values side by side; changed.
+
+        Returns: the mixed values (b, heads head_dim).
+        """
+
+    def end(self) -> None:
+        """Go on to the next slot."""
+
+    def select(self, index: Tensor) -> StaticAttention:
+        """Return one whose row i is what is row `index[i]` here, in memory of its own."""
+
+
 class MaskedAttention:
     """By plain operators: slots not yet filled hide behind a mask, and padding does."""
 
@@ -100,14 +127,7 @@ class MaskedAttention:
         self._table = (cos, sin)
 
     def mix(self, layer: int, projected: Tensor) -> Tensor:
-        """Store the new token of each row and let it see all slots filled so far.
-
-        Args:
-            layer: whose cache it is.
-            projected: (b, (heads + 2 kv_heads) head_dim): queries, keys, values side by side; changed.
-
-        Returns: the mixed values (b, heads head_dim).
-        """
+        """See `StaticAttention`."""
         config = self._config
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         split = rearrange(

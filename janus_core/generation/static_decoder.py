@@ -10,8 +10,10 @@ Only for a model whose weights rest on the device as plain layers; `is_plain` te
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +22,12 @@ from torch import Tensor, nn
 from ..model.language_model import DecoderLayer, LanguageModel, SelfAttention
 from ..model.layers import GatedMLP
 from ..options import Compute
+from . import kernels
 from .capturing import can_capture
-from .static_attention import MaskedAttention, Place
+from .counted_attention import attention_for
 from .steps import Decoder, Sequences, StreamedDecoder
+
+Gate: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def decoder_for(model: LanguageModel, sequences: Sequences, compute: Compute) -> Decoder:
@@ -70,8 +75,8 @@ class StaticDecoder:
         self._eps = model.config.rms_norm_eps
         self._norm = model.norm
         self._weights = [_weights(layer) for layer in model.layers]
-        place = Place.behind(sequences, model.config, compute_dtype)
-        self._attention = MaskedAttention(place, sequences.attended, model.config)
+        self._attention = attention_for(sequences, model.config, compute_dtype)
+        self._gate = gate_for(sequences.hidden.device, compute_dtype)
 
     def select(self, rows: Sequence[int]) -> StaticDecoder:
         """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
@@ -93,13 +98,43 @@ class StaticDecoder:
             projected = _product(self._normed(x, weights.input_norm), weights.projections)
             x.addmm_(attention.mix(index, projected), weights.output.T)
             gate_up = _product(self._normed(x, weights.post_norm), weights.gate_up)
-            gate, up = gate_up.chunk(2, dim=-1)  # (b, inner) each
-            x.addmm_(F.silu(gate) * up, weights.down.T)
+            x.addmm_(self._gate(gate_up), weights.down.T)
         attention.end()
         return self._norm(x)
 
     def _normed(self, x: Tensor, scale: Tensor) -> Tensor:
         return F.rms_norm(x, scale.shape, scale, self._eps)
+
+
+def gate_for(device: torch.device, dtype: torch.dtype) -> Gate:
+    """Return what gates (b, 2 inner) to (b, inner): a kernel where it may be used, else plain operators."""
+    if not _gate_passes(device, dtype):
+        return gate
+
+    from .triton_kernels import gate as kernel
+
+    return kernel
+
+
+def gate(gate_up: Tensor) -> Tensor:
+    """Return silu of the first half of (b, 2 inner) times the second half, (b, inner)."""
+    opened, up = gate_up.chunk(2, dim=-1)
+    return F.silu(opened) * up
+
+
+@lru_cache
+def _gate_passes(device: torch.device, dtype: torch.dtype) -> bool:
+    """Tell whether the kernel may be used, by a trial once a process."""
+    return kernels.passes("gating", device, lambda: _gate_trial(device, dtype))
+
+
+def _gate_trial(device: torch.device, dtype: torch.dtype) -> bool:
+    """Compare the kernel with plain operators in float64."""
+    from .triton_kernels import gate as kernel
+
+    gate_up = 4 * torch.randn(3, 2 * 1111, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    bound = max(4 * torch.finfo(dtype).eps, 1e-5)
+    return torch.allclose(kernel(gate_up).double(), gate(gate_up.double()), rtol=bound, atol=bound)
 
 
 @dataclass(frozen=True, kw_only=True)
