@@ -1,7 +1,7 @@
-"""Attention of one new token a row by one kernel, where that is right, for steps that may be captured.
+"""Attention of one new token in each row by one kernel, where it may be used, for steps that may be captured.
 
-The kernel reads on the device how many slots are filled, so it needs no mask, looks at nothing in vain, and
-is the same launch in every step. What it computes is what `static_attention` says.
+The kernel reads the number of filled slots on the device. So it needs no mask, reads only filled slots, and
+its launch is the same in every step. What it computes is defined by `static_attention`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from . import kernels
 from .static_attention import MaskedAttention, Place, StaticAttention
 from .steps import Sequences, widened
 
-_PROGRAMS = 2  # of the kernel for each multiprocessor: one reads while another adds up
-_MOST_SPLITS = 16
-_ROUNDINGS = 4  # of its dtype, by which a right kernel may differ from exact arithmetic
+_PROGRAMS = 2  # of the kernel for each multiprocessor: one loads while another computes
+_MOST_SPLITS = 16  # of the keys of a head
+_ROUNDINGS = 4  # of its dtype, by which a correct kernel may differ from float64
 
 
 def attention_for(sequences: Sequences, config: LanguageConfig, dtype: torch.dtype) -> StaticAttention:
-    """Take sequences over: by the kernel where it may be used, else by plain operators.
+    """Return attention behind sequences: by the kernel if it may be used, else by plain operators.
 
     Args:
-        sequences: filled by a prefill; the cache is this attention's own from now on.
+        sequences: filled by a prefill; their cache belongs to this attention from now on.
         config: of the decoder.
-        dtype: of what is projected; the cache may be in a wider one.
+        dtype: of queries, keys and values; the cache may be in a wider one.
     """
     place = Place.behind(sequences, config, dtype)
     device, is_padded = place.slot.device, sequences.attended is not None
@@ -40,9 +40,9 @@ def attention_for(sequences: Sequences, config: LanguageConfig, dtype: torch.dty
 
 
 class CountedAttention:
-    """By a kernel that turns, stores and mixes at once and reads on the device how many slots are filled.
+    """Attention by a kernel that rotates, stores and attends at once; see `StaticAttention`.
 
-    It looks at no slot behind those, so one graph serves all steps.
+    It reads the number of filled slots on the device, so one graph serves all steps.
     """
 
     def __init__(self, place: Place, attended: Tensor | None, heads: int, splits: int) -> None:
@@ -54,20 +54,20 @@ class CountedAttention:
             heads: of queries.
             splits: see `splits_of`.
         """
-        from .triton_kernels import mix
+        from .triton_kernels import attend
 
-        self._kernel = mix
+        self._kernel = attend
         self._place, self._attended = place, attended
         self._heads, self._splits = heads, splits
 
     def prepare(self, done: int) -> int:
-        """Nothing depends on the step."""
+        """Do nothing: no shape depends on the step."""
         return 0
 
     def begin(self) -> None:
-        """Nothing is done once for a step."""
+        """Do nothing: layers share no work."""
 
-    def mix(self, layer: int, projected: Tensor) -> Tensor:
+    def attend(self, layer: int, projected: Tensor) -> Tensor:
         """See `StaticAttention`."""
         place = self._place
         mixed: Tensor = self._kernel(
@@ -82,18 +82,23 @@ class CountedAttention:
         return mixed
 
     def end(self) -> None:
-        """Go on to the next slot."""
+        """Advance by one slot."""
         self._place.advance()
 
     def select(self, index: Tensor) -> CountedAttention:
-        """Return one whose row i is what is row `index[i]` here, in memory of its own."""
+        """Return one whose row i continues row `index[i]` of this one, with buffers of its own."""
         attended = None if self._attended is None else self._attended[index]
         splits = splits_of(len(index) * self._heads, index.device)
         return CountedAttention(self._place.select(index), attended, self._heads, splits)
 
 
 def splits_of(programs: int, device: torch.device) -> int:
-    """Return among how many programs each of so many heads shares its keys, so that they fill a GPU."""
+    """Return into how many parts to split the keys of each head, so that all programs fill a GPU.
+
+    Args:
+        programs: heads of all rows, one program each if nothing is split.
+        device: where they run.
+    """
     if device.type != "cuda":
         return 1
     processors = torch.cuda.get_device_properties(device).multi_processor_count
@@ -104,7 +109,7 @@ def splits_of(programs: int, device: torch.device) -> int:
 def _kernel_passes(
     config: LanguageConfig, device: torch.device, dtype: torch.dtype, is_padded: bool, is_split: bool
 ) -> bool:
-    """Tell whether the kernel may be used for a decoder's shapes on a device, by a trial once a process."""
+    """Tell whether the kernel may be used for the shapes of a decoder, by a trial once in a process."""
     return kernels.passes("attention", device, lambda: _trial(config, device, dtype, is_padded, is_split))
 
 
@@ -130,7 +135,7 @@ def _trial(
     slots = cache_slots(stored + steps)
     shape = (1, 2, rows, config.num_key_value_heads, slots, config.head_dim)
     filled = torch.randn(shape, generator=generator).to(device, dtype)
-    filled[..., stored:, :] = float("nan")  # nothing there may count
+    filled[..., stored:, :] = float("nan")  # unused slots must not matter
     one, other = begun(filled), begun(filled.double())
     heads, splits = config.num_attention_heads, 3 if is_split else 1
     kernel = CountedAttention(Place.behind(one, config, dtype), widened(one), heads, splits)
@@ -139,7 +144,7 @@ def _trial(
     for _ in range(steps):
         projected = 2 * torch.randn(rows, width, generator=generator).to(device, dtype)
         plain.begin()
-        pairs.append((kernel.mix(0, projected.clone()), plain.mix(0, projected.double())))
+        pairs.append((kernel.attend(0, projected.clone()), plain.attend(0, projected.double())))
         kernel.end()
         plain.end()
     pairs.append((one.cache.both[..., : stored + steps, :], other.cache.both[..., : stored + steps, :]))

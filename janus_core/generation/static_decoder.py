@@ -1,10 +1,10 @@
-"""The decoder's step with fixed buffers, as a CUDA graph needs it: no shape and no address changes.
+"""Static-shape decoder with fixed buffers, for CUDA graphs: no shape and no address changes between steps.
 
-The cache is written at a position that lies on the device, see `static_attention`, and weights are plain
-tensors, those of one input joined where they lie side by side. It takes sequences over after the prefill and
-computes what `LanguageModel` computes, in fewer and larger operations. It does not know who captures it.
+The cache is written at a position kept on the device, see `static_attention`, and weights are plain tensors,
+fused where they share an input. It takes sequences over after the prefill and computes what `LanguageModel`
+computes, in fewer and larger operations. It does not know who captures it.
 
-Only for a model whose weights rest on the device as plain layers; `is_plain` tells.
+Only for a model whose weights rest on the device in plain layers; see `is_plain`.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ Gate: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def decoder_for(model: LanguageModel, sequences: Sequences, compute: Compute) -> Decoder:
-    """Take sequences over: by a static decoder where its steps may be captured, else by a streamed one."""
+    """Return a static decoder for sequences where its steps may be captured, else a streamed one."""
     if may_capture(model, compute):
         return StaticDecoder(model, sequences, compute.dtype)
     return StreamedDecoder(model, sequences, compute.dtype)
 
 
 def may_capture(model: LanguageModel, compute: Compute) -> bool:
-    """Tell whether steps may be captured: a device that can, with all weights there, in layers as built."""
+    """Tell whether steps may be captured: the device can, and holds all weights in unmodified layers."""
     return compute.is_resident and can_capture(compute) and is_plain(model, compute.device, compute.dtype)
 
 
 def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether all layers are as they were built, with all weights on the device and in the dtype."""
-    # "cuda" is the current GPU, which weights name by its number
+    """Tell whether all layers are unmodified, with all weights on the device and in the dtype."""
+    # "cuda" means the current GPU, while weights name it by its number
     device = torch.empty(0, device=device).device
     parts = [*model.layers, model.norm]
     if any(not isinstance(layer, DecoderLayer) for layer in model.layers):
         return False
+    # exact classes: packed ones are subclasses, and have no weights to read
     kinds = all(
         type(layer.self_attn) is SelfAttention and type(layer.mlp) is GatedMLP for layer in model.layers
     )
@@ -60,7 +61,7 @@ def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> 
 
 
 class StaticDecoder:
-    """Sequences that grow by one token a step, in place."""
+    """Decoder with fixed buffers, which every step updates in place; see `Decoder`."""
 
     can_be_captured = True
 
@@ -68,8 +69,8 @@ class StaticDecoder:
         """Take sequences over.
 
         Args:
-            model: as `is_plain` wants it. Weights of one input are joined, and stay so.
-            sequences: filled by a prefill; the cache is this decoder's own from now on.
+            model: one that `is_plain`. Weights of one input are fused in memory, and stay so.
+            sequences: filled by a prefill; their cache belongs to this decoder from now on.
             compute_dtype: of embeddings and hidden states; the cache may be in a wider one.
         """
         self._eps = model.config.rms_norm_eps
@@ -79,25 +80,25 @@ class StaticDecoder:
         self._gate = gate_for(sequences.hidden.device, compute_dtype)
 
     def select(self, rows: Sequence[int]) -> StaticDecoder:
-        """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
-        selected = copy.copy(self)
+        """Return a decoder whose row i continues row `rows[i]` of this one, with buffers of its own."""
         index = torch.tensor(rows, device=self._weights[0].input_norm.device)
+        selected = copy.copy(self)  # weights are shared: no step writes to them
         selected._attention = self._attention.select(index)
         return selected
 
     def prepare(self, done: int) -> int:
-        """Get ready for the step after `done` steps; return what the shapes in that step depend on."""
+        """Prepare the step after `done` steps; return the number that its shapes depend on."""
         return self._attention.prepare(done)
 
     def step(self, embeddings: Tensor) -> Tensor:
         """Append one token's embedding (b, d) to every row and return the next hidden states (b, d)."""
         attention = self._attention
         attention.begin()
-        x = embeddings.clone()  # each block adds to it where it is: a product that adds saves a pass
+        x = embeddings.clone()  # (b, d), the residual stream, added to in place: `addmm_` saves a pass
         for index, weights in enumerate(self._weights):
             projected = _product(self._normed(x, weights.input_norm), weights.projections)
-            x.addmm_(attention.mix(index, projected), weights.output.T)
-            gate_up = _product(self._normed(x, weights.post_norm), weights.gate_up)
+            x.addmm_(attention.attend(index, projected), weights.output.T)
+            gate_up = _product(self._normed(x, weights.post_norm), weights.gate_up)  # (b, 2 inner)
             x.addmm_(self._gate(gate_up), weights.down.T)
         attention.end()
         return self._norm(x)
@@ -107,7 +108,7 @@ class StaticDecoder:
 
 
 def gate_for(device: torch.device, dtype: torch.dtype) -> Gate:
-    """Return what gates (b, 2 inner) to (b, inner): a kernel where it may be used, else plain operators."""
+    """Return the function that gates (b, 2 inner) to (b, inner): a kernel if it may be used, else `gate`."""
     if not _gate_passes(device, dtype):
         return gate
 
@@ -118,13 +119,13 @@ def gate_for(device: torch.device, dtype: torch.dtype) -> Gate:
 
 def gate(gate_up: Tensor) -> Tensor:
     """Return silu of the first half of (b, 2 inner) times the second half, (b, inner)."""
-    opened, up = gate_up.chunk(2, dim=-1)
+    opened, up = gate_up.chunk(2, dim=-1)  # (b, inner) each
     return F.silu(opened) * up
 
 
 @lru_cache
 def _gate_passes(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether the kernel may be used, by a trial once a process."""
+    """Tell whether the kernel may be used, by a trial once in a process."""
     return kernels.passes("gating", device, lambda: _gate_trial(device, dtype))
 
 
@@ -133,18 +134,18 @@ def _gate_trial(device: torch.device, dtype: torch.dtype) -> bool:
     from .triton_kernels import gate as kernel
 
     gate_up = 4 * torch.randn(3, 2 * 1111, generator=torch.Generator().manual_seed(0)).to(device, dtype)
-    bound = max(4 * torch.finfo(dtype).eps, 1e-5)
+    bound = max(4 * torch.finfo(dtype).eps, 1e-5)  # a few roundings
     return torch.allclose(kernel(gate_up).double(), gate(gate_up.double()), rtol=bound, atol=bound)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerWeights:
-    """One decoder layer as tensors; several matrices of one input stand one above the other.
+    """One decoder layer as tensors; matrices of one input are stacked along their outputs.
 
     Attributes:
         input_norm: (d,).
-        projections: (heads and twice kv_heads times head_dim, d) in all: queries, keys, values.
-        output: (d, heads times head_dim).
+        projections: ((heads + 2 kv_heads) head_dim, d) in all: queries, keys, values.
+        output: (d, heads * head_dim).
         post_norm: (d,).
         gate_up: (2 inner, d) in all.
         down: (d, inner).
@@ -174,9 +175,9 @@ def _weights(layer: nn.Module) -> LayerWeights:
 def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     """Return the weights of linear layers of one input as one matrix, or each alone where memory is short.
 
-    The parameters stay what they are and hold the same values; only where they hold them changes, and that
-    once: weights that lie side by side already are found so. A host that evicts or replaces one of them parts
-    it from the others, and the next call joins them again.
+    The parameters keep their identity and values; they become views of one storage. Later calls find them
+    adjacent and copy nothing. A host that evicts or replaces one of them breaks this up, and the next call
+    fuses them again.
 
     Returns: one matrix (all outputs, in), or one for each layer.
     """
@@ -186,14 +187,14 @@ def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
         return (whole,)
     try:
         return (_join(weights),)
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError:  # fusing needs both copies for a moment
         return tuple(weight.detach() for weight in weights)
 
 
 def _side_by_side(weights: Sequence[Tensor]) -> Tensor | None:
-    """Return matrices that follow each other in one storage as one matrix, a view; None where they do not."""
+    """Return matrices that follow each other in one storage as one matrix, a view; None if they do not."""
     first = weights[0].detach()
-    place = first.storage_offset()
+    place = first.storage_offset()  # in entries, as `numel`
     for weight in weights:
         is_next = weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
         if not (is_next and weight.storage_offset() == place and weight.is_contiguous()):
@@ -204,18 +205,19 @@ def _side_by_side(weights: Sequence[Tensor]) -> Tensor | None:
 
 def _join(weights: Sequence[Tensor]) -> Tensor:
     """Move matrices of one input into one (all outputs, in), and return it."""
+    # `weight.data` takes an inference tensor exactly where the weight is one
     with torch.inference_mode(weights[0].is_inference()), torch.no_grad():
         whole = torch.cat([weight.detach() for weight in weights])
         parts = torch.split(whole, [len(weight) for weight in weights])
         for weight, part in zip(weights, parts, strict=True):
             weight.data = part
     if whole.is_cuda:
-        # Blocks of the parts' sizes fit no later layer: kept, they would double what is reserved.
+        # The allocator would keep the old blocks, which no later request fits, and reserve twice the bytes.
         torch.cuda.empty_cache()
     return whole
 
 
 def _product(x: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
-    """Multiply x (b, in) by matrices (out, in); their outputs stand side by side, (b, all outputs)."""
+    """Multiply x (b, in) by matrices (out, in) and concatenate the outputs, (b, all outputs)."""
     products = [F.linear(x, matrix) for matrix in matrices]
     return products[0] if len(products) == 1 else torch.cat(products, dim=-1)

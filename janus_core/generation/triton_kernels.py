@@ -1,8 +1,8 @@
-"""Kernels in Triton's language, and the functions that launch them.
+"""Triton kernels, and the functions that launch them.
 
-They compute in one launch what plain operators compute in several; those, in `static_attention`,
-`static_decoder` and `noise`, are the definition. Every grid depends on shapes alone and every length is read
-on the device, so that launches can be captured. Importing this file imports Triton: only `kernels` does.
+Each computes in one launch what takes several plain operators, which define its results: those of
+`static_attention`, `static_decoder` and `noise`. Every grid depends on shapes alone, and lengths are read on
+the device, so that launches can be captured. Importing this file imports Triton: ask `kernels` first.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_KEYS = 64  # that a program reads together
+_KEYS = 64  # keys that a program loads at once
 _MOST_SPLITS = 16  # of the keys of one head
-_GATES = 512  # numbers of one program
-_GROUPS = 256  # of four codes, of one program
-_FUSED = {"enable_fp_fusion": True}  # said, since Triton's default differs between releases
+_GATES = 512  # entries of one program
+_GROUPS = 256  # groups of four codes of one program
+_FUSED = {"enable_fp_fusion": True}  # explicit, since the default differs between releases
 _LOG2_E = 1.4426950408889634
 
 
-def mix(
+def attend(
     projected: Tensor,
     both: Tensor,
     table: tuple[Tensor, Tensor],
@@ -30,18 +30,19 @@ def mix(
     attended: Tensor | None,
     splits: int,
 ) -> Tensor:
-    """Turn the queries and keys of new tokens, store keys and values, and mix the values seen.
+    """Rotate the queries and keys of new tokens, store keys and values, and attend to the filled slots.
 
-    One launch, and a second where keys are split among programs: few rows would leave most of a GPU idle.
+    It takes one launch, and a second if keys are split among programs, without which few rows would leave
+    most of a GPU idle.
 
     Args:
         projected: (b, (heads + 2 kv_heads) head_dim): queries, keys, values.
-        both: (2, b, kv_heads, slots, head_dim), keys and values of one layer; the new ones go to `slot`.
+        both: (2, b, kv_heads, slots, head_dim), keys and values of one layer, written at `slot`.
         table: cosines and signed sines (positions, head_dim), see `static_attention`.
         positions: (b,) int64, of the new tokens.
         slot: (1,) int64, how many slots are filled.
         attended: (b, slots) bool, False at padding, or None where there is none.
-        splits: how many programs share the keys of a head, 1 … 16.
+        splits: programs for each head, which split its keys, 1 … 16.
 
     Returns: (b, heads head_dim) in the dtype of `projected`.
     """
@@ -54,25 +55,25 @@ def mix(
     parts = mixed if is_whole else torch.empty(shape, dtype=torch.float32, device=device)
     sums = mixed if is_whole else torch.empty((2, *shape[:2]), dtype=torch.float32, device=device)
     with torch.cuda.device_of(projected):
-        _mix[rows * heads, splits](
+        _attend[rows * heads, splits](
             projected, both[0], both[1], *table, positions, slot, slot if attended is None else attended,
             mixed, parts, sums, heads, kv_heads, slots, splits, head_dim**-0.5 * _LOG2_E,
             head_dim=head_dim, block=_KEYS, is_padded=attended is not None, is_whole=is_whole, **_FUSED,
         )  # fmt: skip
         if not is_whole:
-            _unite[(rows * heads,)](
+            _combine[(rows * heads,)](
                 parts, sums, mixed, splits, head_dim=head_dim, most=_MOST_SPLITS, **_FUSED
             )
     return mixed
 
 
 @triton.jit(do_not_specialize=["splits"])
-def _mix(
+def _attend(
     projected, keys, values, cosines, sines, positions, slot, attended, mixed, parts, sums,
     heads, kv_heads, slots, splits, scale,
     head_dim: tl.constexpr, block: tl.constexpr, is_padded: tl.constexpr, is_whole: tl.constexpr,
 ):  # fmt: skip
-    """Serve one head of one row, for one share of the filled slots: softmax in base 2, in float32."""
+    """Attend with one head of one row to one part of the filled slots: softmax in base 2, in float32."""
     pair = tl.program_id(0)
     split = tl.program_id(1)
     row = pair // heads
@@ -83,25 +84,25 @@ def _mix(
     cosines += turn
     sines += turn
     line = projected + row.to(tl.int64) * (heads + 2 * kv_heads) * head_dim
-    query = _turned(line + head * head_dim, cosines, sines, head_dim)
-    key = _turned(line + (heads + kv_head) * head_dim, cosines, sines, head_dim)
+    query = _rotated(line + head * head_dim, cosines, sines, head_dim)
+    key = _rotated(line + (heads + kv_head) * head_dim, cosines, sines, head_dim)
     value = tl.load(line + (heads + kv_heads + kv_head) * head_dim + channel)
 
     filled = tl.load(slot).to(tl.int32)
     lane = (row * kv_heads + kv_head).to(tl.int64) * slots * head_dim
     keys += lane
     values += lane
-    # One program of all that serve this key head stores; the others read filled slots only.
+    # One of the programs of this key head stores; the others read filled slots only, so nobody waits.
     if split == 0 and head % (heads // kv_heads) == 0:
         tl.store(keys + filled * head_dim + channel, key)
         tl.store(values + filled * head_dim + channel, value)
 
-    # The first share begins with the new token. A finite start keeps empty shares free of NaN.
+    # The first part starts from the new token. A finite start keeps empty parts free of NaN.
     query = query.to(tl.float32)
     top = tl.where(split == 0, tl.sum(query * key.to(tl.float32)) * scale, -1.0e38)
     total = tl.where(split == 0, 1.0, 0.0)
     mean = tl.where(split == 0, value.to(tl.float32), 0.0)  # (head_dim,), not yet divided
-    share = tl.cdiv(tl.cdiv(filled, block), splits) * block
+    share = tl.cdiv(tl.cdiv(filled, block), splits) * block  # keys of a part
     end = tl.minimum((split + 1) * share, filled)
     for start in range(split * share, end, block):
         at = start + tl.arange(0, block)
@@ -129,8 +130,8 @@ def _mix(
 
 
 @triton.jit
-def _turned(line, cosines, sines, head_dim: tl.constexpr):
-    """Turn head_dim numbers by cosines and signed sines, rounded once to the dtype they come in."""
+def _rotated(line, cosines, sines, head_dim: tl.constexpr):
+    """Rotate head_dim entries by cosines and signed sines, rounded once to their dtype."""
     channel = tl.arange(0, head_dim)
     x = tl.load(line + channel)
     swapped = tl.load(line + (channel + head_dim // 2) % head_dim)
@@ -139,8 +140,8 @@ def _turned(line, cosines, sines, head_dim: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["splits"])
-def _unite(parts, sums, mixed, splits, head_dim: tl.constexpr, most: tl.constexpr):
-    """Add up the shares of one head of one row, each weighted by its largest score."""
+def _combine(parts, sums, mixed, splits, head_dim: tl.constexpr, most: tl.constexpr):
+    """Combine the parts of one head of one row, rescaled to their largest score."""
     pair = tl.program_id(0)
     channel = tl.arange(0, head_dim)
     part = tl.arange(0, most)
@@ -165,7 +166,7 @@ def gate(gate_up: Tensor) -> Tensor:
 
 @triton.jit
 def _gate(gate_up, gated, inner, block: tl.constexpr):
-    """Gate some numbers of one row; silu is rounded before it multiplies, as two operators would do."""
+    """Gate some entries of one row; silu is rounded before the product, as with two operators."""
     row = tl.program_id(0)
     at = tl.program_id(1) * block + tl.arange(0, block)
     there = at < inner
@@ -178,12 +179,12 @@ def _gate(gate_up, gated, inner, block: tl.constexpr):
 
 
 def uniforms(key: tuple[Tensor, Tensor], first: int, length: int, num_codes: int) -> Tensor:
-    """Return what `noise.unit` makes of the random words of consecutive positions.
+    """Return Philox's words of consecutive positions as v = (k + 0.5) / 2^32, held below 1; see `noise`.
 
     Args:
         key: two words of each seed, each (seeds, 1) int64.
         first: the first position, 0 … 2^32 - 1.
-        length: how many positions; none of them reaches 2^32.
+        length: number of positions, all below 2^32.
         num_codes: words of each position.
 
     Returns: (seeds, length, num_codes) float32.
@@ -200,11 +201,11 @@ def uniforms(key: tuple[Tensor, Tensor], first: int, length: int, num_codes: int
 
 @triton.jit(do_not_specialize=["first", "num_codes"])
 def _uniforms(found, low, high, first, num_codes, block: tl.constexpr):
-    """Fill some groups of four codes, of one position under one seed."""
+    """Compute some groups of four codes, of one position under one seed."""
     seed = tl.program_id(0)
     position = tl.program_id(1)
     group = tl.program_id(2) * block + tl.arange(0, block)
-    a, b, c, d = scrambled(group, first + position, tl.load(low + seed), tl.load(high + seed))
+    a, b, c, d = philox_words(group, first + position, tl.load(low + seed), tl.load(high + seed))
     words = tl.interleave(tl.interleave(a, c), tl.interleave(b, d))  # in the order of the codes
     largest: tl.constexpr = 1 - 2.0**-24
     unit = tl.minimum((words.to(tl.float32) + 0.5) * 2.0**-32, largest)
@@ -214,7 +215,7 @@ def _uniforms(found, low, high, first, num_codes, block: tl.constexpr):
 
 
 @triton.jit
-def scrambled(group, position, low, high):
+def philox_words(group, position, low, high):
     """Return the four words (uint32) of Philox4x32-10 with counter (group, position, 0, 0)."""
     group = group.to(tl.uint32)
     zero = group * 0

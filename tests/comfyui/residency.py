@@ -75,7 +75,9 @@ class Stage:
 
         self.torch, self.is_cpu, self.folder = torch, is_cpu, folder
         self.mm = importlib.import_module("comfy.model_management")
-        self.memory = importlib.import_module("janus_pack.nodes.bridge.memory")
+        self.hosting, self.batching = (
+            importlib.import_module(f"janus_pack.nodes.bridge.{name}") for name in ("hosting", "batching")
+        )
         self.decoder = importlib.import_module("janus_pack.janus_core.generation.static_decoder")
         self.capturing = importlib.import_module("janus_pack.janus_core.generation.capturing")
         self.options = importlib.import_module("janus_pack.janus_core.options").TextOptions
@@ -87,8 +89,8 @@ class Stage:
 
     def _take_the_way_of_a_gpu(self) -> None:
         """Have layers of ComfyUI, nothing packed, and steps with fixed buffers where the host allows it."""
-        ops, host = importlib.import_module("comfy.ops"), self.memory
-        host._layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
+        ops, hosting = importlib.import_module("comfy.ops"), self.hosting
+        hosting._layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
         self.decoder.may_capture = lambda model, compute: compute.is_resident
         run, stepper = self.capturing.Stepper.run, self.capturing.Stepper
 
@@ -101,24 +103,23 @@ class Stage:
         stepper.run = counted
 
     def _count_captures(self) -> None:
-        capture = self.capturing._Workshop._record
+        capture = self.capturing._Capturer._record
 
-        def counted(workshop: Any, graph: Any, step: Any, pool: Any) -> None:
-            capture(workshop, graph, step, pool)
+        def counted(capturer: Any, graph: Any, step: Any, pool: Any) -> None:
+            capture(capturer, graph, step, pool)
             self.captures += 1
 
-        self.capturing._Workshop._record = counted
+        self.capturing._Capturer._record = counted
 
     def host(self, residency: str, dtype: str = "float32") -> Any:
         """Load the model as the node does."""
         with self.torch.inference_mode():
-            return self.memory.host(self.folder, dtype, residency)
+            return self.hosting.host(self.folder, dtype, residency)
 
     def draw(self, model: Any, pictures: int = 1, together: int = 4) -> Any:
         """Draw and return the image tokens."""
         with self.torch.inference_mode():
-            janus = model.ready_to_draw(min(pictures, together))
-            drawn = janus.draw("a red circle", num_images=pictures, seed=_SEED, batch_size=together)
+            drawn = model.janus.draw("a red circle", num_images=pictures, seed=_SEED, batch_size=together)
         return drawn.tokens.grid
 
     def answer(self, model: Any) -> str:
@@ -126,8 +127,7 @@ class Stage:
         options = self.options(max_new_tokens=_ANSWER_TOKENS)
         picture = self.torch.linspace(0, 1, 64 * 64 * 3).view(64, 64, 3)
         with self.torch.inference_mode():
-            janus = model.ready_to_answer(1, 1, _ANSWER_TOKENS)
-            [text] = janus.caption([picture], options=options)
+            [text] = model.janus.caption([picture], options=options)
         return str(text)
 
     def allocated(self) -> int:
@@ -254,7 +254,7 @@ def check_drawing_leaves_words_away(stage: Stage) -> dict[str, Any]:
     assert words not in [entry.model for entry in stage.mm.current_loaded_models]
     drawn, size = stage.allocated(), int(words.model_size())
     with stage.torch.inference_mode():
-        model.ready_to_answer(1, 0, 1)
+        model.janus.ask("What?", options=stage.options(max_new_tokens=1))
     assert words in [entry.model for entry in stage.mm.current_loaded_models]
     answering = stage.allocated()
     if not stage.is_cpu:
@@ -311,7 +311,7 @@ def check_too_little_memory_for_a_batch(stage: Stage) -> dict[str, Any]:
             needs = [core.draw_bytes(model.janus.config, count, 128, stage.torch.float32) for count in (2, 8)]
             stack.enter_context(stage.filled(leave=sum(needs) // 2))
             stack.enter_context(mock.patch.object(stage.mm, "load_models_gpu"))  # it would make room
-        found = stage.memory.in_batches(run, pictures)
+        found = stage.batching.in_batches(run, pictures)
     assert stage.torch.equal(found, expected)
     assert len(tried) > 1, "everything fitted at once"
     return {"tried": tried}

@@ -8,11 +8,10 @@ from pathlib import Path
 import comfy.model_patcher
 import comfy.ops
 import torch
-from janus_pack.janus_core import Compute, build_model, read_checkpoint
+from janus_pack.janus_core import Compute, build_model, read_checkpoint, split_parts
 from janus_pack.janus_core.checkpoints.load import assign_weights
 from janus_pack.janus_core.generation.prefill import PaddedPrompts, prefill
 from janus_pack.janus_core.generation.static_decoder import decoder_for
-from janus_pack.nodes.bridge.memory import split
 from torch import nn
 
 META, CPU = torch.device("meta"), torch.device("cpu")
@@ -25,7 +24,7 @@ def half_loaded(models, part, operations=comfy.ops.manual_cast, on=("cpu", "meta
     checkpoint = read_checkpoint(models / "janus-tiny")
     model = build_model(checkpoint.config, operations)
     assign_weights(model, checkpoint.state_dict)
-    module = split(model)[part]
+    module = split_parts(model)[part]
     patcher = comfy.model_patcher.ModelPatcher(module, load_device=META, offload_device=CPU)
     patcher.patch_model(META, lowvram_model_memory=patcher.model_size() // 2)
     places = {parameter.device.type for parameter in module.parameters()}
@@ -97,7 +96,7 @@ def check_language_draws_half_loaded(models: Path) -> None:
 def check_parts_hold_every_weight_once(models: Path) -> None:
     checkpoint = read_checkpoint(models / "janus-tiny")
     model = build_model(checkpoint.config, comfy.ops.manual_cast)
-    held = [id(parameter) for part in split(model).values() for parameter in part.parameters()]
+    held = [id(parameter) for part in split_parts(model).values() for parameter in part.parameters()]
     assert sorted(held) == sorted(map(id, model.parameters()))
 
 

@@ -95,16 +95,16 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_new_token_sees_the_filled_slots(shape: tuple) -> None:
-    check_mix(*shape, dtype=torch.float32)
+    check_attend(*shape, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 @pytest.mark.parametrize("splits", [1, 2])
 def test_half_precision_is_kept_to_its_rounding(dtype: torch.dtype, splits: int) -> None:
-    check_mix(2, 2, 2, 128, 100, splits, (0, [0, 70]), dtype=dtype)
+    check_attend(2, 2, 2, 128, 100, splits, (0, [0, 70]), dtype=dtype)
 
 
-def check_mix(
+def check_attend(
     rows: int,
     heads: int,
     kv_heads: int,
@@ -127,7 +127,7 @@ def check_mix(
 
     cos, sin = rotary_table(columns[None], head_dim, 10000.0, torch.float32)
     sign = torch.cat((-torch.ones(head_dim // 2), torch.ones(head_dim // 2)))
-    mixed = triton_kernels.mix(
+    mixed = triton_kernels.attend(
         projected,
         both,
         (cos[0, 0], sin[0, 0] * sign),
@@ -165,8 +165,8 @@ def test_a_wrong_kernel_fails_its_trial(
     config: JanusConfig, change: Callable[[dict], dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     language = replace(config.language, num_attention_heads=1, num_key_value_heads=1)
-    right = triton_kernels.mix
-    monkeypatch.setattr(triton_kernels, "mix", lambda *tensors, **rest: right(*tensors, **change(rest)))
+    right = triton_kernels.attend
+    monkeypatch.setattr(triton_kernels, "attend", lambda *tensors, **rest: right(*tensors, **change(rest)))
     assert not counted_attention._trial(language, CPU, torch.float32, True, False)
 
 
@@ -202,7 +202,7 @@ def test_a_wrong_gate_fails_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
 @triton.jit
 def _scramble_one(found, group, position, low, high):
     zero = tl.arange(0, 1)
-    a, b, c, d = triton_kernels.scrambled(
+    a, b, c, d = triton_kernels.philox_words(
         zero + tl.load(group), tl.load(position), tl.load(low), tl.load(high)
     )
     tl.store(found + zero, a.to(tl.int64))
@@ -287,7 +287,7 @@ class Counted:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
-    for name in ("_mix", "_unite", "_gate"):
+    for name in ("_attend", "_combine", "_gate"):
         monkeypatch.setattr(triton_kernels, name, Counted(vars(triton_kernels)[name], found))
     return found
 
@@ -310,7 +310,7 @@ def test_a_layer_launches_eight_or_nine_kernels(
 
     of_a_layer = sorted((counted(2) - counted(1)).elements())
     rest = [name for name in of_a_layer if name not in ("empty", "new_empty")]  # no launch
-    ours = ["_gate", "_mix", *(["_unite"] if splits > 1 else [])]
+    ours = ["_attend", *(["_combine"] if splits > 1 else []), "_gate"]
     assert rest == [*ours, "addmm_", "addmm_", "linear", "linear", "rms_norm", "rms_norm"]
     assert len(rest) == kernels_used
 

@@ -52,8 +52,8 @@ POINTERS = {"positions": "*i64", "slot": "*i64", "parts": "*fp32", "sums": "*fp3
 }  # fmt: skip
 HALVES = {"projected", "keys", "values", "cosines", "sines", "mixed", "gate_up", "gated"}
 CONSTANTS: dict[str, dict[str, Any]] = {
-    "_mix": {"head_dim": 128, "block": 64, "is_padded": True, "is_whole": False},
-    "_unite": {"head_dim": 128, "most": 16},
+    "_attend": {"head_dim": 128, "block": 64, "is_padded": True, "is_whole": False},
+    "_combine": {"head_dim": 128, "most": 16},
     "_gate": {"block": 512},
     "_uniforms": {"block": 256},
 }
