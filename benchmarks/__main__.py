@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from janus_core import janus
-from janus_core.generation import answering, drawing
+from janus_core.generation import static_decoder
 
 from . import contenders
 from .contenders import Contender, Ours
@@ -83,8 +83,7 @@ def _set_up(arguments: argparse.Namespace, device: torch.device) -> None:
     if arguments.stand_in:
         # Static-shape steps read the layers as they were loaded, so nothing may be packed meanwhile.
         for room, name, stand_in in (
-            (drawing, "is_repeatable", lambda model, compute: True),
-            (answering, "is_repeatable", lambda model, compute: True),
+            (static_decoder, "may_capture", lambda model, compute: True),
             (contenders, "pack_for_drawing", lambda language: None),
             (janus, "pack_for_answering", lambda language: None),
         ):

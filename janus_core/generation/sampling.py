@@ -1,9 +1,10 @@
 """Turn logits and noise into token ids.
 
-The order is guidance, repetition penalty (text only), temperature, top-k, top-p, min-p, pick. The filters
-only mask, with -inf: the pick adds Gumbel noise and takes the largest, which draws from the softmax of what
-is left without ever renormalising (the Gumbel-max trick). Each filter keeps at least the likeliest token, and
-never parts equals: tokens with the same logit stay or go together, so no sort order shows in the result.
+The order for drawing is min-p on the conditional distribution, guidance, temperature, top-k, top-p, pick; for
+text it is repetition penalty, temperature, top-k, top-p, min-p, pick. The filters only mask, with -inf: the
+pick adds Gumbel noise and takes the largest, which draws from the softmax of what is left without ever
+renormalising (the Gumbel-max trick). Each filter keeps at least the likeliest token, and never parts equals:
+tokens with the same logit stay or go together, so no sort order shows in the result.
 
 Everything is a pure function of its arguments: computed in float32 whatever comes in, changing no argument
 and never waiting for the device. Nothing here knows of models, prompts, images or seeds, and numbers are
@@ -13,6 +14,7 @@ trusted: the options objects upstairs check their ranges.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,8 +28,9 @@ def guide(cond_logits: Tensor, uncond_logits: Tensor, cfg_weight: float) -> Tens
     """Sharpen conditional logits against unconditional ones (classifier-free guidance).
 
     Args:
-        cond_logits: (b, v), from prompts with their text.
-        uncond_logits: (b, v), from prompts with the text padded out.
+        cond_logits: (b, v), from prompts with their text; what is masked in them stays masked at any
+            weight above 0.
+        uncond_logits: (b, v), finite, from prompts with the text padded out.
         cfg_weight: ≥ 0; 1 returns `cond_logits`, 0 returns `uncond_logits`, both exactly.
 
     Returns: (b, v) float32.
@@ -106,6 +109,9 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """Mask tokens less likely than p times the likeliest one.
 
+    Drawing applies it to conditional logits ahead of guidance: guidance raises whatever the prompt makes less
+    unlikely, so among tokens that the model never learnt to tell apart it raises noise.
+
     Args:
         logits: (b, v).
         p: 0 … 1; 0 is off, 1 keeps the likeliest token and its equals.
@@ -166,6 +172,35 @@ def next_tokens(
     logits = keep_top_p(logits, top_p)
     logits = keep_min_p(logits, min_p)
     return pick(logits, noise)
+
+
+def are_finite(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Tell of each row whether its scores were numbers, by the score of the token chosen from them.
+
+    A NaN or an infinity is always chosen, since it counts as the largest, and minus infinity only where
+    nothing else is left. So one look at the chosen token tells of all.
+
+    Args:
+        logits: (b, v), before any filter.
+        chosen: (b,) int64.
+
+    Returns: (b,) bool, without waiting for the device.
+    """
+    return logits.gather(1, chosen[:, None])[:, 0].isfinite()
+
+
+def not_finite(rows: Sequence[int], dtype: torch.dtype) -> SamplingError:
+    """Return the error for rows whose scores are no numbers in a dtype."""
+    name, one = str(dtype).removeprefix("torch."), rows[0] + 1
+    which = f"Number {one}" if len(rows) == 1 else f"{len(rows)} of the batch, first number {one},"
+    cure = (
+        "Load the model in bfloat16 or float32."
+        if dtype == torch.float16
+        else "The weights are probably damaged: fetch them again."
+    )
+    return SamplingError(
+        f"{which} cannot be made: the model's scores in {name} are no finite numbers. {cure}", tuple(rows)
+    )
 
 
 def _keep_from(logits: Tensor, threshold: Tensor) -> Tensor:

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import folder_paths
 
-from ...janus_core import CheckpointError, ImageError, OutputError, bundled_models, is_janus_folder
+from ...janus_core import (
+    CheckpointError,
+    ImageError,
+    OutputError,
+    bundled_models,
+    is_complete_folder,
+    is_janus_folder,
+    models_in,
+)
 
 KEY = "janus"
 TOKENS_SUFFIX = ".janus.safetensors"
@@ -63,9 +71,15 @@ def model_folder(name: str) -> Path:
         raise CheckpointError(f"{name!r} is no name of a model folder. Choose a model from the list.")
     if name in bundled_models():
         return bundled_models()[name]
+    installed = _installed_folders()
+    if name in installed:
+        return installed[name]
     for folder in search_folders():
         if (folder / name).exists():
             return folder / name
+    same = [other for other in installed if other.lower() == name.lower()]
+    if len(same) == 1:
+        return installed[same[0]]
     target = search_folders()[0] / name
     if name in PUBLISHED:
         size_gb, source = PUBLISHED[name]
@@ -96,20 +110,31 @@ def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _installed() -> list[str]:
-    names: list[str] = []
-    for folder in search_folders():
+    return list(_installed_folders())
+
+
+def _installed_folders() -> dict[str, Path]:
+    """Return the folders of installed models by name; of several under one name, a complete one."""
+    found: dict[str, list[Path]] = {}
+    for root in search_folders():
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name.lower())
+            models = list(models_in(root))
         except OSError:
             continue  # a shared folder that this installation does not have
-        for entry in entries:
+        for model in models:
             try:
-                stamp = (Path(entry.path) / "config.json").stat().st_mtime_ns
+                stamp = (model.folder / "config.json").stat().st_mtime_ns
             except OSError:
-                continue  # no model folder
-            if _is_janus(entry.path, stamp):
-                names.append(entry.name)
-    return names
+                continue  # gone since
+            if _is_janus(str(model.folder), stamp):
+                found.setdefault(model.name, []).append(model.folder)
+    return {name: _most_complete(places) for name, places in found.items()}
+
+
+def _most_complete(places: list[Path]) -> Path:
+    if len(places) == 1:
+        return places[0]
+    return next((place for place in places if is_complete_folder(place)), places[0])
 
 
 @lru_cache(maxsize=256)
