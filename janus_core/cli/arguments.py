@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import Any
 
 from ..downloads.published import PUBLISHED
+from .text_flags import add_ask_flags, add_caption_flags, seed
 
 _PUBLISHED = tuple(PUBLISHED)
-_STYLES = ("short", "detailed", "tags", "text")
 # In which file each command lives.
 _ROOMS = {
     "demo": "draw",
-    "ask": "ask_caption",
-    "caption": "ask_caption",
+    "ask": "ask",
+    "caption": "captioning",
     "draw": "draw",
     "encode": "encode_decode",
     "decode": "encode_decode",
@@ -50,6 +50,8 @@ Pictures come before the question, unless <image_placeholder> marks the place of
   janus caption photos/ --style tags --sidecar
   janus caption photos/ more/ --batch-size 16 --out captions.jsonl
   janus caption signs/ --question "What does the sign say?" --out signs.jsonl
+  janus caption dataset/ -r --sidecar --one-line --prefix "mystyle, " --overwrite
+  janus caption dataset/ --shard 1/2 --device cuda:0 --sidecar
 
 With --out or --sidecar each batch is written when it is finished, and a second run goes on where the
 first one stopped.
@@ -59,8 +61,10 @@ first one stopped.
   janus draw "a lighthouse at dusk" -n 8 --seed 100 --out pictures
   janus draw "a lighthouse at dusk" --negative "people, text" --cfg 7
   janus draw "a lighthouse at dusk" --temperature 0
+  janus draw --prompts prompts.txt --seed random --out pictures
 
-Files are called janus_<seed>.png, never replace another one, and carry prompt, seed and options inside.
+Files are called janus_<seed>.png, with --prompts by number and words. They never replace
+another one, and carry prompt, seed and options inside.
 """,
     "encode": """
   janus encode photo.png -o photo.safetensors
@@ -155,34 +159,22 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_ask(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "ask", "answer a question about any number of pictures")
-    made.add_argument("images", nargs="*", metavar="IMAGE", help="any number of pictures, or none")
-    made.add_argument("-q", "--question", required=True, metavar="TEXT", help="what to ask")
-    made.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
-    _add_text_options(made)
+    add_ask_flags(_command(commands, common, "ask", "answer a question about any number of pictures"))
 
 
 def _add_caption(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "caption", "describe pictures or whole folders")
-    made.add_argument("paths", nargs="+", metavar="PATH", help="pictures or folders of pictures")
-    made.add_argument("--style", choices=_STYLES, default="detailed", help="default: detailed")
-    made.add_argument("--question", metavar="TEXT", help="ask this instead of a style's instruction")
-    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at once (default: 8)")
-    target = made.add_mutually_exclusive_group()
-    target.add_argument(
-        "--out", metavar="FILE", help="append to a .jsonl file; pictures already in it are skipped"
-    )
-    target.add_argument(
-        "--sidecar",
-        action="store_true",
-        help="write a .txt beside each picture; pictures that have one are skipped",
-    )
-    _add_text_options(made)
+    add_caption_flags(_command(commands, common, "caption", "describe pictures or whole folders"))
 
 
 def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     made = _command(commands, common, "draw", "draw pictures from a prompt")
-    made.add_argument("prompt", metavar="TEXT", help="what to draw; an empty one leaves it to the model")
+    asked = made.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "prompt", nargs="?", metavar="TEXT", help="what to draw; an empty one leaves it to the model"
+    )
+    asked.add_argument(
+        "--prompts", metavar="FILE", help="a prompt on each line; lines that begin with # are not"
+    )
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
     made.add_argument(
@@ -204,7 +196,13 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         help="drop tokens below this share of the best one before guidance; 0 is off, -1 is what the model "
         "recommends (default: -1)",
     )
-    made.add_argument("--seed", type=int, default=0, metavar="S", help="picture k uses seed + k (default: 0)")
+    made.add_argument(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="S",
+        help="picture k uses seed + k; random or -1 takes a new one and prints it (default: 0)",
+    )
     made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
 
 
@@ -251,14 +249,3 @@ def _add_train(commands: Any) -> None:
         )
 
     made.set_defaults(run=run, debug=False, quiet=False)
-
-
-def _add_text_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="default: 512")
-    made.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy (default)")
-    made.add_argument("--top-p", type=float, default=0.95, metavar="P", help="1 is off (default: 0.95)")
-    made.add_argument("--top-k", type=int, default=0, metavar="K", help="0 is off (default)")
-    made.add_argument("--seed", type=int, default=0, metavar="S", help="answer k uses seed + k (default: 0)")
-    made.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="ends an answer; may be repeated"
-    )

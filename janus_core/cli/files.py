@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +11,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..errors import ImageError, OutputError
+from ..errors import OutputError
 from ..inputs.preprocessing import to_uint8
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _SOFTWARE = "janus-nodes"
 
 
@@ -97,37 +96,3 @@ def unused(path: Path) -> Path:
         count += 1
         free = path.with_name(f"{path.stem}_{count}{path.suffix}")
     return free
-
-
-def find_pictures(paths: Sequence[str]) -> list[Path]:
-    """List pictures: files as given, folders by the pictures in them, sorted; each once.
-
-    Raises:
-        ImageError: a path that does not exist, or a folder without pictures.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        try:
-            for picture in _pictures_at(Path(path)):
-                found.setdefault(picture.absolute(), picture)
-        except OSError as error:
-            raise ImageError(f'Cannot look at "{path}": {error.strerror}. Check the path.') from error
-    return list(found.values())
-
-
-def _pictures_at(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if _is_picture(file))
-        if not found:
-            raise ImageError(
-                f'The folder "{path}" has no pictures ({", ".join(sorted(_PICTURES))}). Choose another one.'
-            )
-        return found
-    if not path.exists():
-        raise ImageError(f'There is no picture or folder at "{path}". Check the path.')
-    return [path]
-
-
-def _is_picture(file: Path) -> bool:
-    """Tell by its name; hidden files are what other programs leave, such as ._photo.jpg."""
-    return file.suffix.lower() in _PICTURES and not file.name.startswith(".") and file.is_file()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,8 @@ def describe(name_or_path: str) -> dict[str, Any]:
         CheckpointError, ConfigError: the folder cannot be used.
     """
     files = find_files(resolve_model(name_or_path))
-    checkpoint = read_checkpoint(name_or_path)
+    with _remarks() as said:
+        checkpoint = read_checkpoint(name_or_path)
     config, special = checkpoint.config, checkpoint.tokenizer.special
     counts = dict.fromkeys(map(str, PARTS), 0)
     for name, tensor in checkpoint.state_dict.items():
@@ -81,8 +85,25 @@ def describe(name_or_path: str) -> dict[str, Any]:
         },
         "special tokens": vars(special),
         "role words": "<|User|>, <|Assistant|>" if uses_tokens else "User, Assistant",
-        "problems": _problems(files.folder, has_placeholder=special.image <= checkpoint.tokenizer.largest_id),
+        "problems": [
+            *_problems(files.folder, has_placeholder=special.image <= checkpoint.tokenizer.largest_id),
+            *(text for text in said if "do_normalize" not in text),  # which is said above
+        ],
     }
+
+
+@contextmanager
+def _remarks() -> Iterator[list[str]]:
+    """Collect what reading a model remarks on."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage().removeprefix("Janus: "))  # type: ignore[method-assign]
+    logger = logging.getLogger("janus")
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 def _need(config: JanusConfig, counts: dict[str, int], dtype: torch.dtype) -> dict[str, int]:

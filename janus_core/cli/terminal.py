@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from ..errors import SamplingError
 
 if TYPE_CHECKING:
     from ..options import OnStep  # which imports torch
@@ -41,6 +44,21 @@ def remark(arguments: Namespace, text: str) -> None:
     """Print what is good to know, unless --quiet."""
     if not arguments.quiet:
         print(text, file=sys.stderr)
+
+
+def reason(error: SamplingError) -> str:
+    """Return what an error about rows says behind their numbers, which are those of a batch."""
+    return str(error).partition(" cannot be made: ")[2] or str(error)
+
+
+def new_seed(arguments: Namespace, temperature: float = 1.0) -> int:
+    """Return --seed, or a new one, which is told unless nothing is random."""
+    if arguments.seed is not None:
+        return int(arguments.seed)
+    seed = secrets.randbelow(2**32)
+    if temperature > 0:
+        remark(arguments, f"seed {seed}")
+    return seed
 
 
 @contextmanager

@@ -144,6 +144,11 @@ def read_samples(source: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.flo
     return samples.repeat(3 // samples.shape[2], axis=2)
 
 
+def check_picture(source: Tensor | npt.NDArray[np.generic]) -> None:
+    """Raise the ImageError that reading a tensor or array would raise, without keeping what is read."""
+    read_samples(source)
+
+
 def _read_floats(source: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what overflows is found infinite below
         samples = source.astype(np.float32)

@@ -38,16 +38,24 @@ def to_pixel_values(picture: Image.Image, config: PreprocessConfig) -> Tensor:
     Source: the authors' image_processing_vlm.py. The order of operations is theirs, in double precision, as
     sides are truncated (97×53 becomes 64×34); Pillow resamples in 8 bits.
     """
-    longer, size = max(picture.size), config.image_size
-    width, height = (max(int(side / longer * size), config.min_size) for side in picture.size)
-    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
-    background = tuple(int(mean * 255) for mean in config.image_mean)
-    square = _pad_to_square(resized, size, background)
+    square = to_square(picture, config)
     values = (np.asarray(square, dtype=np.float64) * config.rescale_factor).astype(np.float32)
     if config.do_normalize:
         mean, std = (np.array(c, dtype=np.float32) for c in (config.image_mean, config.image_std))
         values = (values - mean) / std
     return _to_channels_first(values)
+
+
+def to_square(picture: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """Return the square that the vision tower sees of an RGB picture; one of that size stays as it is.
+
+    So a picture that is to wait may wait as its square: `to_pixel_values` makes the same of both.
+    """
+    longer, size = max(picture.size), config.image_size
+    width, height = (max(int(side / longer * size), config.min_size) for side in picture.size)
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    background = tuple(int(mean * 255) for mean in config.image_mean)
+    return _pad_to_square(resized, size, background)
 
 
 def _pad_to_square(picture: Image.Image, size_px: int, background: tuple[int, ...]) -> Image.Image:

@@ -136,12 +136,7 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     checkpoint = read_checkpoint(folder)
     parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
     stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
-    compute = _DTYPES.get(dtype) or mm.unet_dtype(
-        device=device,
-        model_params=parameters,
-        supported_dtypes=[torch.bfloat16, torch.float16, torch.float32],
-        weight_dtype=stored,
-    )
+    compute = _DTYPES.get(dtype) or _arithmetic(device, parameters, stored)
     is_fast = residency == "fast" or (
         residency == "auto" and _fits(checkpoint, parameters * compute.itemsize, compute, device)
     )
@@ -172,6 +167,23 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()
     }
     return HostedJanus(janus, Patchers(parts, janus.compute, is_fast))
+
+
+def _arithmetic(device: torch.device, parameters: int, stored: torch.dtype) -> torch.dtype:
+    """Return the dtype that ComfyUI finds best to compute in.
+
+    Under its fp8 flags ComfyUI answers with a dtype that weights may be stored in and nothing can be computed
+    in; which one is to be computed in then follows from what the device is good at.
+    """
+    wanted = [torch.bfloat16, torch.float16, torch.float32]
+    answer = mm.unet_dtype(
+        device=device, model_params=parameters, supported_dtypes=wanted, weight_dtype=stored
+    )
+    if answer in wanted:
+        return answer
+    if mm.should_use_bf16(device, model_params=parameters):
+        return torch.bfloat16
+    return torch.float16 if mm.should_use_fp16(device, model_params=parameters) else torch.float32
 
 
 def _layers(is_fast: bool, device: torch.device) -> Any:

@@ -15,7 +15,7 @@ from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
 
-from ...janus_core import TokenWatch, preview_image, to_uint8
+from ...janus_core import Answer, Janus, TextOptions, TokenWatch, is_finished, preview_image, to_uint8
 from .hosting import HostedJanus
 
 _PREVIEW_INTERVAL_S = 0.25
@@ -115,6 +115,24 @@ def show_text(text: str, node_id: str | None) -> None:
     server = _server()
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id, sid=server.client_id)
+
+
+class Endings:
+    """Notes which answers were cut off at their longest, and says so under their texts on the node."""
+
+    def __init__(self, janus: Janus, options: TextOptions) -> None:
+        self._janus = janus
+        self._options = options
+        self._finished: dict[int, bool] = {}
+
+    def on_answer(self, row: int, answer: Answer) -> None:
+        """Take a whole answer."""
+        self._finished[row] = is_finished(answer.token_ids, self._janus.tokenizer, self._options.stop)
+
+    def shown(self, texts: list[str]) -> list[str]:
+        """Return the texts as the node shows them; what leaves the node is not changed."""
+        cut = f"\n(cut off at {self._options.max_new_tokens} tokens: raise max_new_tokens)"
+        return [text + ("" if self._finished.get(row, True) else cut) for row, text in enumerate(texts)]
 
 
 def _server() -> Any:
