@@ -1,4 +1,4 @@
-"""What can be asked for: commands, flags, help. Imports nothing heavy, so that --help is quick."""
+"""Commands, flags and help texts. Imports nothing heavy, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-_STYLES = ("short", "detailed", "tags", "text")
-# In which file each command lives.
+_STYLES = ("short", "detailed", "tags", "text")  # of `CAPTION_STYLES`, whose file would import more
+# The file of each command.
 _ROOMS = {
     "demo": "draw",
     "ask": "ask_caption",
@@ -46,8 +46,8 @@ Pictures come before the question, unless <image_placeholder> marks the place of
   janus caption photos/ more/ --batch-size 16 --out captions.jsonl
   janus caption signs/ --question "What does the sign say?" --out signs.jsonl
 
-With --out or --sidecar each batch is written when it is finished, and a second run goes on where the
-first one stopped.
+With --out or --sidecar each batch is written when it is finished; after an interruption the same command
+goes on where it stopped.
 """,
     "draw": """
   janus draw "a lighthouse at dusk"
@@ -55,7 +55,7 @@ first one stopped.
   janus draw "a lighthouse at dusk" --negative "people, text" --cfg 7
   janus draw "a lighthouse at dusk" --temperature 0
 
-Files are called janus_<seed>.png, never replace another one, and carry prompt, seed and options inside.
+Files are called janus_<seed>.png and never replace another one. Prompt, seed and options are stored in them.
 """,
     "encode": """
   janus encode photo.png -o photo.safetensors
@@ -96,7 +96,7 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     group.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     group.add_argument("--quiet", action="store_true", help="no progress bars and no remarks")
-    group.add_argument("--debug", action="store_true", help="show where an error comes from")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return common
 
 
@@ -104,13 +104,13 @@ def _with_model(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(add_help=False, parents=[common])
     group = made.add_argument_group("model")
     group.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="model folder (default: the model that ships with us)"
+        "--model", metavar="NAME_OR_PATH", help="model folder (default: the bundled janus-shapes)"
     )
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="of the weights (default: auto)",
+        help="to compute in (default: auto)",
     )
     return made
 
@@ -127,7 +127,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def run(arguments: argparse.Namespace) -> Any:
+    def run(arguments: argparse.Namespace) -> Any:  # imports torch, so only now
         return getattr(import_module(f".{_ROOMS[name]}", __package__), name)(arguments)
 
     made.set_defaults(run=run)
@@ -169,7 +169,7 @@ def _add_caption(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     made = _command(commands, common, "draw", "draw pictures from a prompt")
-    made.add_argument("prompt", metavar="TEXT", help="what to draw; an empty one leaves it to the model")
+    made.add_argument("prompt", metavar="TEXT", help="what to draw; empty draws unconditionally")
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
     made.add_argument(
@@ -177,7 +177,7 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="W",
-        help="guidance, 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
+        help="guidance weight; 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
     )
     made.add_argument("--negative", default="", metavar="TEXT", help="what to draw away from")
     made.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
@@ -188,8 +188,8 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         default=-1.0,
         metavar="P",
-        help="drop tokens below this share of the best one before guidance; 0 is off, -1 is what the model "
-        "recommends (default: -1)",
+        help="before guidance, leave out tokens less likely than this share of the likeliest one; 0 is off, "
+        "-1 is what the model recommends (default: -1)",
     )
     made.add_argument("--seed", type=int, default=0, metavar="S", help="picture k uses seed + k (default: 0)")
     made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
@@ -200,7 +200,10 @@ def _add_encode(commands: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("images", nargs="+", metavar="IMAGE", help="one picture or several")
     made.add_argument("-o", "--out", required=True, metavar="T.safetensors", help="the file to write")
     made.add_argument(
-        "--fit", choices=("crop", "pad", "stretch"), default="crop", help="other sizes (default: crop)"
+        "--fit",
+        choices=("crop", "pad", "stretch"),
+        default="crop",
+        help="how pictures of other sizes are fitted (default: crop)",
     )
 
 
@@ -213,13 +216,13 @@ def _add_decode(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "inspect", "say what a model folder holds and what it needs")
+    made = _command(commands, common, "inspect", "show what a model folder holds and what memory it needs")
     made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
 
 
 def _add_train(commands: Any) -> None:
-    """Keep the name, and say where training lives."""
-    made = commands.add_parser("train", help="say where training lives", add_help=False)
+    """Keep the command, which says that training is another package."""
+    made = commands.add_parser("train", help="say how to start training", add_help=False)
     made.add_argument("ignored", nargs=argparse.REMAINDER)
 
     def run(_: argparse.Namespace) -> Any:

@@ -43,7 +43,7 @@ def ask(arguments: Namespace) -> None:
 
 
 def caption(arguments: Namespace) -> int:
-    """Describe pictures; what is finished is written at once and skipped the next time."""
+    """Describe pictures; finished batches are written at once, and skipped when called again."""
     options = _text_options(arguments)
     if arguments.batch_size < 1:
         raise SamplingError(f"--batch-size is {arguments.batch_size}; it must be at least 1.")
@@ -55,7 +55,7 @@ def caption(arguments: Namespace) -> int:
     captioning = _Captioning(arguments, options, store)
     if todo:
         with progress(arguments, "captions", len(todo)) as on_step:
-            captioning.run(load(arguments), [(place, pictures[place]) for place in todo], on_step)
+            captioning.caption(load(arguments), [(place, pictures[place]) for place in todo], on_step)
     report(arguments, {"captions": captioning.captions}, "")
     remark(arguments, f"{len(captioning.captions)} captioned, {len(pictures) - len(todo)} were there already")
     for message in captioning.unreadable:
@@ -75,15 +75,17 @@ def _store(arguments: Namespace) -> CaptionStore | None:
 
 
 class _Captioning:
-    """A run over pictures: what it wrote, and which pictures it could not read."""
+    """Captions pictures in batches; holds the captions, and errors of pictures that could not be read."""
 
     def __init__(self, arguments: Namespace, options: TextOptions, store: CaptionStore | None) -> None:
-        self._arguments, self._options, self._store = arguments, options, store
+        self._arguments = arguments
+        self._options = options
+        self._store = store
         self.captions: list[dict[str, str]] = []
         self.unreadable: list[str] = []
 
-    def run(self, janus: Janus, todo: list[tuple[int, Path]], on_step: OnStep) -> None:
-        """Caption pictures, each with its place in the whole list, and keep each batch when it is done."""
+    def caption(self, janus: Janus, todo: list[tuple[int, Path]], on_step: OnStep) -> None:
+        """Caption pictures, each given with its place in the whole list, and keep each batch when done."""
         size = self._arguments.batch_size
         for start in range(0, len(todo), size):
             for batch in self._together(self._readable(todo[start : start + size])):
@@ -93,13 +95,13 @@ class _Captioning:
                     question=self._arguments.question,
                     batch_size=len(batch),
                     options=self._options,
-                    seed=self._arguments.seed + batch[0][0],
+                    seed=self._arguments.seed + batch[0][0],  # by place in the whole list
                 )
                 self._keep([(path, text) for (_, path, _), text in zip(batch, texts, strict=True)])
             on_step(min(start + size, len(todo)), len(todo))
 
     def _readable(self, places: list[tuple[int, Path]]) -> list[tuple[int, Path, Image]]:
-        """Read pictures; one that cannot be read is noted and left out, and does not lose the others."""
+        """Read pictures; one that cannot be read is noted and left out."""
         batch = []
         for place, path in places:
             try:
@@ -109,14 +111,16 @@ class _Captioning:
         return batch
 
     def _together(self, batch: list[tuple[int, Path, Image]]) -> list[list[tuple[int, Path, Image]]]:
-        """Split where pictures are left out, since seeds count on by one and each belongs to a place.
+        """Split a batch where pictures are left out, so that each keeps the seed of its place.
 
-        So a sampled caption is the same whether a run was cut off or not. Greedy ones need no seed.
+        Seeds within a batch are consecutive. This way a sampled caption does not depend on interruptions;
+        greedy ones need no seed.
         """
         if self._options.temperature == 0:
             return [batch] if batch else []
-        runs = groupby(enumerate(batch), key=lambda item: item[1][0] - item[0])
-        return [[entry for _, entry in run] for _, run in runs]
+        # place minus index is constant along consecutive places
+        groups = groupby(enumerate(batch), key=lambda item: item[1][0] - item[0])
+        return [[entry for _, entry in group] for _, group in groups]
 
     def _keep(self, captions: list[tuple[Path, str]]) -> None:
         if self._store is not None:

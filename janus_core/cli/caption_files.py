@@ -1,4 +1,4 @@
-"""Where captions are kept: one file that grows, or a text beside each picture. What is there is finished."""
+"""Files of captions: one that grows, or a text beside each picture. What is in a file counts as finished."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..errors import OutputError
 from .files import partial, ready_folder
 from .terminal import to_json
 
-_BEGINNING = b'{"file": "'
+_BEGINNING = b'{"file": "'  # of every line that we write, so half a line can be told from foreign text
 
 
 class CaptionStore(Protocol):
-    """Keeps captions over interruptions."""
+    """Keeps captions, also if the command is interrupted."""
 
     def has(self, picture: Path) -> bool:
         """Tell whether a picture is finished."""
 
     def make_ready(self, pictures: Sequence[Path]) -> None:
-        """Make sure, before the model is loaded, that captions of these pictures can be kept."""
+        """Check, before the model is loaded, that captions of these pictures can be written."""
 
     def add(self, captions: Sequence[tuple[Path, str]]) -> None:
-        """Keep captions so that nothing can lose them any more."""
+        """Write captions to the disk."""
 
 
 class Sidecars:
@@ -53,7 +53,7 @@ class Sidecars:
             ready_folder(folder)
 
     def add(self, captions: Sequence[tuple[Path, str]]) -> None:
-        """Write texts whole: a file that is there counts as finished, so half a one must never be."""
+        """Write each text whole or not at all, since a file that exists counts as finished."""
         for picture, text in captions:
             target = picture.with_suffix(".txt")
             try:
@@ -66,19 +66,20 @@ class Sidecars:
 
 
 class CaptionFile:
-    """A `.jsonl` file of captions that grows batch by batch and survives being cut off.
+    """A `.jsonl` file of captions that is appended to batch by batch and repaired after an interruption.
 
     Attributes:
-        was_repaired: whether half a last line was removed.
+        was_repaired: whether an incomplete last line was removed.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read what is finished and repair a last line that a kill cut off; all else stays as it is.
+        """Read finished captions and repair an incomplete last line; everything else is left unchanged.
 
         Raises:
             OutputError: the file cannot be read or written, or holds something other than captions.
         """
-        self._path, self.was_repaired = path, False
+        self._path = path
+        self.was_repaired = False
         ready_folder(path.parent)
         try:
             if path.exists() and not path.is_file():
@@ -105,11 +106,11 @@ class CaptionFile:
         return name
 
     def _repair(self, file: int, size: int, last: bytes, files: list[str]) -> None:
-        """Complete or remove a last line without its end."""
+        """Complete or remove a last line without a line break."""
         if not last:
             return
         name = _named_file(last)
-        if name is not None:
+        if name is not None:  # whole JSON: only the line break is missing
             files.append(name)
             os.write(file, b"\n")
         elif last.startswith(_BEGINNING[: len(last)]):
@@ -136,7 +137,7 @@ class CaptionFile:
             with self._path.open("a", encoding="utf-8", newline="\n") as file:
                 file.writelines(lines)
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # hours of captions should survive a crash of the machine, too
         except OSError as error:
             raise OutputError(
                 f'Cannot append to "{self._path}": {error}. Make room and run it again.'

@@ -20,13 +20,13 @@ _DEMO = (
     ("a red circle above a blue square", 3, ("What is in the picture?", "How many objects are there?")),
     ("three green triangles", 1, ("How many triangles are there?", "What colour are the triangles?")),
 )
-"""Prompts, seeds that the model which ships with us draws rightly (its card: how often), questions."""
+"""Prompts, seeds with which the bundled model draws them right, questions."""
 
 _SHORT = TextOptions(max_new_tokens=32)
 
 
 def draw(arguments: Namespace) -> None:
-    """Draw pictures, batch by batch; finished batches stay when the rest is interrupted."""
+    """Draw pictures in batches; finished batches are kept if the command is interrupted."""
     options = DrawOptions.from_numbers(
         cfg_weight=arguments.cfg,
         temperature=arguments.temperature,
@@ -57,7 +57,7 @@ def draw(arguments: Namespace) -> None:
 
 
 class _DrawnFiles:
-    """The pictures of one `draw`, as far as they are on the disk."""
+    """The picture files that one `draw` has written so far."""
 
     def __init__(self, arguments: Namespace, options: DrawOptions, folder: Path) -> None:
         self._arguments = arguments
@@ -68,7 +68,7 @@ class _DrawnFiles:
         self.token_ids: list[list[int]] = []
 
     def draw(self, janus: Janus, on_step: OnStep) -> None:
-        """Draw what is wanted, a batch at a time."""
+        """Draw all pictures, a batch at a time."""
         arguments, wanted = self._arguments, self._arguments.num_images
         for start in range(0, wanted, arguments.batch_size):
             count = min(arguments.batch_size, wanted - start)
@@ -94,13 +94,13 @@ class _DrawnFiles:
                 "options": json.dumps(vars(self._options)),
                 "model": model_name(self._arguments),
             }
-            self.files.append(str(path))  # first, so that no moment of an interruption miscounts
+            self.files.append(str(path))  # before writing: an interruption in between still counts the file
             save_picture(image, path, notes)
             self.seeds.append(seed)
             self.token_ids.append(grid.flatten().tolist())
 
     def say_what_is_missing(self) -> None:
-        """Tell on stderr what an early end has kept."""
+        """Print to stderr how many pictures an interrupted command has kept, and the missing seeds."""
         kept, wanted = sum(Path(file).exists() for file in self.files), self._arguments.num_images
         if kept < wanted:
             missing = _seeds(self._arguments.seed + kept, wanted - kept)
@@ -108,11 +108,12 @@ class _DrawnFiles:
 
 
 def _pictures_done(on_step: OnStep, before: int, count: int) -> OnStep:
+    # a step advances all pictures of the batch; the bar knows its total already
     return lambda done, total: on_step(before * total + done * count, 0)
 
 
 def _seeds(first: int, count: int) -> str:
-    """Name seeds as the files do: they count on modulo 2^64."""
+    """Name seeds as the files do, modulo 2^64."""
     first, last = first % 2**64, (first + count - 1) % 2**64
     return f"seed {first}" if count == 1 else f"seeds {first} to {last}"
 
