@@ -9,11 +9,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints.folders import bundled_models, is_janus_folder
+    from .checkpoints.folders import bundled_models, is_complete_folder, is_janus_folder, models_in
     from .checkpoints.load import Checkpoint, read_checkpoint
+    from .downloads.download import DownloadPlan, plan_download, run_download
+    from .downloads.pace import TransferPace
+    from .downloads.published import PUBLISHED
+    from .downloads.record import is_unfinished
     from .errors import (
         CheckpointError,
         ConfigError,
+        DownloadError,
         ImageError,
         JanusError,
         OutputError,
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
         SamplingError,
     )
     from .generation.answering import Answer
-    from .generation.preview import decoded_preview, fit_code_colours, preview_image
+    from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
@@ -42,6 +47,8 @@ _ROOMS = {
     "CheckpointError": "errors",
     "Compute": "options",
     "ConfigError": "errors",
+    "DownloadError": "errors",
+    "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
     "Guidance": "options",
@@ -52,12 +59,15 @@ _ROOMS = {
     "JanusError": "errors",
     "JanusModel": "model.model",
     "OutputError": "errors",
+    "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
     "PromptError": "errors",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "Task": "residency.parts",
     "TextOptions": "options",
+    "TokenWatch": "generation.preview",
+    "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
@@ -65,14 +75,18 @@ _ROOMS = {
     "bundled_models": "checkpoints.folders",
     "caption_request": "inputs.prompting",
     "decode_bytes": "residency.memory",
-    "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
+    "is_complete_folder": "checkpoints.folders",
     "is_janus_folder": "checkpoints.folders",
+    "is_unfinished": "downloads.record",
     "load_janus": "loading",
+    "models_in": "checkpoints.folders",
     "parts_for": "residency.parts",
+    "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "read_checkpoint": "checkpoints.load",
+    "run_download": "downloads.download",
     "split_parts": "residency.parts",
     "to_uint8": "inputs.preprocessing",
 }
@@ -85,6 +99,8 @@ __all__ = [
     "CheckpointError",
     "Compute",
     "ConfigError",
+    "DownloadError",
+    "DownloadPlan",
     "DrawOptions",
     "Drawn",
     "Guidance",
@@ -95,12 +111,15 @@ __all__ = [
     "JanusError",
     "JanusModel",
     "OutputError",
+    "PUBLISHED",
     "Part",
     "PromptError",
     "SYSTEM_TEXT",
     "SamplingError",
     "Task",
     "TextOptions",
+    "TokenWatch",
+    "TransferPace",
     "Turn",
     "answer_bytes",
     "assemble",
@@ -108,14 +127,18 @@ __all__ = [
     "bundled_models",
     "caption_request",
     "decode_bytes",
-    "decoded_preview",
     "draw_bytes",
     "fit_code_colours",
+    "is_complete_folder",
     "is_janus_folder",
+    "is_unfinished",
     "load_janus",
+    "models_in",
     "parts_for",
+    "plan_download",
     "preview_image",
     "read_checkpoint",
+    "run_download",
     "split_parts",
     "to_uint8",
 ]

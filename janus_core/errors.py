@@ -6,6 +6,7 @@
     ├── PromptError(ValueError)        a question, prompt or conversation cannot be turned into tokens
     ├── ImageError(ValueError)         a picture or a set of image tokens cannot be used
     ├── SamplingError(ValueError)      an option is out of its range, or a model's scores are no numbers
+    ├── DownloadError(OSError)         a published model cannot be fetched, or its files are not as they came
     └── OutputError(OSError)           a result cannot be written where it was asked for
 
 Each message says what happened, where, and what to do.
@@ -43,6 +44,10 @@ class SamplingError(JanusError, ValueError):
     def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.rows = rows
+
+
+class DownloadError(JanusError, OSError):
+    """A published model cannot be fetched, or its files are no longer as they came."""
 
 
 class OutputError(JanusError, OSError):

@@ -13,13 +13,14 @@ from einops import rearrange
 from torch import Tensor
 
 from .generation.answering import Answer, Prompts, generate_text
-from .generation.batches import batched, in_chunks, shifted, within
+from .generation.batches import batched, in_chunks, numbered_from, shifted, within
 from .generation.drawing import generate_image_tokens, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture, as_several
 from .inputs.preprocessing import Fit, to_vq_inputs
 from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
+from .model.layers import full_precision_convolutions
 from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .residency.loaded import LoadedModel
 from .residency.memory import answer_bytes, decode_bytes, draw_bytes
@@ -133,18 +134,19 @@ class Janus(LoadedModel):
             on_step: called with (conversations finished, conversations).
 
         Raises:
-            SamplingError: batch_size below 1.
+            SamplingError: batch_size below 1, or an answer's scores are no numbers; `rows` tells which.
         """
         check_count("batch_size", batch_size)
         seed, texts = whole_seed(seed), list[str]()
         for batch in batched(conversations, batch_size):
-            answers = self.answer(
-                batch,
-                system=system,
-                options=options,
-                seed=seed + len(texts),  # so that batch sizes change no text
-                on_text=shifted(on_text, len(texts)),
-            )
+            with numbered_from(len(texts), self.compute.dtype):
+                answers = self.answer(
+                    batch,
+                    system=system,
+                    options=options,
+                    seed=seed + len(texts),
+                    on_text=shifted(on_text, len(texts)),
+                )
             texts += [answer.text for answer in answers]
             if on_step is not None:
                 on_step(len(texts), len(conversations))
@@ -219,7 +221,8 @@ class Janus(LoadedModel):
             on_tokens: called with the tokens so far of the batch being drawn.
 
         Raises:
-            SamplingError: num_images or batch_size below 1. PromptError: a prompt exceeds the context.
+            PromptError: a prompt exceeds the context. SamplingError: num_images or batch_size below 1, or a
+                picture's scores are no numbers; `rows` tells which.
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
@@ -237,24 +240,25 @@ class Janus(LoadedModel):
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
-        drawn = [
-            generate_image_tokens(
-                self.model.language,
-                batch,
-                options,
-                num_image_tokens=cells,
-                pad=self.tokenizer.special.pad,
-                compute=compute,
-                on_step=within(on_step, index * cells, len(batches) * cells),
-                on_tokens=on_tokens,
-            )
-            for index, batch in enumerate(batches)
-        ]
-        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)  # row by row
-        with torch.inference_mode(False):  # an ordinary tensor, which the caller may change in place
-            tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = in_chunks(self._to_images, tokens.grid, min(batch_size, _VQ_TOGETHER), None)
-        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+        drawn: list[Tensor] = []
+        for index, batch in enumerate(batches):
+            with numbered_from(index * batch_size, compute.dtype):
+                tokens = generate_image_tokens(
+                    self.model.language,
+                    batch,
+                    options,
+                    num_image_tokens=cells,
+                    pad=self.tokenizer.special.pad,
+                    compute=compute,
+                    on_step=within(on_step, index * cells, len(batches) * cells),
+                    on_tokens=on_tokens,
+                )  # (b, n)
+            drawn.append(tokens)
+        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
+        with torch.inference_mode(False):  # a grid that its owner may change
+            kept = ImageTokens(grid=grid.clone(), codebook=self.codebook)
+        images = in_chunks(self._to_images, kept.grid, min(batch_size, _VQ_TOGETHER), None)
+        return Drawn(images=images, tokens=kept, seeds=tuple(plan.seed % 2**64 for plan in pictures))
 
     @torch.inference_mode()
     def encode(
@@ -280,11 +284,17 @@ class Janus(LoadedModel):
         self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
 
         def encode(chunk: Tensor) -> Tensor:
-            # channels last saves a sixth of the convolutions' time on a CPU
-            chunk = chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-            return self.model.vq_tokenizer.encode(chunk)
+            # Reduced precision moves features across the border between two codes; pixels it moves invisibly.
+            with full_precision_convolutions():
+                return self._to_tokens(chunk)
 
         return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
+
+    def _to_tokens(self, pixels: Tensor) -> Tensor:
+        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place."""
+        # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
+        pixels = pixels.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
+        return self.model.vq_tokenizer.encode(pixels)
 
     @torch.inference_mode()
     def decode(

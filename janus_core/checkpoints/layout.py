@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import CheckpointError
+from ..downloads.record import refuse_partial
+from ..errors import CheckpointError, DownloadError
 from .strangers import is_adapter_file, kind_by_ending, refuse_pretenders, refuse_unfinished, what_lies_there
 from .weight_files import refuse_cut_off
 
@@ -64,15 +65,17 @@ def find_files(folder: Path) -> CheckpointFiles:
     Raises:
         CheckpointError: not a folder, no or unreadable `config.json`, another kind of model, or weights that
             are missing or no weights.
+        DownloadError: a download of ours that is not finished, or whose weights have changed since.
     """
     try:
         _require_folder(folder)
+        refuse_partial(folder)
         _require_config(folder)
         config = read_json(folder / "config.json")
         return CheckpointFiles(
             folder=folder, layout=recognise(config, folder), config=config, weights=find_weights(folder)
         )
-    except CheckpointError:
+    except (CheckpointError, DownloadError):
         raise
     except OSError as error:
         raise CheckpointError(f'Cannot look into "{folder}": {error}. Check the path.') from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..errors import SamplingError
 from ..options import OnStep, OnText, check_count
+from .sampling import not_finite
 
 T = TypeVar("T")
 
@@ -42,3 +45,14 @@ def within(on_step: OnStep | None, start: int, total: int) -> OnStep | None:
     if on_step is None:
         return None
     return lambda done, _: on_step(start + done, total)
+
+
+@contextmanager
+def numbered_from(start: int, dtype: torch.dtype) -> Iterator[None]:
+    """Have an error about rows of a batch count those of all batches: `start` others come before."""
+    try:
+        yield
+    except SamplingError as error:
+        if not error.rows or not start:
+            raise
+        raise not_finite([start + row for row in error.rows], dtype) from error

@@ -1,8 +1,8 @@
 """Previews of a picture while it is drawn; cells not yet drawn are mid-grey.
 
-Two kinds. A rough one, cheap enough for every step on a CPU: one colour per image token, a linear map of its
-code, fitted to a small decode. A decoded one for GPUs, where the VQ tokenizer is fast beside the steps; on a
-CPU a decode takes as long as many steps.
+Rough ones, cheap enough to show after every row of image tokens: one colour per image token, from a linear
+map of its code that is fitted to a small decode. A real decode would take a good part of a drawing's time on
+a CPU, and on a GPU it would stand between the steps; the finished picture comes from the decoder anyway.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
 
 from ..inputs.preprocessing import to_uint8
@@ -53,25 +53,29 @@ def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int)
     return samples.repeat(scale, axis=1).repeat(scale, axis=0)  # a row is widened before it is copied
 
 
-def decoded_preview(
-    vq_tokenizer: VQTokenizer, tokens: Tensor, side: int, dtype: torch.dtype
-) -> npt.NDArray[np.uint8]:
-    """Return a picture (size_px, size_px, 3) in 8 bits, decoded from the cells drawn so far.
+class TokenWatch:
+    """Brings the tokens of a drawing under way to the host, without making it wait for a GPU.
 
-    Args:
-        vq_tokenizer: ready on the device of `tokens`.
-        tokens: (cells so far,) int64, at least one; the last fills the rest of the grid while decoding.
-        side: cells along one side of the grid.
-        dtype: of the VQ tokenizer.
+    A copy is queued behind the steps so far, and is asked for later: it is there after the few steps that the
+    host runs ahead.
     """
-    missing = side * side - len(tokens)
-    # Missing cells repeat the last one: a full grid keeps one shape for all previews, and convolutions see
-    # beyond a cell's border.
-    grid = torch.cat((tokens, tokens[-1:].expand(missing)))  # (side * side,)
-    decoded = vq_tokenizer.decode(rearrange(grid, "(h w) -> 1 h w", h=side), dtype)  # (1, 3, H, W)
-    image = rearrange((decoded[0].float().clamp(-1, 1) + 1) / 2, "c h w -> h w c")
-    scale = image.shape[0] // side
-    is_drawn = torch.arange(side * side, device=tokens.device) < len(tokens)
-    shown = repeat(is_drawn, "(h w) -> (h y) (w x) 1", h=side, y=scale, x=scale)  # (H, W, 1)
-    samples: npt.NDArray[np.uint8] = to_uint8(torch.where(shown, image, _GREY)[None])[0]
-    return samples
+
+    def __init__(self) -> None:
+        self._copy: Tensor | None = None
+        self._is_there: torch.cuda.Event | None = None
+
+    def look(self, tokens: Tensor) -> None:
+        """Begin a copy of tokens (cells so far,), unless one is under way."""
+        if self._copy is not None:
+            return
+        self._copy = tokens.to("cpu", non_blocking=tokens.is_cuda, copy=True)
+        if tokens.is_cuda:
+            self._is_there = torch.cuda.Event()
+            self._is_there.record(torch.cuda.current_stream(tokens.device))
+
+    def seen(self) -> Tensor | None:
+        """Return the copied tokens (cells,) on the CPU once they are there, and once only; else None."""
+        if self._copy is None or (self._is_there is not None and not self._is_there.query()):
+            return None
+        copy, self._copy, self._is_there = self._copy, None, None
+        return copy

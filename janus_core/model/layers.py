@@ -6,6 +6,8 @@ pass classes that stream or cast their weights; `torch.nn` is the default.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -84,6 +86,20 @@ def _attend_to_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1)  # (b, kv_heads, groups, s)
     mixed: Tensor = rearrange(weights @ v, "b kv_heads groups head_dim -> b 1 (kv_heads groups head_dim)")
     return mixed
+
+
+@contextmanager
+def full_precision_convolutions() -> Iterator[None]:
+    """Have a GPU's convolutions take all bits of float32 inside this context, as a CPU does.
+
+    By default NVIDIA's cards since Ampere cut their inputs to 10 bits of mantissa (TF32).
+    """
+    is_allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = is_allowed
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

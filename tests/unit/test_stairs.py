@@ -13,6 +13,7 @@ from tools.stairs import PACKAGES, PAGE, ROOT, Stairs, read_table
 
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
 LIBRARIES = {"torch", "tokenizers", "safetensors", "einops", "PIL", "numpy", "tqdm"}
+LIBRARIES |= {"huggingface_hub"}  # comes with transformers; only downloads use it, and say where it is absent
 
 ROOMS = read_table((ROOT / PAGE).read_text(encoding="utf-8"))
 STAIRS = Stairs(ROOMS)

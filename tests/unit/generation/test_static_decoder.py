@@ -239,7 +239,7 @@ def test_a_model_that_is_not_whole_in_place_is_not_plain(
     if other == "weight":
         layer.mlp.down_proj.weight.data = layer.mlp.down_proj.weight.bfloat16()
     if other == "layer":
-        layer.mlp = PackedMLP(layer.mlp.gate_proj, layer.mlp.down_proj)
+        layer.mlp = PackedMLP(layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)
     assert not is_plain(decoder, device, dtype)
 
 
