@@ -1,4 +1,4 @@
-"""IMAGE batches to the core's pictures and back."""
+"""IMAGE batches to the engine's pictures and back."""
 
 import comfy.model_management as mm
 import torch
@@ -11,7 +11,7 @@ def to_pictures(image: Tensor | None, name: str = "image") -> list[Tensor]:
     """Split an IMAGE batch (b, h, w, c) into pictures (h, w, c); no connection gives none.
 
     Raises:
-        ImageError: an empty batch or another shape. Channels and values are checked where a picture is read.
+        ImageError: an empty batch or another shape. The engine checks channels and values.
     """
     if image is None:
         return []
@@ -29,6 +29,6 @@ def to_pictures(image: Tensor | None, name: str = "image") -> list[Tensor]:
 
 
 def to_image(images: Tensor) -> Tensor:
-    """Return pictures (b, h, w, 3) in 0..1 where and in the dtype that ComfyUI keeps intermediate results."""
+    """Return pictures (b, h, w, 3) in 0..1 with the device and dtype of ComfyUI's intermediate results."""
     dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
     return images.to(mm.intermediate_device(), dtype)
