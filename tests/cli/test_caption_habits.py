@@ -90,6 +90,15 @@ def test_a_pattern_that_no_shell_expanded_is_expanded(janus, pictures, pattern):
     assert found == sorted(str(path) for path in pictures.glob(pattern) if path.suffix == ".png")
 
 
+@pytest.mark.parametrize("command", ["ask", "encode"])
+def test_patterns_are_expanded_for_other_commands_too(janus, pictures, tmp_path, command):
+    flags = {"ask": ("-q", "What?", *SHORT), "encode": ("-o", tmp_path / "t.safetensors")}[command]
+    code, out, _ = janus(command, pictures / "*.png", "--json", *flags)
+    answer = json.loads(out)
+    assert code == 0
+    assert (answer["prompt_tokens"] > 3 * 16) if command == "ask" else (len(answer["token_ids"]) == 3)
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(janus, pictures):
     shutil.copy(pictures / "tiny.png", pictures / "a[1].png")
     out = janus("caption", pictures / "a[1].png", "--json", *SHORT)[1]
