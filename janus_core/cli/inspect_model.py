@@ -60,7 +60,7 @@ def describe(name_or_path: str) -> dict[str, Any]:
     config, special = checkpoint.config, checkpoint.tokenizer.special
     counts = dict.fromkeys(map(str, PARTS), 0)
     for name, tensor in checkpoint.state_dict.items():
-        counts[part_of(name)] += tensor.numel()
+        counts[part_of(name)] += tensor.numel()  # mapped, so nothing is read
     total = sum(counts.values())
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.state_dict.values()})
     uses_tokens = special.user is not None and special.assistant is not None and not config.old_roles
