@@ -72,6 +72,32 @@ def write_conversation(
     return Lesson(plan=plan, is_learnt=_answers(plan.token_ids, tokenizer))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """What follows the last picture of a conversation.
+
+    Attributes:
+        token_ids: words alone.
+        is_learnt: for each token, True where the model is to predict it.
+    """
+
+    token_ids: tuple[int, ...]
+    is_learnt: tuple[bool, ...]
+
+
+def split_behind_pictures(lesson: Lesson) -> tuple[PromptPlan, Continuation]:
+    """Split a conversation behind the end mark of its last picture.
+
+    Returns: what all questions about the same pictures begin with, and what follows here.
+    """
+    end = max(index for index, is_image in enumerate(lesson.plan.is_image) if is_image) + 2
+    plan = lesson.plan
+    start = PromptPlan(
+        token_ids=plan.token_ids[:end], is_image=plan.is_image[:end], num_images=plan.num_images
+    )
+    return start, Continuation(token_ids=plan.token_ids[end:], is_learnt=lesson.is_learnt[end:])
+
+
 def write_document(texts: Sequence[str], tokenizer: TextTokenizer, *, tokens: int) -> Lesson:
     """Write texts one after the other, each with its end mark; everything behind BOS is learnt.
 
