@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from janus_core import janus
-from janus_core.generation import answering, drawing
+from janus_core.generation import static_decoder
 
 from . import contenders
-from .contenders import Ours
+from .contenders import Contender, Ours
 from .equality import check_equality, near_ties
 from .loading import LOAD_ROWS, time_loading
 from .peak import PEAK_ROW, time_peak
@@ -26,10 +26,10 @@ from .references import Authors, Compiled, Transformers
 from .report import is_checked, merge, note_check, results_file, step_bytes, table, write_readme
 from .rows import ROWS, Bench, Contenders
 from .sizes import SIZES, Size
-from .timing import Stopwatch, copy_bandwidth, interleave
+from .timing import Stopwatch, Timing, copy_bandwidth, interleave
 from .weights import weights_for
 
-_STAND_IN = "steps as a GPU repeats them"
+_STAND_IN = "static-shape steps, not captured"
 NAMES = [*ROWS, *LOAD_ROWS, PEAK_ROW]
 
 
@@ -81,9 +81,13 @@ def main() -> int:
 def _set_up(arguments: argparse.Namespace, device: torch.device) -> None:
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     if arguments.stand_in:
-        for room in (drawing, answering):
-            room.is_repeatable = lambda model, compute: True  # type: ignore[attr-defined]
-        contenders.pack_for_drawing = janus.pack_for_answering = lambda language: None  # type: ignore[assignment]
+        # Static-shape steps read the layers as they were loaded, so nothing may be packed meanwhile.
+        for room, name, stand_in in (
+            (static_decoder, "may_capture", lambda model, compute: True),
+            (contenders, "pack_for_drawing", lambda language: None),
+            (janus, "pack_for_answering", lambda language: None),
+        ):
+            setattr(room, name, stand_in)
 
 
 def _refusal(names: list[str], size: str, device: torch.device) -> str | None:
@@ -105,16 +109,16 @@ def _cell(size: Size, arguments: argparse.Namespace, device: torch.device) -> st
 def _check(
     size: Size, device: torch.device, workdir: Path, which: list[str], results: Path, is_stand_in: bool
 ) -> None:
-    """Compare all contenders in float32, unless these results say that this commit was compared already."""
+    """Compare all contenders in float32, unless the results say that this commit was compared already."""
     what = f"{size.name}, {_STAND_IN}" if is_stand_in else size.name
     if is_checked(results, what, {"ours", "transformers", *which}):
         return
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 would round to 10 bits
         compared = make_contenders(size, torch.float32, device, workdir, {*which, "transformers"})
         equal = check_equality(Bench(size=size, device=device, contenders=compared))
     print("equal:", equal, flush=True)
     note_check(results, what, {**equal, "contenders": list(compared)})
-    del compared
+    del compared  # the float32 weights, before the timed contenders are built
     gc.collect()
 
 
@@ -122,15 +126,22 @@ def make_contenders(
     size: Size, dtype: torch.dtype, device: torch.device, workdir: Path, which: list[str] | set[str]
 ) -> Contenders:
     """Build contenders from the same weights; "ours" always."""
+    ours, makers = ours_and_makers(size, dtype, device, workdir)
+    return {"ours": ours, **{name: make() for name, make in makers.items() if name in which}}
+
+
+def ours_and_makers(
+    size: Size, dtype: torch.dtype, device: torch.device, workdir: Path
+) -> tuple[Ours, dict[str, Callable[[], Contender]]]:
+    """Build our contender, and return what builds the others from the same weights."""
     weights = weights_for(size, dtype, device, workdir)
     ours = Ours(size.config, weights, dtype, device)
-    makers: dict[str, Callable[[], Any]] = {
+    return ours, {
         "ours unpacked": lambda: Ours(size.config, weights, dtype, device, packs=False),
         "authors": lambda: Authors(ours.janus, weights, dtype),
         "transformers": lambda: Transformers(ours.janus, weights, dtype),
         "compiled": lambda: Compiled(ours.janus, weights, dtype),
     }
-    return {"ours": ours, **{name: make() for name, make in makers.items() if name in which}}
 
 
 def _others(everyone: Contenders) -> Contenders:
@@ -140,19 +151,26 @@ def _others(everyone: Contenders) -> Contenders:
 def time_row(
     name: str, bench: Bench, repeats: int, clock: Any, dtype: torch.dtype, common: dict[str, Any]
 ) -> dict[str, Any]:
-    """Time one row; `repeats` 0 is the row's own number."""
-    row, work = ROWS[name], bench.work
+    """Time one row; `repeats` 0 takes the row's default."""
+    row = ROWS[name]
     times = repeats or row.repeats
-    warm_up = None if row.warm_up is None else row.warm_up(bench)
-    timings = interleave(row.runs(bench), times, Stopwatch(clock, bench.device), warm_up)
+    stopwatch = Stopwatch(clock, bench.device)
+    timings = interleave(row.trials(bench), times, stopwatch, row.warm_ups(bench))
+    return {"repeats": times, **described(name, bench, timings, dtype, common)}
+
+
+def described(
+    name: str, bench: Bench, timings: dict[str, Timing], dtype: torch.dtype, common: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the timings of a row as its results hold them, with what they mean."""
+    row, work = ROWS[name], bench.work
     found: dict[str, Any] = {
         "title": row.title.format(**asdict(work)),
         "unit": row.unit,
         "count": row.count(work),
-        "repeats": times,
         "timings": {who: asdict(timing) for who, timing in timings.items()},
     }
-    if name == "later_steps":  # about as long as the mean of a picture's steps
+    if name == "later_steps":  # mid-picture steps take about the mean of all steps of a picture
         found["picture_steps"] = bench.size.config.num_image_tokens
     if row.steps(work):
         read = step_bytes(bench.size.config, dtype, row.rows(work)) * row.steps(work)
@@ -178,7 +196,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="default: torch's")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="see timing.py")
     parser.add_argument("--no-check", dest="check", action="store_false", help="compare nothing beforehand")
-    parser.add_argument("--stand-in", action="store_true", help="repeat steps on a CPU as a GPU would")
+    parser.add_argument(
+        "--stand-in", action="store_true", help="on a CPU: the static-shape steps of a GPU, not captured"
+    )
     parser.add_argument("--workdir", default=str(Path(tempfile.gettempdir()) / "janus-benchmarks"))
     parser.add_argument("--results", help="a JSON file; default: this machine's, and the page is rewritten")
     return parser.parse_args()

@@ -1,6 +1,6 @@
-"""The memory of drawing one picture, weights included: a process for each contender.
+"""Peak memory of drawing one picture, weights included, each contender in a process of its own.
 
-On a GPU the peak of what torch has allocated there. On a CPU the peak of private memory, which leaves out
+On a GPU this is the peak of what torch allocated there, on a CPU the peak of private memory, which leaves out
 weights mapped from a file.
 """
 
@@ -26,16 +26,21 @@ from .weights import weights_for
 
 PEAK_ROW = "peak"
 _CONTENDERS = ("ours", "transformers")
-_STEPS_ON_CPU = 8  # what is allocated afterwards is the same in every step
+_STEPS_ON_CPU = 8  # later steps allocate nothing more
 
 
 def time_peak(size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> dict[str, Any]:
-    """Return the row of results: seconds of the draw and bytes at the peak."""
+    """Measure each contender in a process of its own and return the row of results."""
     name, key = str(dtype).removeprefix("torch."), "private_bytes" if device.type == "cpu" else "device_bytes"
     found = {
         who: watch([sys.executable, "-m", "benchmarks.peak", who, size.name, name, str(device), str(workdir)])
         for who in _CONTENDERS
     }
+    return row_of({who: {**one, "bytes": one[key]} for who, one in found.items()}, size, device)
+
+
+def row_of(found: dict[str, dict[str, float]], size: Size, device: torch.device) -> dict[str, Any]:
+    """Return the row of results: seconds (`wall_s`) and bytes at the peak (`bytes`) by contender."""
     steps = _steps(size, device)
     return {
         "title": f"Load, draw {steps} image tokens of one picture and decode it: the most memory held",
@@ -43,10 +48,10 @@ def time_peak(size: Size, dtype: torch.dtype, device: torch.device, workdir: Pat
         "count": 1,
         "repeats": 1,
         "timings": {
-            who: {"median_s": run["wall_s"], "fastest_s": run["wall_s"], "warm_up_s": 0.0}
-            for who, run in found.items()
+            who: {"median_s": one["wall_s"], "fastest_s": one["wall_s"], "warm_up_s": 0.0}
+            for who, one in found.items()
         },
-        "bytes": {who: run[key] for who, run in found.items()},
+        "bytes": {who: one["bytes"] for who, one in found.items()},
     }
 
 
@@ -60,15 +65,28 @@ def _prepared(who: str, size: Size, dtype: torch.dtype, device: torch.device, wo
     weights = weights_for(size, dtype, device, workdir)
     if device.type == "cuda" and who == "ours":
         weights = {name: tensor.cpu() for name, tensor in weights.items()}
-        ours = Ours(size.config, weights, dtype, device, is_brought=True)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        return ours
+        return Ours(size.config, weights, dtype, device, is_brought=True)
     ours = Ours(size.config, weights, dtype, device)
     if who == "ours":
         return ours
-    empty = replace(ours.janus, model=build_model(size.config))  # of ours it needs the tokenizer alone
-    return Transformers(empty, weights, dtype)
+    # Of ours only the tokenizer is needed: the model that goes along has no weights.
+    return Transformers(replace(ours.janus, model=build_model(size.config)), weights, dtype)
+
+
+def draw_once(
+    who: str, size: Size, dtype: torch.dtype, device: torch.device, workdir: Path
+) -> dict[str, float]:
+    """Load, draw and decode one picture; return seconds, and the most bytes torch held on a GPU meanwhile."""
+    started = time.perf_counter()
+    contender = _prepared(who, size, dtype, device, workdir)
+    if device.type == "cuda":  # forget what making random weights took
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    _draw(contender, size, device)
+    found = {"wall_s": time.perf_counter() - started, "device_bytes": 0}
+    if device.type == "cuda":
+        found["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    return found
 
 
 def _draw(contender: Contender, size: Size, device: torch.device) -> None:
@@ -80,19 +98,15 @@ def _draw(contender: Contender, size: Size, device: torch.device) -> None:
 
 
 def main() -> None:
+    """Draw once and print seconds and device bytes; the parent process watches the private memory."""
     who, name, dtype, device_name, workdir = sys.argv[1:]
     device = torch.device(device_name)
     import transformers.models.janus.modeling_janus
 
     _ = transformers
     print(READY, flush=True)
-    time.sleep(0.05)  # let the parent note what the libraries themselves hold
-    started = time.perf_counter()
-    size = SIZES[name]
-    _draw(_prepared(who, size, getattr(torch, dtype), device, Path(workdir)), size, device)
-    found = {"wall_s": time.perf_counter() - started, "device_bytes": 0}
-    if device.type == "cuda":
-        found["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    time.sleep(0.05)  # the parent reads what the libraries alone hold
+    found = draw_once(who, SIZES[name], getattr(torch, dtype), device, Path(workdir))
     print(json.dumps(found), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Results as JSON that grows row by row, one file a machine; the table and the plot are read from it."""
+"""Results as JSON, one file per machine, merged row by row; the table and the plot are made from it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from janus_core import JanusConfig, build_model
 
 HERE = Path(__file__).parent
 _START, _END = "<!-- results -->", "<!-- end of results -->"
 _MB = 1e6
-_UNKNOWN, _CHANGED = "unknown", "+"  # instead of a commit, and behind one
+_UNKNOWN = "unknown"  # stands for the commit outside a git checkout
+_CHANGED = "+"  # follows the commit where the code differs from it
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself."""
+    """Return the processor's model name."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8").splitlines():
@@ -32,12 +34,12 @@ def cpu_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what the GPU or the processor calls itself."""
+    """Return the name of the GPU or of the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def commit() -> str:
-    """Return the commit that is measured, marked where code has changed since."""
+    """Return the measured commit, with a mark where tracked or new Python files differ from it."""
     name = _git("rev-parse", "--short", "HEAD")
     if not name:
         return _UNKNOWN
@@ -45,12 +47,14 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
+    if shutil.which("git") is None:  # a machine that only has a copy of the files
+        return ""
     command = ["git", "-C", str(HERE), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return what a reader needs to judge the figures."""
+    """Return hardware, library versions and commit, kept with every row."""
     return {
         "device": device_name(device),
         "cpu": cpu_name(),
@@ -58,7 +62,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": version("transformers"),
         "python": platform.python_version(),
         "commit": commit(),
     }
@@ -69,11 +73,15 @@ def results_file(device: torch.device) -> Path:
     name = device_name(device)
     if device.type == "cpu":
         name = f"{name}-{os.cpu_count()}-cores-{torch.backends.cpu.get_cpu_capability()}"
+    return _file_of(name)
+
+
+def _file_of(name: str) -> Path:
     return HERE / "results" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
 
 
 def step_bytes(config: JanusConfig, dtype: torch.dtype, rows: int = 2) -> int:
-    """Return the bytes that one drawing step reads: decoder and generation head, and the cache half full.
+    """Return the bytes that one drawing step reads: decoder, generation head and a half-full cache.
 
     Args:
         config: the architecture.
@@ -84,6 +92,7 @@ def step_bytes(config: JanusConfig, dtype: torch.dtype, rows: int = 2) -> int:
     parts = (language.language_model.layers, language.generation_head, language.generation_aligner)
     entries = sum(parameter.numel() for part in parts for parameter in part.parameters())
     text = config.language
+    # keys and values of every row, layer and slot
     cached = 2 * rows * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
     return (entries + cached * config.num_image_tokens // 2) * dtype.itemsize
 
@@ -96,16 +105,24 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Replace a results file at once, so that it is whole whenever this process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
 
 
 def merge(path: Path, cell: str, row: str, found: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Put one row into a results file and return all of it."""
+    return put(path, cell, row, {**found, **machine(device)})
+
+
+def put(path: Path, cell: str, row: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Put one row, with the facts of its machine, into a results file and return all of it."""
     content = read(path)
-    content["cells"].setdefault(cell, {})[row] = {**found, **machine(device)}
-    _write(path, content)
+    content["cells"].setdefault(cell, {})[row] = found
+    write(path, content)
     return content
 
 
@@ -113,11 +130,11 @@ def note_check(path: Path, size: str, found: dict[str, Any]) -> None:
     """Remember that the contenders computed the same at this commit."""
     content = read(path)
     content["checks"][size] = {**found, "commit": commit()}
-    _write(path, content)
+    write(path, content)
 
 
 def is_checked(path: Path, size: str, contenders: set[str]) -> bool:
-    """Tell whether these contenders were compared at this very commit, with nothing changed since."""
+    """Tell whether these contenders were compared at this commit and no file has changed since."""
     check, now = read(path)["checks"].get(size, {}), commit()
     is_known = now != _UNKNOWN and not now.endswith(_CHANGED)
     return is_known and check.get("commit") == now and contenders <= set(check["contenders"])
@@ -148,13 +165,15 @@ def table(content: dict[str, Any]) -> str:
 
 
 def _all(rows: dict[str, Any], name: str) -> str:
-    """Return every value that rows, which may be of different days, have under a name."""
+    """Return the distinct values of a column: rows may come from different days."""
     return " and ".join(sorted({row[name] for row in rows.values()}))
 
 
 def _half_precision(rows: dict[str, Any]) -> list[str]:
-    """Say where greedy tokens first part in half precision, and how near the tie was."""
-    found = next((row["near_ties"] for row in rows.values() if "near_ties" in row), {})
+    """Say where greedy tokens first differ in half precision, and by what margin."""
+    found: dict[str, dict[str, Any]] = next(
+        (row["near_ties"] for row in rows.values() if "near_ties" in row), {}
+    )
     parts = []
     for who, tie in found.items():
         place = tie["first_difference"]
@@ -178,7 +197,7 @@ def _line(row: dict[str, Any]) -> str:
     ours = f"{seconds:.3g} s, {rate:.3g} {row['unit']}/s"
     if "picture_steps" in row:
         ours += f", a picture of {row['picture_steps']} in {row['picture_steps'] / rate:.3g} s"
-    ours += f", and {captured:.2g} s to capture" if captured else ""
+    ours += f", graphs captured in {captured:.2g} s" if captured else ""
     fields = (row["title"], ours, ratios, shares, memory, before, str(row["repeats"]), row["commit"])
     return f"| {' | '.join(fields)} |"
 
@@ -187,6 +206,26 @@ def ratios_of(row: dict[str, Any]) -> dict[str, float]:
     """Return how many times as long as ours each other contender takes."""
     seconds = {name: timing["median_s"] for name, timing in row["timings"].items()}
     return {name: value / seconds["ours"] for name, value in seconds.items() if name != "ours"}
+
+
+def keep(folder: Path) -> Path:
+    """Keep what `benchmarks.card` measured: its parts become the results of that card, the page is rewritten.
+
+    Args:
+        folder: with `part-1.json`, `part-2.json` or both.
+
+    Returns: the results file.
+    """
+    kept: dict[str, Any] = {"cells": {}, "checks": {}}
+    for path in sorted(folder.glob("part-*.json")):
+        part = read(path)
+        kept["checks"] |= part["checks"]
+        for cell, rows in part["cells"].items():
+            kept["cells"].setdefault(cell, {}).update(rows)
+    [device] = {row["device"] for rows in kept["cells"].values() for row in rows.values()}
+    write(_file_of(device), kept)
+    write_readme()
+    return _file_of(device)
 
 
 def write_readme() -> None:

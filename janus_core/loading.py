@@ -1,6 +1,6 @@
-"""From a model folder to a `Janus` ready for use: device, dtype, weights in place.
+"""From a model folder to a `Janus` ready for use: chooses device and dtype, assigns weights.
 
-Decides once where and in which dtype a model runs; everything below is told.
+Device and dtype are chosen here once; everything below gets them as arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from .checkpoints.load import Checkpoint, assign_weights, read_checkpoint
+from .checkpoints.load import Checkpoint, assign_weights, read_checkpoint_and_model
 from .errors import SamplingError
 from .janus import Janus
 from .model.layers import Operations
@@ -36,7 +36,7 @@ def choose_device(device: str | torch.device) -> torch.device:
     if device != "auto":
         try:
             chosen = torch.device(device)
-            torch.empty(1, device=chosen).item()
+            torch.empty(1, device=chosen).item()  # a device that is only a name fails here ("meta" too)
         except (RuntimeError, AssertionError, ImportError) as error:
             raise SamplingError(
                 f'The device "{device}" cannot be used: {error}. Use auto, cpu, cuda or mps.'
@@ -56,20 +56,20 @@ def choose_dtype(dtype: DTypeName | torch.dtype, device: torch.device) -> torch.
         return names[dtype]
     if dtype != "auto":
         raise SamplingError(f'There is no dtype "{dtype}". Use auto, float32, bfloat16 or float16.')
-    if device.type == "cuda":
+    if device.type == "cuda":  # older cards emulate bfloat16, slower than float16
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
         return torch.bfloat16 if _computes_bfloat16() else torch.float32
-    return torch.float16
+    return torch.float16  # MPS
 
 
 def _computes_bfloat16() -> bool:
     """Tell whether this CPU has instructions for bfloat16.
 
-    oneDNN says yes on any x86 with AVX-512 and imitates what is missing there, slower than float32; torch is
-    built without oneDNN on Apple's computers.
+    oneDNN reports support on any x86 with AVX-512 and emulates it where instructions are missing, slower than
+    float32. Builds of torch for macOS have no oneDNN.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):
         return torch.cpu._is_avx512_bf16_supported()
@@ -87,8 +87,8 @@ def load_janus(
 
     Args:
         path: the folder, or the name of a bundled model.
-        dtype: of seeing and language; weights already stored in it stay mapped from the file on a CPU, others
-            are converted when a task first needs them. The VQ tokenizer runs in float32.
+        dtype: of seeing and language; on a CPU, weights stored in it stay mapped from the file, others are
+            converted when a task first needs them. The VQ tokenizer computes in float32.
         device: "auto", "cpu", "cuda", "mps" or a torch device.
         operations: namespace of layer classes; default `torch.nn`.
 
@@ -97,11 +97,12 @@ def load_janus(
     """
     started = time.perf_counter()
     place = choose_device(device)
-    # A host's layers may stream their weights; torch's own stay where they are put.
+    # Layers of a caller's own may stream their weights; torch's stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
-    checkpoint = read_checkpoint(path)
-    model = checkpoint.structure if operations is None else build_model(checkpoint.config, operations)
-    # Weights rest mapped from the file; each task brings its own to the device, in the dtype that runs.
+    checkpoint, model = read_checkpoint_and_model(path)
+    if operations is not None:
+        model = build_model(checkpoint.config, operations)
+    # With torch's layers weights stay mapped from the file until a task needs them (`Placement`).
     janus = assemble(
         checkpoint,
         model,
@@ -110,7 +111,7 @@ def load_janus(
         weights_dtype=None if compute.is_resident else compute.dtype,
     )
     if compute.is_resident:
-        janus = replace(janus, placement=Placement(janus.model, place, compute.dtype, janus.vq_dtype))
+        janus = replace(janus, owner=Placement(janus.model, compute, janus.vq_dtype))
     log.info(
         "Janus: loaded %s in %s on %s in %.1f s",
         checkpoint.folder.name,
@@ -133,11 +134,11 @@ def assemble(
 
     Args:
         checkpoint: what was read.
-        model: its `structure`, or another that `build_model` made of its configuration.
-        compute: where and in which dtype seeing and language run; the VQ tokenizer runs in float32.
+        model: from `build_model`, with the checkpoint's configuration.
+        compute: device and dtype of seeing and language; the VQ tokenizer computes in float32.
         weights_on: where the weights rest; a host may move them to `compute.device` later.
-        weights_dtype: of seeing and language, the VQ tokenizer's being float32; None keeps every tensor as it
-            is mapped from the file, for layers that convert at each use.
+        weights_dtype: of the weights of seeing and language, while the VQ tokenizer's are float32; None keeps
+            every tensor as mapped from the file, for layers that convert at each use.
     """
     weights = checkpoint.state_dict
     if weights_dtype is not None:
@@ -152,5 +153,5 @@ def assemble(
         codebook=checkpoint.codebook,
         compute=compute,
         vq_dtype=torch.float32,
-        cfg_weight=checkpoint.cfg_weight,
+        guidance=checkpoint.guidance,
     )

@@ -120,7 +120,7 @@ def _measure_all_drawings(
             else unseen_scenes(scenes, (kind,), combination)
         )
         wished = wishes(drawn, combination)
-        for cfg in dict.fromkeys((janus.cfg_weight, _STRONG_CFG)):
+        for cfg in dict.fromkeys((janus.guidance.cfg_weight, _STRONG_CFG)):
             label = f"{name}, cfg_weight {cfg:g}"
             sketches = measure_drawings(janus, wished, DrawOptions(cfg_weight=cfg), _bar(label, is_quiet))
             figures[label] = _share([sketch.judged for sketch in sketches])

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import re
-import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError, SamplingError
@@ -26,23 +22,22 @@ from ..inputs.image_tokens import codebook_identity
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..model.config import JanusConfig
 from ..model.model import JanusModel, build_model
-from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT, DrawOptions
+from ..options import CFG_WEIGHT, MIN_P, PUBLISHED_GUIDANCE, Guidance
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
+from .gaps import refuse_gaps
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
-from .names import is_unused, match_suffixes, published_names
+from .names import is_unused, published_names
+from .strangers import remark_on_adapters
+from .weight_files import read_weight_file
+from .wrappers import fit_names, is_of_an_adapter
 
 log = logging.getLogger("janus.checkpoints")
 
 ReadTensors = Callable[[Path], dict[str, Tensor]]
 
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _POSITIONS = "seeing.vision_tower.position_embedding.weight"  # the authors store it as a batch of one
-_ZIP_MARK = b"PK\x03\x04"
-# How torch's unpickler says that a file asks for more than tensors; anything else it says means damage.
-_CODE = re.compile(
-    r"(?:GLOBAL|Unsupported class) ([\w.]+)|unrecognized function|Can only (?:build|create)|TorchScript"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,22 +49,19 @@ class Checkpoint:
         tokenizer: the text tokenizer.
         state_dict: tensors under our names, complete and of right shape, in the file's dtype and mapped from
             it, except for the few that a layout stores in parts.
-        structure: the model whose tensors they are, of torch's own layers on the meta device. It takes 0.1 s
-            to build and is kept for whoever gives it the weights, once.
         folder: where it came from.
         layout: whose names the files carry.
         codebook: identity of the VQ codebook.
-        cfg_weight: the guidance that its makers recommend.
+        guidance: how to draw, as its makers recommend.
     """
 
     config: JanusConfig
     tokenizer: TextTokenizer
     state_dict: dict[str, Tensor]
-    structure: JanusModel
     folder: Path
     layout: Layout
     codebook: str
-    cfg_weight: float = CFG_WEIGHT
+    guidance: Guidance = PUBLISHED_GUIDANCE
 
 
 def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | None = None) -> Checkpoint:
@@ -83,23 +75,43 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         CheckpointError: the folder, its tokenizer or its tensors cannot be used.
         ConfigError: its configuration is impossible or unsupported.
     """
+    return read_checkpoint_and_model(path, read_tensors)[0]
+
+
+def read_checkpoint_and_model(
+    path: str | os.PathLike[str], read_tensors: ReadTensors | None = None
+) -> tuple[Checkpoint, JanusModel]:
+    """Read a model folder, and return beside it the model that its tensors were checked against.
+
+    That model has torch's own layers, on the meta device. Building it takes 0.1 s, so whoever wants to assign
+    the weights to such a model need not build it again.
+
+    Args:
+        path: as for `read_checkpoint`.
+        read_tensors: likewise.
+
+    Raises:
+        CheckpointError, ConfigError: as `read_checkpoint`.
+    """
     files = find_files(resolve_model(path))
     config = read_config(files)
     tokenizer = read_tokenizer(files.folder)
     _check_vocabulary(config, tokenizer, files.folder)
     published = _read_all(files, read_tensors or read_weight_file)
-    structure = _build(config, files)
-    state_dict = to_our_names(published, structure, files)
-    return Checkpoint(
+    model = _build(config, files)
+    state_dict = to_our_names(published, model, files)
+    refuse_gaps(state_dict, tokenizer.vocab_size, files.folder)
+    remark_on_adapters(files.folder)
+    checkpoint = Checkpoint(
         config=config,
         tokenizer=tokenizer,
         state_dict=state_dict,
-        structure=structure,
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
-        cfg_weight=read_cfg_weight(files.folder),
+        guidance=read_guidance(files.folder),
     )
+    return checkpoint, model
 
 
 def read_config(files: CheckpointFiles) -> JanusConfig:
@@ -115,23 +127,47 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
         raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
 
 
-def read_cfg_weight(folder: Path) -> float:
-    """Return the guidance that a folder's generation_config.json recommends, transformers' `guidance_scale`.
+def read_guidance(folder: Path) -> Guidance:
+    """Return how a folder's generation_config.json recommends to draw.
 
-    What cannot be one is passed over with a warning: a model is good for more than drawing.
+    `guidance_scale` is transformers' name for the weight; it writes 0 or nothing where there is none. A value
+    that cannot be used is passed over with a warning: a model is good for more than drawing.
     """
-    found = read_optional_json(folder / "generation_config.json").get("guidance_scale")
+    content = _lenient_json(folder / "generation_config.json")
+    scale = content.get("guidance_scale")
+    is_recommended = scale != 0 or isinstance(scale, bool)
+    return Guidance(
+        cfg_weight=_usable("guidance_scale", "cfg_weight", scale if is_recommended else None, CFG_WEIGHT),
+        min_p=_usable("min_p", "min_p", content.get("min_p"), MIN_P),
+    )
+
+
+def _usable(key: str, name: str, value: Any, fallback: float) -> float:
+    """Return what a file's `key` recommends for the guidance's `name`, or the fallback."""
+    if value is None:
+        return fallback
     try:
-        return float(DrawOptions(cfg_weight=found).cfg_weight_or(CFG_WEIGHT))
-    except SamplingError:
+        Guidance(**{name: value})
+    except SamplingError as error:
+        reason = str(error).partition("; ")[2]
         log.warning(
-            "Janus: generation_config.json recommends a guidance_scale of %s, which is no number from 0 to "
-            "%d. Drawing takes %g instead.",
-            show(found),
-            MOST_CFG_WEIGHT,
-            CFG_WEIGHT,
+            "Janus: generation_config.json recommends a %s of %s; %s Drawing takes %g instead.",
+            key,
+            show(value),
+            reason,
+            fallback,
         )
-        return CFG_WEIGHT
+        return fallback
+    return float(value)
+
+
+def _lenient_json(path: Path) -> dict[str, Any]:
+    """Read a file that a model can do without; one that cannot be read is passed over with a remark."""
+    try:
+        return read_optional_json(path)
+    except CheckpointError as error:
+        log.warning("Janus: %s The model is used without this file.", error)
+        return {}
 
 
 def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:
@@ -154,87 +190,26 @@ def _read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Te
     return published
 
 
-def read_weight_file(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of one weight file, mapped from disk.
-
-    Raises:
-        CheckpointError: the file is damaged, or a pickle that wants to run code.
-    """
-    if path.suffix != ".safetensors":
-        return _read_pickle(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise _unreadable(path, str(error)) from error
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        is_zip = _is_plain_zip(path)  # what torch wrote before 1.6 is no zip file and cannot be mapped
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged files make torch talk of their pickle protocol
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:
-        found = _CODE.search(str(error))
-        if found:
-            what = f"something other than plain tensors{f' ({found[1]})' if found[1] else ''}"
-            raise CheckpointError(
-                f'"{path}" was refused: it holds {what}, which could run code on this computer. Use the '
-                "safetensors version of this model, or fetch the file from its publisher."
-            ) from error
-        # torch's own text for a broken pickle recommends to load it unsafely
-        is_broken = isinstance(error, pickle.UnpicklingError)
-        raise _unreadable(path, "its list of tensors is broken" if is_broken else str(error)) from error
-    if not isinstance(content, dict) or not content or not all(map(_is_named_tensor, content.items())):
-        raise CheckpointError(f'"{path}" is no table of named tensors. Fetch the model weights again.')
-    return {name: tensor.detach() for name, tensor in content.items()}
-
-
-def _is_plain_zip(path: Path) -> bool:
-    """Tell zip files from older ones; mapped, a compressed entry would silently be read as numbers."""
-    with path.open("rb") as file:
-        if file.read(len(_ZIP_MARK)) != _ZIP_MARK:
-            return False
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise OSError("it was compressed after it was written")
-    return True
-
-
-def _is_named_tensor(item: tuple[object, object]) -> bool:
-    name, tensor = item
-    if not isinstance(name, str) or not isinstance(tensor, Tensor):
-        return False
-    return tensor.layout == torch.strided and tensor.device.type == "cpu"
-
-
-def _unreadable(path: Path, reason: str) -> CheckpointError:
-    first_line = reason.partition("\n")[0].rstrip(".?")[:200] or "it ends too early"
-    return CheckpointError(
-        f'Cannot read "{path}": {first_line}. The file is damaged or incomplete: fetch it again.'
-    )
-
-
 def to_our_names(
-    published: dict[str, Tensor], structure: JanusModel, files: CheckpointFiles
+    published: dict[str, Tensor], model: JanusModel, files: CheckpointFiles
 ) -> dict[str, Tensor]:
     """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
 
     Raises:
         CheckpointError: with the count, the first tensor's name, and what to do.
     """
-    expected = {name: tensor.shape for name, tensor in structure.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     sources = {ours: published_names(ours, files.layout) for ours in expected}
     wanted = {name for names in sources.values() for name in names}
     published = {name: tensor for name, tensor in published.items() if not is_unused(name)}
-    if files.layout == "transformers":
-        renames = match_suffixes(published, wanted)
-        twice = [name for name, count in Counter(renames.values()).items() if count > 1]
-        _refuse(twice, "stored twice under different prefixes", "Fetch the weights again", files)
-        published = {renames[name]: tensor for name, tensor in published.items()}
+    renames = fit_names(published, wanted)
+    twice = [name for name, count in Counter(renames.values()).items() if count > 1]
+    _refuse(twice, "stored twice under different prefixes", "Fetch the weights again", files)
+    published = {renames[name]: tensor for name, tensor in published.items()}
     _check_dtypes(published, files)
     missing, foreign = wanted - published.keys(), published.keys() - wanted
+    unmerged = filter(is_of_an_adapter, foreign)
+    _refuse(unmerged, "of an adapter", "Merge it (merge_and_unload) and save the model again", files)
     _refuse(missing, "missing", "The download is probably incomplete: fetch it again", files)
     _refuse(foreign, "unexpected", "The weights do not belong to this config.json", files)
     _check_shapes(published, sources, expected, files)
@@ -288,6 +263,8 @@ def _check_shapes(
 
 def _gather(parts: list[Tensor], ours: str) -> Tensor:
     """Return one of our tensors: a single published one, mapped as it is, or several stacked."""
+    if parts[0].dtype == torch.float64:  # what numpy makes of numbers; no device computes a model in it
+        parts = [part.float() for part in parts]
     if len(parts) > 1:
         return torch.cat(parts)
     return parts[0].reshape(parts[0].shape[-2:]) if ours == _POSITIONS else parts[0]

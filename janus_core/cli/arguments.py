@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from ..downloads.published import PUBLISHED
+
+_PUBLISHED = tuple(PUBLISHED)
 _STYLES = ("short", "detailed", "tags", "text")
 # In which file each command lives.
 _ROOMS = {
@@ -17,6 +20,7 @@ _ROOMS = {
     "encode": "encode_decode",
     "decode": "encode_decode",
     "inspect": "inspect_model",
+    "download": "download_model",
 }
 _OVERVIEW = """examples:
   janus demo
@@ -24,6 +28,7 @@ _OVERVIEW = """examples:
   janus ask photo.png -q "What is on the table?" --model path/to/Janus-Pro-1B
   janus caption photos/ --style detailed --sidecar --model path/to/Janus-Pro-1B
   janus inspect path/to/Janus-Pro-1B
+  janus download Janus-Pro-1B
 
 janus COMMAND --help explains one command. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
 """
@@ -70,6 +75,13 @@ Files are called janus_<seed>.png, never replace another one, and carry prompt, 
 
 Weights are mapped from the disk, not loaded, and no model is built.
 """,
+    "download": """
+  janus download Janus-Pro-1B
+  janus download Janus-Pro-7B --into path/to/ComfyUI/models/janus
+
+Needs huggingface_hub, which comes with transformers. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are
+honoured. An interrupted download goes on where it stopped.
+""",
 }
 
 
@@ -86,6 +98,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     with_model = _with_model(common)
     for add in (_add_demo, _add_ask, _add_caption, _add_draw, _add_encode, _add_decode, _add_inspect):
         add(commands, with_model)
+    _add_download(commands, common)
     _add_train(commands)
     return parser.parse_args(argv)
 
@@ -93,7 +106,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("common")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     group.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     group.add_argument("--quiet", action="store_true", help="no progress bars and no remarks")
     group.add_argument("--debug", action="store_true", help="show where an error comes from")
@@ -112,6 +124,7 @@ def _with_model(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
         default="auto",
         help="of the weights (default: auto)",
     )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     return made
 
 
@@ -173,12 +186,24 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
     made.add_argument(
-        "--cfg", type=float, metavar="W", help="guidance, 1 is off (default: the model's own, mostly 5)"
+        "--cfg",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="guidance, 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
     )
     made.add_argument("--negative", default="", metavar="TEXT", help="what to draw away from")
     made.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
     made.add_argument("--top-k", type=int, default=0, metavar="K", help="0 is off (default)")
     made.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1 is off (default)")
+    made.add_argument(
+        "--min-p",
+        type=float,
+        default=-1.0,
+        metavar="P",
+        help="drop tokens below this share of the best one before guidance; 0 is off, -1 is what the model "
+        "recommends (default: -1)",
+    )
     made.add_argument("--seed", type=int, default=0, metavar="S", help="picture k uses seed + k (default: 0)")
     made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
 
@@ -203,6 +228,14 @@ def _add_decode(commands: Any, common: argparse.ArgumentParser) -> None:
 def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
     made = _command(commands, common, "inspect", "say what a model folder holds and what it needs")
     made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
+
+
+def _add_download(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "download", "fetch a published model")
+    made.add_argument("name", choices=_PUBLISHED, metavar="NAME", help=", ".join(_PUBLISHED))
+    made.add_argument(
+        "--into", default=".", metavar="DIR", help="where the model's folder is made (default: here)"
+    )
 
 
 def _add_train(commands: Any) -> None:

@@ -7,11 +7,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ..options import OnStep
+if TYPE_CHECKING:
+    from ..options import OnStep  # which imports torch
 
 
 def report(arguments: Namespace, content: dict[str, Any], text: str) -> None:
@@ -43,10 +44,11 @@ def remark(arguments: Namespace, text: str) -> None:
 
 
 @contextmanager
-def progress(arguments: Namespace, what: str, total: int) -> Iterator[OnStep]:
-    """Show a progress bar on stderr, unless it is no terminal or --quiet."""
+def progress(arguments: Namespace, what: str, total: int, unit: str = "it") -> Iterator[OnStep]:
+    """Show a progress bar on stderr, unless it is no terminal or --quiet; bytes (B) in thousands of them."""
     hidden = arguments.quiet or not sys.stderr.isatty()
-    with tqdm(total=total, desc=what, disable=hidden, leave=False, file=sys.stderr) as bar:
+    how = {"disable": hidden, "leave": False, "file": sys.stderr, "unit": unit, "unit_scale": unit == "B"}
+    with tqdm(total=total, desc=what, **how) as bar:
 
         def on_step(done: int, total: int) -> None:
             bar.update(min(done, total or done) - bar.n)

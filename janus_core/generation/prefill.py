@@ -1,4 +1,4 @@
-"""The first pass over prompts: rows of different length side by side, their cache filled.
+"""Prefill: prompts of different length padded to one batch, and the pass that fills their KV cache.
 
 Shared by answering and drawing; it chooses no token.
 """
@@ -15,24 +15,23 @@ from ..errors import PromptError
 from ..inputs.prompting import PromptPlan
 from ..model.config import LanguageConfig
 from ..model.kv_cache import KVCache, cache_dtype
-from ..model.language_model import LanguageModel
 from ..model.model import Language
 from ..options import Compute
-from .fixed_decoder import FixedDecoder, LayerWeights, is_plain
+from .steps import Sequences
 
-_WORTH_SHARING = 16  # tokens; a prompt in two passes needs a mask, which costs about as much as a few tokens
+_WORTH_SHARING = 16  # tokens; a second pass needs a mask, which costs about as much as a few tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaddedPrompts:
-    """Prompts of different length side by side: what they share, then padding for the shorter ones, the rest.
+    """A batch of prompts, left-padded. The prefix that all share stands before the padding.
 
     Attributes:
         token_ids: (b, t) int64.
         is_image: (b, t) bool, True where an image feature stands.
         positions: (b, t) int64, counted over each row's own tokens.
         attended: (b, t) bool, False at padding; None if there is none.
-        shared: how many tokens, all of them words, all rows begin with and are computed once.
+        shared: length of the common prefix, which is computed once; it holds no picture.
     """
 
     token_ids: Tensor
@@ -45,7 +44,7 @@ class PaddedPrompts:
 def pad_left(
     plans: Sequence[PromptPlan], pad: int, device: torch.device, *, shared: int = 0
 ) -> PaddedPrompts:
-    """Bring prompts to one length with `pad`, behind the words that all share, on the left of all else."""
+    """Pad prompts to one length with `pad`, inserted between the common prefix and the rest."""
     length = max(len(plan) for plan in plans)
     rows: list[list[int]] = []
     marks: list[list[bool]] = []
@@ -53,21 +52,22 @@ def pad_left(
     for gap, plan in zip(gaps, plans, strict=True):
         rows.append([*plan.token_ids[:shared], *[pad] * gap, *plan.token_ids[shared:]])
         marks.append([*plan.is_image[:shared], *[False] * gap, *plan.is_image[shared:]])
-    columns = torch.arange(length, device=device)[None]
-    moved = columns - torch.tensor(gaps, device=device)[:, None]
+    columns = torch.arange(length, device=device)[None]  # (1, t)
+    moved = columns - torch.tensor(gaps, device=device)[:, None]  # (b, t), each token's place without padding
+    # padding gets the position of the row's first own token: any valid one will do, since it is masked
     positions = torch.where(columns < shared, columns, moved.clamp(min=shared))
     return PaddedPrompts(
         token_ids=torch.tensor(rows, device=device),
         is_image=torch.tensor(marks, device=device),
         positions=positions,
-        attended=(columns < shared) | (moved >= shared) if any(gaps) else None,
+        attended=(columns < shared) | (moved >= shared) if any(gaps) else None,  # None: plain causal kernels
         shared=shared,
     )
 
 
 def shared_words(plans: Sequence[PromptPlan]) -> int:
-    """Return how many words all prompts begin with, one left for each alone; 0 if too few to matter."""
-    most = min(len(plan) for plan in plans) - 1
+    """Return the length of the prompts' common prefix without pictures; 0 if too short to pay."""
+    most = min(len(plan) for plan in plans) - 1  # each row needs a token of its own, whose state is returned
     first, others = plans[0], plans[1:]
     shared = 0
     while shared < most and not first.is_image[shared]:
@@ -88,94 +88,44 @@ def check_context(plans: Sequence[PromptPlan], config: LanguageConfig, needed: i
         )
 
 
-def is_repeatable(model: LanguageModel, compute: Compute) -> bool:
-    """Tell whether steps may be captured: on CUDA, with all weights there, in layers as built."""
-    is_allowed = compute.is_resident and compute.device.type == "cuda"
-    return is_allowed and is_plain(model, compute.device, compute.dtype)
+def prefill(
+    language: Language,
+    prompts: PaddedPrompts,
+    image_embeddings: Tensor | None,
+    *,
+    new_tokens: int,
+    compute: Compute,
+) -> Sequences:
+    """Compute the hidden states and the KV cache of prompts; return them as sequences to decode.
 
-
-class Sequences:
-    """Sequences under way: what the decoder remembers of them and the hidden state the next token comes from.
-
-    Attributes:
-        hidden: (b, d), the last hidden state of each row.
+    Args:
+        language: ready on the device of `compute`.
+        prompts: the rows.
+        image_embeddings: (pictures, n, d) of all rows in order, or None.
+        new_tokens: at most so many tokens will be appended; the cache has room for them.
+        compute: device and dtype.
     """
+    model, shared = language.language_model, prompts.shared
+    rows, length = prompts.token_ids.shape
 
-    def __init__(
-        self,
-        language: Language,
-        prompts: PaddedPrompts,
-        image_embeddings: Tensor | None,
-        *,
-        new_tokens: int,
-        compute: Compute,
-    ) -> None:
-        """Prefill.
+    def new_cache(rows: int, capacity: int) -> KVCache:
+        dtype = cache_dtype(compute.dtype, compute.device)
+        return KVCache(model.config, rows=rows, capacity=capacity, dtype=dtype, device=compute.device)
 
-        Args:
-            language: ready on the device of `compute`.
-            prompts: the rows.
-            image_embeddings: (pictures, n, d) of all rows in order, or None.
-            new_tokens: how many tokens will follow at most.
-            compute: device and dtype.
-        """
-        self._language, self._dtype = language, compute.dtype
-        model, shared = language.language_model, prompts.shared
-        rows, length = prompts.token_ids.shape
-        self._cache = KVCache(
-            model.config,
-            rows=rows,
-            capacity=length + new_tokens,
-            dtype=cache_dtype(compute.dtype, compute.device),
-            device=compute.device,
-        )
-        embeddings = language.embed_prompt(
-            prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
-        )
-        if shared:
-            once = KVCache(
-                model.config,
-                rows=1,
-                capacity=shared,
-                dtype=self._cache.keys.dtype,
-                device=compute.device,
-            )
-            model(embeddings[:1, :shared], prompts.positions[:1, :shared], cache=once)
-            self._cache.begin_with(once)
-        self._positions, self._attended = prompts.positions[:, -1:], _with_room(prompts.attended, new_tokens)
-        self.hidden: Tensor = model(
-            embeddings[:, shared:],
-            prompts.positions[:, shared:],
-            cache=self._cache,
-            attended=prompts.attended,
-        )[:, -1]
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Make row i continue what was row `rows[i]`: drop, reorder or repeat rows."""
-        if list(rows) == list(range(self.hidden.shape[0])):
-            return
-        index = torch.tensor(rows, device=self.hidden.device)
-        self.hidden, self._positions = self.hidden[index], self._positions[index]
-        self._attended = None if self._attended is None else self._attended[index]
-        self._cache = self._cache.select(index)
-
-    def fixed(self, weights: Sequence[LayerWeights]) -> FixedDecoder:
-        """Hand the sequences over to a decoder whose memory never moves; this object is then used up."""
-        model = self._language.language_model
-        attended = None if self._attended is None else self._attended[:, : self._cache.length]
-        return FixedDecoder(model, weights, self._cache, self._positions[:, 0], attended, self._dtype)
-
-    def feed(self, embeddings: Tensor) -> None:
-        """Append one token's embedding (b, d) to every row and compute the next hidden state."""
-        self._positions = self._positions + 1
-        attended = None if self._attended is None else self._attended[:, : self._cache.length + 1]
-        self.hidden = self._language.language_model(
-            embeddings[:, None].to(self._dtype), self._positions, cache=self._cache, attended=attended
-        )[:, -1]
-
-
-def _with_room(attended: Tensor | None, new_tokens: int) -> Tensor | None:
-    """Widen `attended` (b, t) by all the tokens to come, once, instead of by each."""
-    if attended is None:
-        return None
-    return torch.cat((attended, attended.new_ones(len(attended), new_tokens)), dim=1)
+    cache = new_cache(rows, length + new_tokens)
+    embeddings = language.embed_prompt(
+        prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
+    )  # (b, t, d)
+    if shared:  # the prefix as one row, then copied to all; the second pass attends to it through the cache
+        once = new_cache(1, shared)
+        model(embeddings[:1, :shared], prompts.positions[:1, :shared], cache=once)
+        cache.begin_with(once)
+    hidden = model(
+        embeddings[:, shared:], prompts.positions[:, shared:], cache=cache, attended=prompts.attended
+    )  # (b, t - shared, d)
+    return Sequences(
+        hidden=hidden[:, -1],  # the last token of every row, as padding stands on the left
+        cache=cache,
+        positions=prompts.positions[:, -1],
+        attended=prompts.attended,
+    )

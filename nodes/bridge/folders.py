@@ -13,18 +13,21 @@ from pathlib import Path
 
 import folder_paths
 
-from ...janus_core import CheckpointError, ImageError, OutputError, bundled_models, is_janus_folder
+from ...janus_core import (
+    PUBLISHED,
+    CheckpointError,
+    ImageError,
+    OutputError,
+    bundled_models,
+    is_complete_folder,
+    is_janus_folder,
+    is_unfinished,
+    models_in,
+)
 
 KEY = "janus"
 TOKENS_SUFFIX = ".janus.safetensors"
 NOTHING_INSTALLED = "(no Janus model installed)"
-
-# Published models: download size in GB and where they come from.
-PUBLISHED = {
-    "Janus-Pro-1B": (4.2, "deepseek-ai/Janus-Pro-1B"),
-    "Janus-Pro-7B": (14.8, "deepseek-ai/Janus-Pro-7B"),
-    "Janus-1.3B": (4.2, "deepseek-ai/Janus-1.3B"),
-}
 
 _SETTLED_NS = 2_000_000_000
 
@@ -63,20 +66,21 @@ def model_folder(name: str) -> Path:
         raise CheckpointError(f"{name!r} is no name of a model folder. Choose a model from the list.")
     if name in bundled_models():
         return bundled_models()[name]
+    installed = _installed_folders()
+    if name in installed:
+        return installed[name]
     for folder in search_folders():
         if (folder / name).exists():
             return folder / name
+    same = [other for other in installed if other.lower() == name.lower()]
+    if len(same) == 1:
+        return installed[same[0]]
     target = search_folders()[0] / name
-    if name in PUBLISHED:
-        size_gb, source = PUBLISHED[name]
-        raise CheckpointError(
-            f'"{name}" is not installed. Download it ({size_gb} GB, {source} on Hugging Face) into '
-            f'"{target}" and run again, or choose an installed model{_listed()}.'
-        )
     if name == NOTHING_INSTALLED:
+        first = next(iter(PUBLISHED.values()))
         raise CheckpointError(
-            f'There is no Janus model yet. Put one into "{target.parent}", for example Janus-Pro-1B (4.2 GB, '
-            "deepseek-ai/Janus-Pro-1B on Hugging Face), then choose it in the list."
+            f'There is no Janus model yet. Put one into "{target.parent}", or choose {first.name} in the '
+            f"list, which is then downloaded ({first.size_gb} GB)."
         )
     raise CheckpointError(
         f'There is no model folder "{name}" in "{target.parent}" or the other model folders. Choose one '
@@ -84,9 +88,25 @@ def model_folder(name: str) -> Path:
     )
 
 
+def folder_to_fill(name: str) -> Path | None:
+    """Return where a published model is to be downloaded; None where it is installed, or not published."""
+    if not isinstance(name, str) or name not in PUBLISHED or name in bundled_models():
+        return None
+    begun = [folder / name for folder in search_folders() if is_unfinished(folder / name)]
+    if begun:
+        return begun[0]
+    is_there = name.lower() in (other.lower() for other in _installed())
+    return None if is_there else search_folders()[0] / name
+
+
 def _listed() -> str:
     ready = [*bundled_models(), *_installed()]
     return f": {', '.join(ready)}" if ready else ""
+
+
+def model_state(name: str) -> tuple[tuple[str, int, int], ...]:
+    """Return the state of a model's folder, which a published model need not have yet."""
+    return folder_state(folder_to_fill(name) or model_folder(name))
 
 
 def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
@@ -96,20 +116,31 @@ def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _installed() -> list[str]:
-    names: list[str] = []
-    for folder in search_folders():
+    return list(_installed_folders())
+
+
+def _installed_folders() -> dict[str, Path]:
+    """Return the folders of installed models by name; of several under one name, a complete one."""
+    found: dict[str, list[Path]] = {}
+    for root in search_folders():
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name.lower())
+            models = list(models_in(root))
         except OSError:
             continue  # a shared folder that this installation does not have
-        for entry in entries:
+        for model in models:
             try:
-                stamp = (Path(entry.path) / "config.json").stat().st_mtime_ns
+                stamp = (model.folder / "config.json").stat().st_mtime_ns
             except OSError:
-                continue  # no model folder
-            if _is_janus(entry.path, stamp):
-                names.append(entry.name)
-    return names
+                continue  # gone since
+            if _is_janus(str(model.folder), stamp):
+                found.setdefault(model.name, []).append(model.folder)
+    return {name: _most_complete(places) for name, places in found.items()}
+
+
+def _most_complete(places: list[Path]) -> Path:
+    if len(places) == 1:
+        return places[0]
+    return next((place for place in places if is_complete_folder(place)), places[0])
 
 
 @lru_cache(maxsize=256)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from torch import Tensor
 pytest.importorskip("transformers", minversion="5.0")
 
 from benchmarks import __main__ as command
-from benchmarks import cells, report
-from benchmarks.cells import CELLS
-from benchmarks.cells import command as cell_command
+from benchmarks import report
 from benchmarks.contenders import prompt_plan
 from benchmarks.equality import _logits_at, check_equality, near_ties
+from benchmarks.plot import plot
+from benchmarks.references import _let_images_have_a_cache
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
-from benchmarks.timing import Run, Stopwatch, interleave
-from janus_core.generation.repeats import CudaCapture
+from benchmarks.timing import Stopwatch, Trial, interleave
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -92,7 +90,7 @@ def test_a_contender_that_draws_other_tokens_stops_the_benchmark(bench: Bench) -
             return bench.ours.draw(steps, greedy=greedy) + 1
 
     with pytest.raises(SystemExit, match="of wrong differ from ours from number 0"):
-        check_equality(replace(bench, contenders={**bench.contenders, "wrong": Wrong()}))  # type: ignore[dict-item]
+        check_equality(replace(bench, contenders={**bench.contenders, "wrong": Wrong()}))
 
 
 def test_in_half_precision_a_difference_is_shown_with_how_near_the_tie_was(bench: Bench) -> None:
@@ -104,7 +102,7 @@ def test_in_half_precision_a_difference_is_shown_with_how_near_the_tie_was(bench
             tokens[0, 3] = _logits_at(bench.ours, tokens[0, :3]).topk(2).indices[1]
             return tokens
 
-    found = near_ties(bench.ours, {"same": bench.ours, "other": Other()}, 8)  # type: ignore[dict-item]
+    found = near_ties(bench.ours, {"same": bench.ours, "other": Other()}, 8)
     assert found["same"] == {"compared": 8, "first_difference": None}
     assert found["other"]["first_difference"] == 3
     assert 0 < found["other"]["margin"] < found["other"]["spread"]
@@ -117,8 +115,7 @@ def test_a_prompt_can_be_made_longer(bench: Bench) -> None:
 def test_the_way_of_a_gpu_can_be_walked_on_a_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bench.ours.draw(16, greedy=True)
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("drawing", "answering"):
-            patch.setattr(f"janus_core.generation.{room}.is_repeatable", lambda model, compute: True)
+        patch.setattr("janus_core.generation.static_decoder.may_capture", lambda model, compute: True)
         assert torch.equal(bench.contenders["ours unpacked"].draw(16, greedy=True), plain)
 
 
@@ -134,8 +131,8 @@ def test_every_row_runs_and_names_its_work(bench: Bench, name: str) -> None:
 
 def test_every_contender_runs_once_a_round_in_turns() -> None:
     order: list[str] = []
-    runs = {name: Run(work=lambda name=name: order.append(name)) for name in "ab"}  # type: ignore[misc]
-    interleave(runs, 2, Stopwatch("wall", CPU))
+    trials = {name: Trial(work=lambda name=name: order.append(name)) for name in "ab"}
+    interleave(trials, 2, Stopwatch("wall", CPU))
     assert order == ["a", "b"] * 3  # the first round warms up
 
 
@@ -147,7 +144,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
 
 def test_the_median_of_the_repeats_leaves_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ticking(monkeypatch, 0, 100, 0, 1, 0, 2, 0, 9)
-    timing = interleave({"a": Run(work=lambda: None)}, 3, Stopwatch("wall", CPU))["a"]
+    timing = interleave({"a": Trial(work=lambda: None)}, 3, Stopwatch("wall", CPU))["a"]
     assert (timing.warm_up_s, timing.median_s, timing.fastest_s) == (100, 2, 1)
 
 
@@ -155,17 +152,62 @@ def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ticking(monkeypatch, 0, 0, 0, 10, 0, 4)
-    run = Run(work=lambda: None, less=lambda: None, times=4)
-    assert interleave({"a": run}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
+    trial = Trial(work=lambda: None, less=lambda: None, times=4)
+    assert interleave({"a": trial}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
 
 
-def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CudaCapture, "__init__", lambda self, device: None)
-    monkeypatch.setattr(CudaCapture, "__call__", lambda self, run: run)
-    capture = CudaCapture(CPU)
+def captured_drawing(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> Callable[[], None]:
+    """Return what captures a graph and replays it twice, with torch's graphs doing nothing here."""
+
+    class Graph:
+        """Stands for torch's class of the same methods."""
+
+        def capture_begin(self, pool: Any = None) -> None:
+            pass
+
+        def capture_end(self) -> None:
+            if fails:
+                raise RuntimeError("the capture was invalidated")
+
+        def replay(self) -> None:
+            pass
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
+
+    def draw() -> None:
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(pool=None)
+        graph.capture_end()
+        graph.replay()
+        graph.replay()
+
+    return draw
+
+
+def test_capturing_is_in_the_time_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = captured_drawing(monkeypatch)
     ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
-    timing = interleave({"a": Run(work=lambda: capture(lambda: None))}, 1, Stopwatch("wall", CPU))["a"]
-    assert (timing.capture_s, timing.median_s) == (3, 6)
+    stopwatch = Stopwatch("wall", CPU)
+    timing = interleave({"a": Trial(work=draw)}, 1, stopwatch)["a"]
+    assert (timing.capture_s, timing.median_s) == (3, 9)
+    assert (stopwatch.graphs, stopwatch.replays) == (2, 4)
+
+
+def test_steps_are_timed_without_capturing_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = captured_drawing(monkeypatch)
+    ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19, 20, 21)
+    trial = Trial(work=draw, less=lambda: None)
+    timing = interleave({"a": trial}, 1, Stopwatch("wall", CPU))["a"]
+    assert (timing.capture_s, timing.median_s) == (3, 9 - 3 - 1)
+
+
+def test_a_capture_that_fails_counts_for_the_time_but_not_as_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = captured_drawing(monkeypatch, fails=True)
+    stopwatch = Stopwatch("wall", CPU)
+    ticking(monkeypatch, 0, 2, 5)
+    with stopwatch.watching_captures(), pytest.raises(RuntimeError, match="invalidated"):
+        stopwatch.seconds(draw)
+    assert (stopwatch.graphs, stopwatch.replays) == (0, 0)
 
 
 def test_rows_merge_into_one_file(tmp_path: Path) -> None:
@@ -208,6 +250,42 @@ def test_results_of_all_machines_can_be_told_and_drawn() -> None:
         assert all(f"| {commit} |" in report.table(content) for commit in commits)
 
 
+def test_results_without_any_ratio_make_no_chart(tmp_path: Path) -> None:
+    row = {**ROW, "timings": {"ours": {"median_s": 2.0}}}
+    assert not plot({"cells": {"mid": {"draw": row}}, "checks": {}}, tmp_path / "chart.png")
+    assert not (tmp_path / "chart.png").exists()
+
+
+def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert report.commit() == "unknown"
+
+
+def test_the_image_mode_of_transformers_finds_its_cache() -> None:
+    class Model:
+        """Has the method of transformers 5.17."""
+
+        def _prepare_static_cache(self, batch_size: int, prefill_chunk_size: int | None) -> tuple[Any, ...]:
+            return batch_size, prefill_chunk_size
+
+    model = Model()
+    _let_images_have_a_cache(model)
+    assert model._prepare_static_cache(batch_size=2) == (2, None)  # type: ignore[call-arg]
+    assert model._prepare_static_cache(batch_size=2, prefill_chunk_size=64) == (2, 64)
+
+
+def test_a_growing_cache_is_warmed_up_with_a_whole_trial_on_a_gpu(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    on_gpu = replace(bench, device=torch.device("cuda"))
+    for name in NAMES[1:]:
+        monkeypatch.setattr(bench.contenders[name], "draw", lambda steps, **_: lengths.append(steps))
+        with pytest.raises(TypeError):  # what is appended is no picture to decode
+            (ROWS["picture"].warm_ups(on_gpu) or {})[name].work()
+    assert lengths == [TINY.on_gpu.draw_steps, 4]
+
+
 def test_the_page_shows_the_results_that_are_kept() -> None:
     page = (report.HERE / "README.md").read_text(encoding="utf-8")
     assert report.with_tables(page) == page
@@ -230,30 +308,3 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
     assert command.main() == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_a_cell_that_takes_too_long_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
-    alive = tmp_path / "alive"
-    child = f"import time; time.sleep(3); open({str(alive)!r}, 'w')"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    assert cells.run_within([sys.executable, "-c", parent], 1.0) == 124
-    time.sleep(4)
-    assert not alive.exists()
-
-
-def test_cells_for_a_gpu_name_what_there_is() -> None:
-    for cell in CELLS:
-        found = dict(zip(cell[::2], cell[1::2], strict=False))
-        assert found["--size"] in SIZES
-        assert set(found["--only"].split(",")) <= set(command.NAMES)
-
-
-def test_cells_cover_every_row_that_a_gpu_can_show() -> None:
-    asked = {row for cell in CELLS for row in cell[cell.index("--only") + 1].split(",")}
-    assert set(command.NAMES) - asked == {"steps", "later_steps", "packing", "load_converted"}
-
-
-def test_a_dry_cell_is_the_same_at_the_tiny_size(tmp_path: Path) -> None:
-    line = cell_command(CELLS[0], is_dry=True, folder=tmp_path)
-    assert line[line.index("--size") + 1] == "tiny"
-    assert {"--stand-in", "picture", "cpu"} <= set(line)

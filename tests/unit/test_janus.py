@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from janus_core import (
     CAPTION_STYLES,
     DrawOptions,
+    Guidance,
     ImageError,
     Janus,
     PromptError,
@@ -110,7 +111,7 @@ def test_a_question_replaces_the_style(janus: Janus, pictures: list[Image.Image]
 
 
 def test_an_unknown_style_names_the_known_ones(janus: Janus) -> None:
-    with pytest.raises(PromptError, match=r'"loud"\. Choose one of short, detailed, tags, text\.'):
+    with pytest.raises(PromptError, match=r'"loud"\. Choose one of short, detailed, tags, text, custom\.'):
         janus.caption([], "loud")
 
 
@@ -157,11 +158,15 @@ def test_a_batch_size_that_is_no_count_is_refused(janus: Janus, batch_size: Any)
 
 def test_drawings_without_options_have_the_recommended_guidance(janus: Janus) -> None:
     weights = (1.0, 9.0)
-    drawn = [replace(janus, cfg_weight=weight).draw("a cat", seed=3).tokens.grid for weight in weights]
+    drawn = [
+        replace(janus, guidance=Guidance(cfg_weight=weight)).draw("a cat", seed=3).tokens.grid
+        for weight in weights
+    ]
     asked = [
         janus.draw("a cat", seed=3, options=DrawOptions(cfg_weight=weight)).tokens.grid for weight in weights
     ]
-    left_open = replace(janus, cfg_weight=9.0).draw("a cat", seed=3, options=DrawOptions(top_k=0)).tokens.grid
+    recommending = replace(janus, guidance=Guidance(cfg_weight=9.0))
+    left_open = recommending.draw("a cat", seed=3, options=DrawOptions(top_k=0)).tokens.grid
     assert not torch.equal(*asked)
     assert all(map(torch.equal, [*drawn, left_open], [*asked, asked[-1]]))
 
@@ -272,9 +277,16 @@ def test_encoding_no_picture_is_refused(janus: Janus) -> None:
         janus.encode([])
 
 
-def test_a_batch_passed_as_one_picture_is_refused(janus: Janus) -> None:
-    with pytest.raises(ImageError, match=r"is a batch"):
-        janus.encode(torch.zeros(2, 16, 16, 3))
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_a_batch_is_encoded_as_its_pictures(janus: Janus, kind: str) -> None:
+    batch: Any = torch.rand(3, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    expected = janus.encode(list(batch)).grid
+    assert torch.equal(janus.encode(batch if kind == "tensor" else batch.numpy()).grid, expected)
+
+
+def test_an_empty_batch_is_refused(janus: Janus) -> None:
+    with pytest.raises(ImageError, match=r"no picture to encode"):
+        janus.encode(torch.zeros(0, 16, 16, 3))
 
 
 # manners
@@ -358,3 +370,59 @@ def test_pictures_drawn_in_half_precision_are_proper(
     images = make_janus(dtype).draw("a cat", options=DrawOptions(temperature=0.0)).images
     assert images.dtype == torch.float32
     assert bool(images.isfinite().all())
+
+
+def test_encoding_takes_all_bits_and_decoding_what_is_set(janus: Janus) -> None:
+    """A code is the nearest of many, so less precision would move some; pixels move invisibly."""
+    seen: list[tuple[str, bool]] = []
+    vq = janus.model.vq_tokenizer
+    hooks = [
+        part.register_forward_pre_hook(
+            lambda *_, name=name: seen.append((name, torch.backends.cudnn.allow_tf32))
+        )
+        for name, part in (("encoder", vq.encoder), ("decoder", vq.decoder))
+    ]
+    try:
+        tokens = janus.encode(torch.rand(16, 16, 3))
+        janus.decode(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert seen == [("encoder", False), ("decoder", torch.backends.cudnn.allow_tf32)]
+    assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_broken_scores_are_counted_over_all_batches(janus: Janus, batch_size: int) -> None:
+    calls = 0
+
+    def spoil(_: object, __: object, logits: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return logits.fill_(float("nan")) if calls > cells * (2 // batch_size) else logits
+
+    cells = janus.config.num_image_tokens
+    hook = janus.model.language.generation_head.register_forward_hook(spoil)
+    try:
+        with pytest.raises(SamplingError) as caught:
+            janus.draw("a cat", num_images=3, batch_size=batch_size)
+    finally:
+        hook.remove()
+    assert caught.value.rows == (2,)
+
+
+def test_a_broken_caption_is_counted_over_all_batches(janus: Janus, pictures: list[Image.Image]) -> None:
+    calls = 0
+
+    def spoil(_: object, __: object, logits: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return logits.fill_(float("nan")) if calls == 2 else logits
+
+    hook = janus.model.language.language_model.lm_head.register_forward_hook(spoil)
+    try:
+        with pytest.raises(SamplingError, match="Number 2") as caught:
+            janus.caption(pictures, batch_size=1, options=TextOptions(max_new_tokens=1))
+    finally:
+        hook.remove()
+    assert caught.value.rows == (1,)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, PromptError
-from janus_core.generation.drawing import Drawing, DrawPlan
+from janus_core.generation.drawing import DrawingStep, DrawPlan
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
 GREEDY = DrawOptions(temperature=0.0)
@@ -76,7 +76,7 @@ def rows(janus: Janus, prompt: str) -> tuple[PromptPlan, PromptPlan]:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("cfg_weight", [0.0, 1.0, 5.0])
+@pytest.mark.parametrize("cfg_weight", [0.5, 1.0, 5.0])
 def test_a_drawing_with_a_cache_equals_one_without(janus: Janus, prompt: str, cfg_weight: float) -> None:
     options = replace(GREEDY, cfg_weight=cfg_weight)
     assert grids(janus, prompt, options) == [greedy_without_cache(janus, *rows(janus, prompt), cfg_weight)]
@@ -102,6 +102,18 @@ def test_prompts_give_different_pictures(janus: Janus) -> None:
 # guidance
 
 
+@pytest.mark.parametrize("cfg_weight", [1.0, 5.0])
+def test_only_the_likeliest_of_the_prompt_alone_is_left_by_the_largest_min_p(
+    janus: Janus, cfg_weight: float
+) -> None:
+    narrow = replace(SAMPLED, cfg_weight=cfg_weight, min_p=1.0)
+    assert grids(janus, "a cat", narrow, seed=3) == grids(janus, "a cat", replace(GREEDY, cfg_weight=1.0))
+
+
+def test_min_p_changes_nothing_when_greedy(janus: Janus) -> None:
+    assert grids(janus, "a cat", replace(GREEDY, min_p=1.0)) == grids(janus, "a cat", GREEDY)
+
+
 def test_guidance_of_one_runs_half_the_rows(janus: Janus, rows_run: list[int]) -> None:
     grids(janus, "a cat", replace(SAMPLED, cfg_weight=1.0), num_images=3)
     assert rows_run == [1] + [3] * (CELLS - 1)
@@ -116,22 +128,22 @@ def test_guided_logits_are_float32_in_half_precision(make_janus: Callable[[torch
     half = make_janus(torch.bfloat16)
     cond, uncond = rows(half, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
-    drawing = Drawing(
+    step = DrawingStep(
         half.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=half.compute
     )
-    assert drawing.logits().dtype == torch.float32
+    assert step.score(step.first).dtype == torch.float32
 
 
 @torch.inference_mode()
 def test_guidance_sharpens_the_prompt_against_the_padding(janus: Janus) -> None:
     cond, uncond = rows(janus, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
-    drawing = Drawing(
+    step = DrawingStep(
         janus.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=janus.compute
     )
     away = image_logits(janus, uncond, [])
     expected = away + 5.0 * (image_logits(janus, cond, []) - away)
-    assert_close(drawing.logits()[0], expected, atol=1e-4, rtol=0)
+    assert_close(step.score(step.first)[0], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("blank", [" ", "\n"])
@@ -214,7 +226,7 @@ def test_the_seed_past_the_largest_is_zero(janus: Janus) -> None:
 
 def test_cells_draw_different_noise(janus: Janus, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = torch.zeros(1, janus.config.vq.codebook_size)
-    monkeypatch.setattr(Drawing, "logits", lambda _: flat)
+    monkeypatch.setattr(DrawingStep, "score", lambda *_: flat)
     assert len(set(grids(janus, "a cat")[0])) > 8
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from janus_core import Janus, load_janus
 from janus_core.inputs.image_tokens import ImageTokens
-from janus_core.options import DrawOptions
+from janus_core.options import DrawOptions, Guidance
 from janus_training import evaluate, gates, measuring, run, stages
 from janus_training.charts import draw_curves, picture_grid, read_curves
 from janus_training.commands import main
@@ -100,7 +100,7 @@ def test_a_trained_folder_stores_bfloat16(folder: Path) -> None:
 def test_a_trained_folder_recommends_how_its_recipe_draws(folder: Path, trained: Janus) -> None:
     recommended = json.loads((folder / "out" / "generation_config.json").read_text(encoding="utf-8"))
     assert recommended == {"guidance_scale": 2.0, "min_p": 0.1}
-    assert trained.cfg_weight == 2
+    assert trained.guidance == Guidance(cfg_weight=2.0, min_p=0.1)
 
 
 @pytest.mark.parametrize("name", ["losses.png", "restored.png", "drawn.png"])
