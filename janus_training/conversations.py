@@ -6,6 +6,7 @@ nothing of the world.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -40,7 +41,7 @@ def write_conversation(
     tokenizer: TextTokenizer,
     *,
     image_tokens: int,
-    tokens: int,
+    tokens: float = math.inf,
     num_images: int = 1,
 ) -> Lesson:
     """Write a conversation of which the answers with their end marks are learnt.

@@ -51,7 +51,6 @@ _OTHER_SCENE = 500_000_000  # from the number of a first picture to that of a se
 _SIMPLE: tuple[Kind, ...] = ("single",)
 _PASSAGES = 4  # of one text sample
 _PASSAGE_TOKENS = 140
-_MOST_TOKENS = 1000  # of a conversation; no limit in fact
 _ONE_INSIDE_IN = 5  # pictures to restore: the hardest
 _UNTIL_ALL_KINDS = 0.5  # share of a stage in which simple scenes grow rarer
 
@@ -156,7 +155,6 @@ class Samples:
             [Exchange(question=one.question, answer=one.answer) for one in questions],
             self._tokenizer,
             image_tokens=self._image_tokens,
-            tokens=_MOST_TOKENS,
             num_images=num_images,
         )
 
