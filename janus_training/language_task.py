@@ -23,7 +23,7 @@ from .recipe import StageRecipe
 from .shared_start import Packed, pack, packed_states
 from .vision_task import naming_loss
 
-_NAMING = 0.1  # weight of naming patches, which keeps what they show where the decoder reads it
+_NAMING = 0.3  # weight of naming patches, which keeps what they show where the decoder reads it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class LanguageTask:
         """Return what learns in this stage."""
         parts: list[nn.Module] = [self.model.language]
         if self.stage.mix[0]:
-            parts += [self.model.seeing.understanding_aligner, self.naming]
+            parts += [self.model.seeing, self.naming]
         return [parameter for part in parts for parameter in part.parameters()]
 
     def loss(self, sample: int) -> dict[str, Tensor]:
@@ -108,20 +108,13 @@ class LanguageTask:
     def _understanding_losses(self, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of answers and that of naming patches."""
         language, device = self.model.language, self._device()
-        seen = self._see(torch.cat([one.pixel_values for one in shown]))
+        seen = self.model.seeing(torch.cat([one.pixel_values for one in shown]).to(device))
         naming = naming_loss(self.naming, seen, torch.cat([one.labels for one in shown]).to(device))
         packed = pack([(one.start, one.asked) for one in shown], self.pad)
         is_image = packed.is_image.to(device)
         embeddings = language.embed_prompt(packed.token_ids.to(device), is_image, seen, torch.float32)
         shared = min(one.start.is_image.index(True) for one in shown)  # the system text
         return self._text_loss(packed, embeddings, shared), naming
-
-    def _see(self, pixel_values: Tensor) -> Tensor:
-        """Return image embeddings; the vision tower does not learn any more."""
-        seeing = self.model.seeing
-        with torch.no_grad():
-            features = seeing.vision_tower(pixel_values.to(self._device()))
-        return seeing.understanding_aligner(features)  # type: ignore[no-any-return]
 
     def _reading_loss(self, lessons: Sequence[Lesson]) -> Tensor:
         empty = PromptPlan(token_ids=(), is_image=(), num_images=0)

@@ -2,9 +2,8 @@
 
 "vq_decoder", "vq_encoder" and "vision" make what the published models took ready made; "drawing" begins
 the decoder with image tokens alone, and "mix" is the paper's unified pretraining and instruction tuning in
-one: of everything but the vision tower and the VQ tokenizer. The paper's first stage, aligners before a
-trained language model, has nothing to align here. Source: Janus, arXiv:2410.13848; Janus-Pro,
-arXiv:2501.17811.
+one, of everything but the VQ tokenizer. The paper's first stage, aligners before a trained language model,
+has nothing to align here. Source: Janus, arXiv:2410.13848; Janus-Pro, arXiv:2501.17811.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def test_sharing_a_start_changes_no_gradient(
     model: JanusModel, naming: nn.Linear, words: TextTokenizer
 ) -> None:
     parameters = [
-        *model.seeing.understanding_aligner.parameters(),
+        *model.seeing.parameters(),
         *model.language.language_model.parameters(),
     ]
     task = task_of(
@@ -290,7 +290,7 @@ LEARNING = {
     "vq_encoder": ("vq_tokenizer.encoder", "vq_tokenizer.quant_conv"),
     "vision": ("seeing.",),
     "drawing": ("language.",),
-    "mix": ("seeing.understanding_aligner.", "language."),
+    "mix": ("seeing.", "language."),
 }
 STILL = ("language.language_model.embed_tokens", "language.language_model.lm_head")
 
