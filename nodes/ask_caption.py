@@ -105,6 +105,7 @@ class JanusCaption(io.ComfyNode):
                     on_answer=endings.on_answer,
                 )  # fmt: skip
 
+        # prefix and suffix go round the text only when all retries are over
         texts = [prefix + text + suffix for text in in_batches(attempt, min(_BATCH, len(pictures)))]
         shown = endings.shown(texts)
         progress.finish(shown)
@@ -204,6 +205,7 @@ class JanusAsk(io.ComfyNode):
                 'The question is to be asked about each picture, but none is connected to "image". Connect '
                 "a batch, or switch to one answer about all."
             )
+        # the pictures of each question: one with all further ones, or all together
         groups = [(picture, *further) for picture in first] if ask_each else [(*first, *further)]
         chats = [(*chat, Turn(role="user", text=question, images=group)) for group in groups]
         progress = AnswerProgress(cls.hidden.unique_id, len(chats), max_new_tokens)

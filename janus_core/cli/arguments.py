@@ -1,4 +1,4 @@
-"""What can be asked for: commands, flags, help. Imports nothing heavy, so that --help is quick."""
+"""Commands, flags and help texts. Imports nothing heavy, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ Pictures come before the question, unless <image_placeholder> marks the place of
   janus caption dataset/ -r --sidecar --one-line --prefix "mystyle, " --overwrite
   janus caption dataset/ --shard 1/2 --device cuda:0 --sidecar
 
-With --out or --sidecar each batch is written when it is finished, and a second run goes on where the
-first one stopped.
+With --out or --sidecar each batch is written when it is finished; after an interruption the same command
+goes on where it stopped.
 """,
     "draw": """
   janus draw "a lighthouse at dusk"
@@ -112,7 +112,7 @@ def _common() -> argparse.ArgumentParser:
     group = common.add_argument_group("common")
     group.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     group.add_argument("--quiet", action="store_true", help="no progress bars and no remarks")
-    group.add_argument("--debug", action="store_true", help="show where an error comes from")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return common
 
 
@@ -120,13 +120,13 @@ def _with_model(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(add_help=False, parents=[common])
     group = made.add_argument_group("model")
     group.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="model folder (default: the model that ships with us)"
+        "--model", metavar="NAME_OR_PATH", help="model folder (default: the bundled janus-shapes)"
     )
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="of the weights (default: auto)",
+        help="to compute in (default: auto)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     return made
@@ -144,10 +144,10 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def run(arguments: argparse.Namespace) -> Any:
+    def execute(arguments: argparse.Namespace) -> Any:  # imports torch, so only now
         return getattr(import_module(f".{_ROOMS[name]}", __package__), name)(arguments)
 
-    made.set_defaults(run=run)
+    made.set_defaults(execute=execute)
     return made
 
 
@@ -182,7 +182,7 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="W",
-        help="guidance, 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
+        help="guidance weight; 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
     )
     made.add_argument("--negative", default="", metavar="TEXT", help="what to draw away from")
     made.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
@@ -193,8 +193,8 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         default=-1.0,
         metavar="P",
-        help="drop tokens below this share of the best one before guidance; 0 is off, -1 is what the model "
-        "recommends (default: -1)",
+        help="before guidance, leave out tokens less likely than this share of the likeliest one; 0 is off, "
+        "-1 is what the model recommends (default: -1)",
     )
     made.add_argument(
         "--seed",
@@ -211,7 +211,10 @@ def _add_encode(commands: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("images", nargs="+", metavar="IMAGE", help="one picture or several")
     made.add_argument("-o", "--out", required=True, metavar="T.safetensors", help="the file to write")
     made.add_argument(
-        "--fit", choices=("crop", "pad", "stretch"), default="crop", help="other sizes (default: crop)"
+        "--fit",
+        choices=("crop", "pad", "stretch"),
+        default="crop",
+        help="how pictures of other sizes are fitted (default: crop)",
     )
 
 
@@ -224,7 +227,7 @@ def _add_decode(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "inspect", "say what a model folder holds and what it needs")
+    made = _command(commands, common, "inspect", "show what a model folder holds and what memory it needs")
     made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
 
 
@@ -237,15 +240,15 @@ def _add_download(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    """Keep the name, and say where training lives."""
-    made = commands.add_parser("train", help="say where training lives", add_help=False)
+    """Keep the command, which says that training is another package."""
+    made = commands.add_parser("train", help="say how to start training", add_help=False)
     made.add_argument("ignored", nargs=argparse.REMAINDER)
 
-    def run(_: argparse.Namespace) -> Any:
+    def execute(_: argparse.Namespace) -> Any:
         made.exit(
             2,
             "janus: training is a package of its own. Use janus-train run RECIPE --run DIR, or python -m "
             "janus_training; --help explains it.\n",
         )
 
-    made.set_defaults(run=run, debug=False, quiet=False)
+    made.set_defaults(execute=execute, debug=False, quiet=False)

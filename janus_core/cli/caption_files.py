@@ -136,7 +136,7 @@ def _size(path: Path) -> int:
 
 
 class CaptionFile:
-    """A `.jsonl` file of captions that grows batch by batch and survives being cut off.
+    """A `.jsonl` file of captions that is appended to batch by batch and repaired after an interruption.
 
     Paths in it are relative to its own folder. A caption that replaces another is appended; the older line
     goes when the run ends.

@@ -23,7 +23,7 @@ _DEMO = (
     ("a red circle above a blue square", 3, ("What is in the picture?", "How many objects are there?")),
     ("three green triangles", 1, ("How many triangles are there?", "What colour are the triangles?")),
 )
-"""Prompts, seeds that the model which ships with us draws rightly (its card: how often), questions."""
+"""Prompts, seeds with which the bundled model draws them right, questions."""
 
 _SHORT = TextOptions(max_new_tokens=32)
 
@@ -37,13 +37,14 @@ def draw(arguments: Namespace) -> int:
         top_p=arguments.top_p,
         min_p=arguments.min_p,
     )
+    # again in the engine, but there only once the model is loaded, and under other names
     for name, value in (("--num-images", arguments.num_images), ("--batch-size", arguments.batch_size)):
         if value < 1:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     prompts = read_prompts(arguments)
     folder = ready_folder(Path(arguments.out))
     janus = load(arguments)
-    drawn = _DrawnFiles(arguments, options.decided(janus.guidance), folder, prompts)
+    drawn = _PictureFiles(arguments, options.decided(janus.guidance), folder, prompts)
     try:
         with progress(arguments, "image tokens", drawn.wanted * janus.config.num_image_tokens) as on_step:
             drawn.draw(janus, on_step)
@@ -61,8 +62,8 @@ def draw(arguments: Namespace) -> int:
     return 1 if drawn.failed else 0
 
 
-class _DrawnFiles:
-    """The pictures of one `draw`, as far as they are on the disk."""
+class _PictureFiles:
+    """The picture files that one `draw` has written so far."""
 
     def __init__(
         self, arguments: Namespace, options: DrawOptions, folder: Path, prompts: Sequence[NamedPrompt]
@@ -126,7 +127,7 @@ class _DrawnFiles:
                 "options": json.dumps(vars(self._options)),
                 "model": model_name(self._arguments),
             }
-            self.files.append(str(path))  # first, so that no moment of an interruption miscounts
+            self.files.append(str(path))  # before writing: an interruption in between still counts the file
             save_picture(image, path, notes)
             self.seeds.append(seed)
             self.token_ids.append(grid.flatten().tolist())
@@ -152,11 +153,12 @@ def _runs_without(seeds: Sequence[int], broken: Sequence[int]) -> list[list[int]
 
 
 def _pictures_done(on_step: OnStep, before: int, count: int) -> OnStep:
+    # a step advances all pictures of the batch; the bar knows its total already
     return lambda done, total: on_step(before * total + done * count, 0)
 
 
 def _seeds(first: int, count: int) -> str:
-    """Name seeds as the files do: they count on modulo 2^64."""
+    """Name seeds as the files do, modulo 2^64."""
     first, last = first % 2**64, (first + count - 1) % 2**64
     return f"seed {first}" if count == 1 else f"seeds {first} to {last}"
 

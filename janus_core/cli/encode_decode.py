@@ -19,7 +19,7 @@ def encode(arguments: Namespace) -> None:
     pictures = [read_picture(path) for given in arguments.images for path in expanded(given)]
     tokens = load(arguments).encode(pictures, arguments.fit)
     tokens.save(out)
-    ids = [grid.flatten().tolist() for grid in tokens.grid]
+    ids = [grid.flatten().tolist() for grid in tokens.grid]  # row by row
     report(arguments, {"token_ids": ids, "grid": list(tokens.grid.shape[1:]), "file": str(out)}, str(out))
 
 

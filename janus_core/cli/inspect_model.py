@@ -1,4 +1,4 @@
-"""`inspect`: what a model folder holds and needs, from its files and without memory for weights."""
+"""`inspect`: what a model folder holds and what memory it needs, without loading the weights."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..residency.parts import PARTS, part_of
 from .models import chosen_model
 from .terminal import report
 
-_PROMPT_TOKENS = 128  # of a drawing prompt that is longer than most
+_PROMPT_TOKENS = 128  # longer than most drawing prompts
 _ROWS = 2  # one picture with guidance
 
 
 def inspect(arguments: Namespace) -> None:
-    """Say what a model folder holds."""
+    """Print what a model folder holds."""
     found = describe(arguments.folder or chosen_model(arguments))
     shown = found | {"memory": [_memory_line(dtype, need) for dtype, need in found["memory"].items()]}
     width = max(map(len, shown))
@@ -49,7 +49,7 @@ def _readably(value: Any) -> str:
 
 
 def describe(name_or_path: str) -> dict[str, Any]:
-    """Return what a person wants to know of a model, in the order to read it.
+    """Return the facts about a model, in the order to print them.
 
     Raises:
         CheckpointError, ConfigError: the folder cannot be used.
@@ -60,7 +60,7 @@ def describe(name_or_path: str) -> dict[str, Any]:
     config, special = checkpoint.config, checkpoint.tokenizer.special
     counts = dict.fromkeys(map(str, PARTS), 0)
     for name, tensor in checkpoint.state_dict.items():
-        counts[part_of(name)] += tensor.numel()
+        counts[part_of(name)] += tensor.numel()  # mapped, so nothing is read
     total = sum(counts.values())
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.state_dict.values()})
     uses_tokens = special.user is not None and special.assistant is not None and not config.old_roles

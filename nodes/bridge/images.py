@@ -53,6 +53,6 @@ def pictures_named(what: str, count: int) -> Iterator[None]:
 
 
 def to_image(images: Tensor) -> Tensor:
-    """Return pictures (b, h, w, 3) in 0..1 where and in the dtype that ComfyUI keeps intermediate results."""
+    """Return pictures (b, h, w, 3) in 0..1 with the device and dtype of ComfyUI's intermediate results."""
     dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
     return images.to(mm.intermediate_device(), dtype)

@@ -1,7 +1,7 @@
-"""What a person sees while a node works: progress, live preview, the text as it is written; and Cancel.
+"""Progress bar, live preview, text while it is written; and Cancel.
 
-Every callback first asks ComfyUI whether the person cancelled, so a node ends within one token; answers on an
-NVIDIA card, which are read from it in blocks, within sixteen.
+Every callback first asks ComfyUI whether the user cancelled, so a node stops within one token; an answer on
+an NVIDIA card, where tokens are read in blocks, within thirty-two.
 """
 
 import time
@@ -19,7 +19,7 @@ from ...janus_core import Answer, Janus, TextOptions, TokenWatch, is_finished, p
 from .hosting import HostedJanus
 
 _PREVIEW_INTERVAL_S = 0.25
-_TEXT_INTERVAL_S = 0.1
+_TEXT_INTERVAL_S = 0.1  # a message for every token would flood the page
 
 
 class Progress:
@@ -29,7 +29,7 @@ class Progress:
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
 
     def on_step(self, done: int, total: int) -> None:
-        """Show `done` of `total`; raises when the person cancelled."""
+        """Show `done` of `total`; raises if the user cancelled."""
         mm.throw_exception_if_processing_interrupted()
         self._bar.update_absolute(done, total)
 
@@ -45,16 +45,16 @@ class DrawProgress(Progress):
         self._watch = TokenWatch()
 
     def on_tokens(self, tokens: Tensor) -> None:
-        """Have the first picture of the batch looked at, at most four times a second."""
+        """Have the first picture's tokens copied for a preview, at most four times a second."""
         now = time.monotonic()
         if self._is_shown and now >= self._next_s:
             self._watch.look(tokens[0])
             self._next_s = now + _PREVIEW_INTERVAL_S
 
     def on_step(self, done: int, total: int) -> None:
-        """Show progress, and a preview where one is to be had; raises when the person cancelled."""
+        """Show progress, and a preview if its tokens have arrived; raises if the user cancelled."""
         mm.throw_exception_if_processing_interrupted()
-        tokens = self._watch.seen()
+        tokens = self._watch.seen()  # None until the copy is there: previews never wait for the device
         self._bar.update_absolute(done, total, None if tokens is None else self._preview(tokens))
 
     def _preview(self, tokens: Tensor) -> tuple[str, Image.Image, int]:
@@ -80,18 +80,18 @@ class AnswerProgress(Progress):
     def __init__(self, node_id: str | None, answers: int, max_new_tokens: int) -> None:
         super().__init__(node_id)
         self._node_id = node_id
-        self._total = answers * max_new_tokens
+        self._total = answers * max_new_tokens  # most answers end earlier, so `finish` fills the bar
         self._next_s = 0.0
         self._done = 0
         self._texts: dict[int, str] = {}
 
     def restart(self) -> None:
-        """Forget what an attempt wrote that ran out of memory."""
+        """Forget the texts of an attempt that was out of memory."""
         self._done = 0
         self._texts = {}
 
     def on_text(self, row: int, text: str) -> None:
-        """Take the text so far of answer `row`, one token longer; raises when the person cancelled."""
+        """Take the text so far of answer `row`, one token longer; raises if the user cancelled."""
         self._done += 1
         self.on_step(self._done, self._total)
         self._texts[row] = text
