@@ -80,7 +80,7 @@ class Writer:
         return Block(tokens=tokens.tolist(), is_finite=is_finite.tolist())
 
     def stop_reading_ahead(self) -> bool:
-        """Queue no further block of these rows; return whether none is queued, so that rows can be dropped."""
+        """Queue no further block of these rows; return whether none is left, so that rows can be dropped."""
         self._reads_ahead = False
         return not self._queued
 
