@@ -86,6 +86,7 @@ def generate_text(
     sequences = prefill(language, padded, prompts.image_embeddings, new_tokens=max(room), compute=compute)
     batch = _Batch(room, tokenizer, options, on_text)
     step = AnsweringStep(model, sequences, options, seed, compute)
+    del sequences  # the step owns their cache, and leaves it behind when rows are dropped
     with Stepper(compute.device, captures=step.can_be_captured) as stepper:
         writer = Writer(step, stepper, max(room), in_blocks=reads_in_blocks(step, compute))
         _write(writer, batch, on_step)

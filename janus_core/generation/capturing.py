@@ -6,6 +6,7 @@ is the next step. Nothing here knows what a step computes.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections import deque
@@ -39,7 +40,7 @@ def can_capture(compute: Compute) -> bool:
         and compute.device.type == "cuda"
         and not torch.are_deterministic_algorithms_enabled()
         and not torch.cuda.is_current_stream_capturing()
-        and not _capturer(compute.device).has_failed
+        and not _capturer_of(compute.device).has_failed
     )
 
 
@@ -58,9 +59,9 @@ class Stepper:
             captures: whether the step may be captured, see `can_capture`.
         """
         self._pace = Pace(device)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._capturer = _capturer(device) if captures and device.type == "cuda" else None
-        self._pool: PoolId | None = None
+        self._graphs: dict[int, torch.cuda.CUDAGraph | None] = {}  # None: this key is called, not replayed
+        self._capturer = _capturer_of(device) if captures and device.type == "cuda" else None
+        self._pool: _Pool | None = None
 
     def __enter__(self) -> Stepper:
         """Take the device's shared memory pool for graphs, or a new one if another stepper has it."""
@@ -85,14 +86,12 @@ class Stepper:
             step: the same in all calls between two restarts.
             key: the number that the shapes in the step depend on; each has a graph of its own.
         """
-        if key in self._graphs:
-            self._graphs[key].replay()
-        elif self._capturer is None or self._pool is None or self._capturer.has_failed:
-            step()
+        if key not in self._graphs and self._capturer is not None and self._pool is not None:
+            self._graphs[key] = self._capturer.capture(step, self._pool)  # also runs the step
+        elif (graph := self._graphs.get(key)) is not None:
+            graph.replay()
         else:
-            graph = self._capturer.capture(step, self._pool)  # also runs the step
-            if graph is not None:
-                self._graphs[key] = graph
+            step()
         self._pace.step()
 
     def restart(self) -> None:
@@ -101,6 +100,21 @@ class Stepper:
             self._pace.finish()
         finally:
             self._graphs.clear()
+            if self._pool is not None:
+                self._pool.renew()
+
+
+class _Pool:
+    """Memory that graphs share: no two that share it may run at the same time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._keeper = _kept_pool(device)  # holds the pool while no graph does
+        self.id: PoolId = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Get ready for further graphs after all have gone: a pool that nothing holds went with them."""
+        self.id = torch.cuda.graph_pool_handle() if self._keeper is None else self._keeper.id
 
 
 class _Capturer:
@@ -114,87 +128,117 @@ class _Capturer:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        self._lock = threading.Lock()
-        self._keeper = _new_pool(device)  # holds the pool while no graph does
-        self._shared = torch.cuda.graph_pool_handle() if self._keeper is None else self._keeper.id
+        self._shared = _Pool(device)
+        self._shared_is_free = threading.Lock()
         self.has_failed = False
 
-    def borrow_pool(self) -> PoolId:
+    def borrow_pool(self) -> _Pool:
         """Return the shared pool, or a new one while graphs of another stepper use it."""
-        # graphs that share a pool must not run at the same time: each assumes that its memory is its own
-        return self._shared if self._lock.acquire(blocking=False) else torch.cuda.graph_pool_handle()
+        return self._shared if self._shared_is_free.acquire(blocking=False) else _Pool(self._device)
 
-    def return_pool(self, pool: PoolId) -> None:
+    def return_pool(self, pool: _Pool) -> None:
         """Release a pool from `borrow_pool`."""
-        if pool == self._shared:
-            self._lock.release()
+        if pool is self._shared:
+            self._shared_is_free.release()
 
-    def capture(self, step: Step, pool: PoolId) -> torch.cuda.CUDAGraph | None:
+    def capture(self, step: Step, pool: _Pool) -> torch.cuda.CUDAGraph | None:
         """Run a step once, then capture it.
 
-        Returns: the graph, or None where capturing failed; further captures are then not tried.
+        Returns: the graph, or None where capturing failed; unless memory was short it is not tried again.
         """
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)  # the step reads what was queued on the caller's stream
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.stream(self._stream):
-                step()  # the real one, and the warm-up: libraries load kernels and workspaces on first use
-                self._record(graph, step, pool)  # computes nothing
-        except _CaptureError as error:
-            log.warning("Janus: going on without a CUDA graph, slower: %s", error)
-            self.has_failed = True
-            return None  # the step itself has been run
-        finally:
-            current.wait_stream(self._stream)  # what the caller queues next reads what the step wrote
+        if self.has_failed:
+            step()
+            return None
+        with _ONE_AT_A_TIME:
+            current = torch.cuda.current_stream(self._device)
+            self._stream.wait_stream(current)  # the step reads what was queued on the caller's stream
+            graph = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.stream(self._stream):
+                    step()  # the real one; libraries load kernels and workspaces on first use
+                    self._record(graph, step, pool)  # computes nothing
+            except _CaptureError as error:
+                log.warning("Janus: going on without a CUDA graph, slower: %s", str(error))
+                return None  # the step itself has been run
+            finally:
+                current.wait_stream(self._stream)  # what the caller queues next reads what the step wrote
         return graph
 
-    def _record(self, graph: torch.cuda.CUDAGraph, step: Step, pool: PoolId) -> None:
+    def _record(self, graph: torch.cuda.CUDAGraph, step: Step, pool: _Pool) -> None:
         """Record the kernels of one step; other threads may use the device meanwhile."""
-        # "thread_local": only this thread's forbidden calls invalidate the capture, not those of a host's
-        problem: BaseException | None = None
+        collects = gc.isenabled()
+        gc.disable()  # it might free somebody else's graph or pinned memory, which no recording survives
         try:
-            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            # "thread_local": only this thread's forbidden calls invalidate the capture, not those of a host's
+            graph.capture_begin(pool=pool.id, capture_error_mode="thread_local")
         except RuntimeError as error:
+            self._detach(pool)  # torch tells the allocator first
+            self.has_failed = True
             raise _CaptureError(str(error)) from None
+        else:
+            self._record_step(graph, step, pool)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _record_step(self, graph: torch.cuda.CUDAGraph, step: Step, pool: _Pool) -> None:
+        """Run the step and end the recording, whatever happens."""
         try:
             step()
-        except BaseException as error:  # noqa: BLE001 - a recording must be ended, then all of them go on
-            problem = error
+        except BaseException as error:
+            self._end(graph, pool)
+            if not isinstance(error, RuntimeError):
+                raise  # a Cancel, or a mistake of ours
+            self.has_failed = self.has_failed or not isinstance(error, torch.OutOfMemoryError)
+            raise _CaptureError(str(error)) from None
+        problem = self._end(graph, pool)
+        if problem:
+            raise _CaptureError(problem)
+
+    def _end(self, graph: torch.cuda.CUDAGraph, pool: _Pool) -> str:
+        """End a recording; return what went wrong, which is then remembered."""
         try:
             graph.capture_end()
         except RuntimeError as error:
-            self._release(pool)
-            problem = problem or error
-        if isinstance(problem, RuntimeError):
-            raise _CaptureError(str(problem)) from None
-        if problem is not None:
-            raise problem
+            self._detach(pool)
+            self.has_failed = True
+            return str(error) or "it could not be ended"
+        return ""
 
-    def _release(self, pool: PoolId) -> None:
-        """Detach a failed capture from its pool, which torch does not do when `capture_end` fails.
+    def _detach(self, pool: _Pool) -> None:
+        """Detach a failed capture from its pool, which torch does not do.
 
         Otherwise the asynchronous allocator would free nothing any more, and every later capture would fail.
+        Where the allocator had ended already, the graph lets go of its pool by itself.
         """
-        number = torch.cuda.current_device() if self._device.index is None else self._device.index
-        for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):  # not in every torch
-            release = vars(torch._C).get(name)
-            if release is not None:
-                with suppress(RuntimeError):
-                    release(number, pool)
+        end = vars(torch._C).get("_cuda_endAllocateToPool")  # not in every torch
+        release = vars(torch._C).get("_cuda_releasePool")
+        if end is not None and release is not None:
+            with suppress(RuntimeError):
+                end(self._device.index, pool.id)
+                release(self._device.index, pool.id)
+
+
+# An allocator's note that something records is one for the whole process.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class _CaptureError(Exception):
     """Capturing failed. Carries the message only: the original error may hold tensors alive."""
 
 
+def _capturer_of(device: torch.device) -> _Capturer:
+    """Return the one capturer of a device; without a number it is the current one."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return _capturer(torch.device("cuda", index))
+
+
 @lru_cache
 def _capturer(device: torch.device) -> _Capturer:
-    """Return the one capturer of a device."""
     return _Capturer(device)
 
 
-def _new_pool(device: torch.device) -> torch.cuda.MemPool | None:
+def _kept_pool(device: torch.device) -> torch.cuda.MemPool | None:
     """Return a pool that outlives its graphs, or None if the allocator has none (the asynchronous one)."""
     try:
         with torch.cuda.device(device):

@@ -124,7 +124,8 @@ def prefill(
         embeddings[:, shared:], prompts.positions[:, shared:], cache=cache, attended=prompts.attended
     )  # (b, t - shared, d)
     return Sequences(
-        hidden=hidden[:, -1],  # the last token of every row, as padding stands on the left
+        # The last token of every row, as padding stands on the left; a view would keep the whole output.
+        hidden=hidden[:, -1].clone(),  # (b, d)
         cache=cache,
         positions=prompts.positions[:, -1],
         attended=prompts.attended,

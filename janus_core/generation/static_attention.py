@@ -108,7 +108,9 @@ class MaskedAttention:
         self._mask = torch.full((rows, 1, 1, capacity), blocked, dtype=dtype, device=device)
         seen = torch.zeros(rows, stored, dtype=dtype, device=device)
         self._mask[:, 0, 0, :stored] = seen if attended is None else seen.masked_fill(~attended, blocked)
-        self._table = place.table  # of a step: (b, 1, head_dim) each
+        shape = (rows, 1, config.head_dim)
+        cos, sin = place.table
+        self._table = (cos.new_empty(shape), sin.new_empty(shape))  # of a step
         self._stride = _stride(rows)
         self._prefix = capacity  # slots that attention reads; a Python number, so part of the capture
 
@@ -125,8 +127,9 @@ class MaskedAttention:
     def begin(self) -> None:
         """Unmask the new token's slot, and look up the cosines and sines of each row's position."""
         self._mask.index_fill_(3, self._place.slot, 0.0)
-        cos, sin = (whole.index_select(0, self._place.positions)[:, None] for whole in self._place.table)
-        self._table = (cos, sin)
+        for whole, of_rows in zip(self._place.table, self._table, strict=True):
+            # into buffers of our own: memory of a captured step must not outlive its recording
+            torch.index_select(whole, 0, self._place.positions, out=of_rows[:, 0])
 
     def attend(self, layer: int, projected: Tensor) -> Tensor:
         """See `StaticAttention`."""
@@ -151,6 +154,8 @@ class MaskedAttention:
         selected = copy.copy(self)
         selected._place = self._place.select(index)
         selected._mask = self._mask[index]
+        cos, sin = self._table
+        selected._table = (cos[index], sin[index])
         selected._stride = _stride(len(index))
         return selected
 

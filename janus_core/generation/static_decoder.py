@@ -51,13 +51,22 @@ def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> 
         return False
     # exact classes: packed ones are subclasses, and have no weights to read
     kinds = all(
-        type(layer.self_attn) is SelfAttention and type(layer.mlp) is GatedMLP for layer in model.layers
+        type(layer.self_attn) is SelfAttention
+        and type(layer.mlp) is GatedMLP
+        and all(_is_plain_linear(linear) for linear in (*layer.self_attn.children(), *layer.mlp.children()))
+        for layer in model.layers
     )
     return kinds and all(
         parameter.device == device and parameter.dtype == dtype
         for part in parts
         for parameter in part.parameters()
     )
+
+
+def _is_plain_linear(linear: nn.Module) -> bool:
+    """Tell whether a layer is a bare product: its weight is all that a static step would read of it."""
+    hooks = linear._forward_hooks or linear._forward_pre_hooks
+    return isinstance(linear, nn.Linear) and linear.bias is None and not hooks
 
 
 class StaticDecoder:

@@ -68,11 +68,12 @@ class Writer:
 
     def read(self) -> Block | None:
         """Return the next block of all rows, or None behind the last one."""
+        is_first = self._done == 0
         if not self._queued:
             self._queue()
         if not self._queued:
             return None
-        if self._reads_ahead:
+        if self._reads_ahead and not is_first:  # many answers are short, and the first text should come soon
             self._queue()
         tokens, is_finite, is_there = self._queued.popleft()
         if is_there is not None:

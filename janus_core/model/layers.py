@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -94,12 +94,30 @@ def full_precision_convolutions() -> Iterator[None]:
 
     By default NVIDIA's cards since Ampere cut their inputs to 10 bits of mantissa (TF32).
     """
-    is_allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    convolutions = torch.backends.cudnn
+    try:
+        is_allowed = convolutions.allow_tf32
+    except RuntimeError:  # somebody chose by torch's newer names, and mixing both is refused
+        with _by_newer_names():
+            yield
+        return
+    convolutions.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = is_allowed
+        convolutions.allow_tf32 = is_allowed
+
+
+@contextmanager
+def _by_newer_names() -> Iterator[None]:
+    """Do the same by the names that torch has since 2.9."""
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # set by torch at run time
+    chosen = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = chosen
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

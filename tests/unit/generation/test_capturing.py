@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -84,13 +87,16 @@ class FakePool:
 
     id = (0, 7)
 
+    def __init__(self, number: int = 0) -> None:
+        self.id = (number, 7)
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeGraph]]:
     """Replace the few things of torch.cuda that a capture uses."""
     FakeGraph.fails_at, FakeGraph.made = "", []
     FakeEvent.waited, FakeEvent.count = [], 0
-    stream, handles = FakeStream(), iter(range(100))
+    stream, handles, pools = FakeStream(), iter(range(100)), iter(range(100))
     monkeypatch.setattr("torch.cuda.CUDAGraph", FakeGraph)
     monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: (next(handles), 0))
     monkeypatch.setattr("torch.cuda.current_stream", lambda device: stream)
@@ -98,7 +104,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeGraph]]:
     monkeypatch.setattr("torch.cuda.Stream", lambda device: stream)
     monkeypatch.setattr("torch.cuda.Event", FakeEvent)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(capturing, "_new_pool", lambda device: FakePool())
+    monkeypatch.setattr(capturing, "_kept_pool", lambda device: FakePool(next(pools)))
     capturing._capturer.cache_clear()
     yield FakeGraph
     capturing._capturer.cache_clear()
@@ -206,7 +212,78 @@ def test_two_drawings_at_once_do_not_share_a_pool(cuda: type[FakeGraph]) -> None
         one.run(lambda: None, 64)
         other.run(lambda: None, 64)
     run([64], lambda: None)
-    assert [graph.pool for graph in cuda.made] == [FakePool.id, (0, 0), FakePool.id]
+    assert [graph.pool for graph in cuda.made] == [(0, 7), (1, 7), (0, 7)]
+
+
+def test_without_a_pool_that_is_kept_each_restart_takes_a_new_one(
+    cuda: type[FakeGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare handle dies with its last graph."""
+    monkeypatch.setattr(capturing, "_kept_pool", lambda device: None)
+    with Stepper(CUDA, captures=True) as stepper:
+        for key in (64, 128):
+            stepper.run(lambda: None, key)
+        stepper.restart()
+        stepper.run(lambda: None, 64)
+    one, other, later = (graph.pool for graph in cuda.made)
+    assert one == other != later
+
+
+def test_only_one_thread_captures_at_a_time(cuda: type[FakeGraph]) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def step() -> None:
+        inside.append(1)
+        most.append(len(inside))
+        threading.Event().wait(0.02)
+        inside.pop()
+
+    threads = [threading.Thread(target=run, args=([64], step)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert [graph.calls for graph in cuda.made] == [["begin", "end"]] * 4
+
+
+def test_the_collector_rests_while_a_step_is_recorded(cuda: type[FakeGraph]) -> None:
+    seen: list[bool] = []
+    run([64], lambda: seen.append(gc.isenabled()))
+    assert seen == [True, False]
+    assert gc.isenabled()
+
+
+def test_where_memory_was_short_later_drawings_try_again(cuda: type[FakeGraph]) -> None:
+    runs, step = failing(torch.OutOfMemoryError("out of memory"))
+    run([64, 64, 64], step)
+    assert len(runs) == 4  # for real, recorded in vain, and called twice
+    assert can_capture(ON_CUDA)
+
+
+class Held:
+    """What a step holds."""
+
+
+def test_a_failed_recording_keeps_nothing_of_its_step_alive(cuda: type[FakeGraph]) -> None:
+    def begin() -> weakref.ref[Held]:
+        held, runs = Held(), []
+
+        def step() -> None:
+            runs.append(held)
+            if len(runs) == 2:
+                raise RuntimeError("reads the host")
+
+        run([64], step)
+        return weakref.ref(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert begin()() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("where", ["begin", "end"])
@@ -229,8 +306,9 @@ def test_a_process_in_which_recording_failed_tries_no_more(cuda: type[FakeGraph]
     assert not can_capture(ON_CUDA)
 
 
-def test_a_recording_that_cannot_end_gives_its_pool_back(
-    cuda: type[FakeGraph], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["begin", "end"])
+def test_a_recording_that_cannot_begin_or_end_gives_its_pool_back(
+    cuda: type[FakeGraph], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Else the asynchronous allocator frees nothing any more."""
     released: list[tuple[str, int, object]] = []
@@ -238,7 +316,7 @@ def test_a_recording_that_cannot_end_gives_its_pool_back(
         monkeypatch.setattr(
             f"torch._C.{name}", lambda device, pool, name=name: released.append((name, device, pool))
         )
-    cuda.fails_at = "end"
+    cuda.fails_at = where
     run([64], lambda: None)
     assert released == [
         ("_cuda_endAllocateToPool", 0, FakePool.id),

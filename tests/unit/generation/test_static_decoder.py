@@ -224,11 +224,19 @@ def test_where_memory_is_short_weights_stay_where_they_are(
     ]
 
 
+class Wrapper(nn.Module):
+    """What an adapter's library puts round a layer: its weight is that of the base."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.weight = base.weight
+
+
 def test_a_model_as_built_is_plain(janus: Janus) -> None:
     assert is_plain(decoder_of(janus), CPU, torch.float32)
 
 
-@pytest.mark.parametrize("other", ["device", "dtype", "weight", "layer"])
+@pytest.mark.parametrize("other", ["device", "dtype", "weight", "layer", "hook", "bias", "wrapper"])
 def test_a_model_that_is_not_whole_in_place_is_not_plain(
     make_janus: Callable[[torch.dtype], Janus], other: str
 ) -> None:
@@ -238,6 +246,12 @@ def test_a_model_that_is_not_whole_in_place_is_not_plain(
     layer = decoder.layers[1]
     if other == "weight":
         layer.mlp.down_proj.weight.data = layer.mlp.down_proj.weight.bfloat16()
+    if other == "hook":
+        layer.mlp.up_proj.register_forward_hook(lambda *_: None)
+    if other == "bias":
+        layer.self_attn.q_proj.bias = nn.Parameter(torch.zeros(32), requires_grad=False)
+    if other == "wrapper":
+        layer.self_attn.q_proj = Wrapper(layer.self_attn.q_proj)
     if other == "layer":
         layer.mlp = PackedMLP(layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)
     assert not is_plain(decoder, device, dtype)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -137,3 +138,23 @@ def test_convolutions_take_all_bits_inside_a_context_and_what_they_took_behind_i
         assert torch.backends.cudnn.allow_tf32 is is_allowed
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def test_a_choice_by_the_newer_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch refuses to read the older name then."""
+
+    class Refusing:
+        """Stands in for `torch.backends.cudnn`."""
+
+        def __init__(self) -> None:
+            self.conv = SimpleNamespace(fp32_precision="tf32")
+
+        @property
+        def allow_tf32(self) -> bool:
+            raise RuntimeError("mix of the old and new API")
+
+    backend = Refusing()
+    monkeypatch.setattr(torch.backends, "cudnn", backend)
+    with full_precision_convolutions():
+        assert backend.conv.fp32_precision == "ieee"
+    assert backend.conv.fp32_precision == "tf32"
