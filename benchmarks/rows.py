@@ -20,8 +20,7 @@ Contenders = dict[str, Contender]
 
 _WARM_UP_STEPS = 4
 _PACKING_STEPS = 48
-# As in nodes/bridge/progress.py, which cannot be imported without ComfyUI.
-_PREVIEW_INTERVAL_S = 0.25
+_PREVIEW_INTERVAL_S = 0.25  # as in nodes/bridge/progress.py, which cannot be imported without ComfyUI
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +81,9 @@ class Row:
 
     def warm_ups(self, bench: Bench) -> Trials | None:
         """Return what each contender does before it is timed; None: its whole trial."""
-        if self.warm_up is None:
-            return None
         whole = self.trials(bench) if bench.device.type == "cuda" else {}
-        return {**self.warm_up(bench), **{name: whole[name] for name in self.grows if name in whole}}
+        grown = {name: whole[name] for name in self.grows if name in whole}
+        return {**self.warm_up(bench), **grown} if self.warm_up else None
 
 
 def picture(config: JanusConfig, seed: int = 0) -> Image.Image:
@@ -195,7 +193,6 @@ class _Watched:
         self._colours: Tensor | None = None
         self._next_s = 0.0
         self._watch = TokenWatch()
-        self.first_s: float | None = None
 
     def look(self, tokens: Tensor) -> None:
         """Have the tokens looked at if a preview is due."""
@@ -216,8 +213,7 @@ class _Watched:
         janus, config = self._ours.janus, self._config
         if self._colours is None:
             self._colours = fit_code_colours(janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device)
-        samples = preview_image(tokens, self._colours, config.grid_side, config.vision.image_size)
-        Image.fromarray(samples)
+        Image.fromarray(preview_image(tokens, self._colours, config.grid_side, config.vision.image_size))
         return True
 
     def draw(self, steps: int) -> None:

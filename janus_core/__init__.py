@@ -26,8 +26,10 @@ if TYPE_CHECKING:
         SamplingError,
     )
     from .generation.answering import Answer
+    from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
+    from .inputs.pictures import check_picture
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
     from .inputs.turns import Turn
@@ -74,10 +76,12 @@ _ROOMS = {
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
     "caption_request": "inputs.prompting",
+    "check_picture": "inputs.pictures",
     "decode_bytes": "residency.memory",
     "draw_bytes": "residency.memory",
     "fit_code_colours": "generation.preview",
     "is_complete_folder": "checkpoints.folders",
+    "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
     "is_unfinished": "downloads.record",
     "load_janus": "loading",
@@ -126,10 +130,12 @@ __all__ = [
     "build_model",
     "bundled_models",
     "caption_request",
+    "check_picture",
     "decode_bytes",
     "draw_bytes",
     "fit_code_colours",
     "is_complete_folder",
+    "is_finished",
     "is_janus_folder",
     "is_unfinished",
     "load_janus",

@@ -5,7 +5,7 @@ Every public method is under `torch.inference_mode()`. Devices and dtypes are de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,18 +14,23 @@ from torch import Tensor
 
 from .generation.answering import Answer, Prompts, generate_text
 from .generation.batches import batched, in_chunks, numbered_from, shifted, within
-from .generation.drawing import generate_image_tokens, plan_pictures
+from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
+from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture, as_several
 from .inputs.preprocessing import Fit, to_vq_inputs
 from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
 from .model.layers import full_precision_convolutions
-from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
+from .options import Compute, DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
 from .residency.loaded import LoadedModel
 from .residency.memory import answer_bytes, decode_bytes, draw_bytes
 from .residency.packing import pack_for_answering, pack_for_drawing
 from .residency.parts import Task
+
+_NO_TOKEN = -1  # in place of a token that could not be found
+
+OnAnswer = Callable[[int, Answer], None]
 
 _VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
@@ -99,7 +104,8 @@ class Janus(LoadedModel):
             on_step: called with (pictures finished, pictures).
 
         Raises:
-            PromptError: unknown style. ImageError: a picture cannot be read.
+            PromptError: unknown style. ImageError: a picture cannot be read. SamplingError: the scores of a
+                text are no numbers; `rows` tells which.
         """
         asked = caption_request(style) if question is None else question
         return self.answer_in_batches(
@@ -121,6 +127,7 @@ class Janus(LoadedModel):
         seed: int = 0,
         on_text: OnText | None = None,
         on_step: OnStep | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> list[str]:
         """Answer any number of conversations, `batch_size` together, and return the texts.
 
@@ -130,11 +137,12 @@ class Janus(LoadedModel):
             system: text before each conversation.
             options: how tokens are chosen and when to stop.
             seed: of the first text.
-            on_text: called with (conversation, text so far).
-            on_step: called with (conversations finished, conversations).
+            on_text: receives (conversation, text so far).
+            on_step: receives (conversations finished, conversations).
+            on_answer: receives (conversation, answer), with more than its text.
 
         Raises:
-            SamplingError: batch_size below 1, or an answer's scores are no numbers; `rows` tells which.
+            SamplingError: batch_size below 1, or the scores of a text are no numbers; `rows` tells which.
         """
         check_count("batch_size", batch_size)
         seed, texts = whole_seed(seed), list[str]()
@@ -147,6 +155,9 @@ class Janus(LoadedModel):
                     seed=seed + len(texts),
                     on_text=shifted(on_text, len(texts)),
                 )
+            if on_answer is not None:
+                for row, answer in enumerate(answers, start=len(texts)):
+                    on_answer(row, answer)
             texts += [answer.text for answer in answers]
             if on_step is not None:
                 on_step(len(texts), len(conversations))
@@ -221,8 +232,8 @@ class Janus(LoadedModel):
             on_tokens: called with the tokens so far of the batch being drawn.
 
         Raises:
-            PromptError: a prompt exceeds the context. SamplingError: num_images or batch_size below 1, or a
-                picture's scores are no numbers; `rows` tells which.
+            PromptError: a prompt exceeds the context. SamplingError: a count below 1, or scores that are no
+                numbers; `rows` tells of which pictures.
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
@@ -239,10 +250,26 @@ class Janus(LoadedModel):
         need = draw_bytes(self.config, min(batch_size, len(pictures)), longest, self.compute.dtype)
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
-        cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
+        grid = self._draw_batches(batched(pictures, batch_size), options, compute, on_step, on_tokens)
+        with torch.inference_mode(False):  # a grid that its owner may change
+            tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
+        images = in_chunks(self._to_images, tokens.grid, min(batch_size, _VQ_TOGETHER), None)
+        require_numbers(images, self.vq_dtype)
+        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+
+    def _draw_batches(
+        self,
+        batches: Sequence[Sequence[DrawPlan]],
+        options: DrawOptions,
+        compute: Compute,
+        on_step: OnStep | None,
+        on_tokens: OnTokens | None,
+    ) -> Tensor:
+        """Return the image tokens (pictures, h, w) of all batches on the CPU, one batch after the other."""
+        cells = self.config.num_image_tokens
         drawn: list[Tensor] = []
         for index, batch in enumerate(batches):
-            with numbered_from(index * batch_size, compute.dtype):
+            with numbered_from(sum(map(len, drawn)), compute.dtype):
                 tokens = generate_image_tokens(
                     self.model.language,
                     batch,
@@ -254,11 +281,7 @@ class Janus(LoadedModel):
                     on_tokens=on_tokens,
                 )  # (b, n)
             drawn.append(tokens)
-        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
-        with torch.inference_mode(False):  # a grid that its owner may change
-            kept = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = in_chunks(self._to_images, kept.grid, min(batch_size, _VQ_TOGETHER), None)
-        return Drawn(images=images, tokens=kept, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+        return rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
 
     @torch.inference_mode()
     def encode(
@@ -278,7 +301,8 @@ class Janus(LoadedModel):
             on_step: called with (pictures done, pictures).
 
         Raises:
-            ImageError: there is no picture, or one cannot be read.
+            ImageError: there is no picture, or one cannot be read. SamplingError: a picture's features are no
+                numbers; `rows` tells which.
         """
         pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
         self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
@@ -288,13 +312,21 @@ class Janus(LoadedModel):
             with full_precision_convolutions():
                 return self._to_tokens(chunk)
 
-        return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
+        grid = in_chunks(encode, pixels, batch_size, on_step)
+        require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
+        return ImageTokens(grid=grid, codebook=self.codebook)
 
     def _to_tokens(self, pixels: Tensor) -> Tensor:
-        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place."""
+        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.
+
+        Where features are no finite numbers there is no token: no code is nearest to them.
+        """
         # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
         pixels = pixels.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-        return self.model.vq_tokenizer.encode(pixels)
+        latents = self.model.vq_tokenizer.latents(pixels)
+        is_finite = latents.isfinite().flatten(1).all(dim=1)  # (b,), without waiting for the device
+        tokens = self.model.vq_tokenizer.nearest(latents)
+        return tokens.masked_fill(~is_finite[:, None, None], _NO_TOKEN)
 
     @torch.inference_mode()
     def decode(
@@ -309,7 +341,10 @@ class Janus(LoadedModel):
 
         Raises:
             ImageError: the tokens belong to another codebook, have another grid, or are damaged.
+            SamplingError: a picture's pixels are no numbers; `rows` tells which.
         """
         tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
         self.ready("decode", memory_required=decode_bytes(self.config, min(batch_size, len(tokens))))
-        return in_chunks(self._to_images, tokens.grid, batch_size, on_step)
+        images = in_chunks(self._to_images, tokens.grid, batch_size, on_step)
+        require_numbers(images, self.vq_dtype)
+        return images

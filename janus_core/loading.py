@@ -39,12 +39,20 @@ def choose_device(device: str | torch.device) -> torch.device:
             torch.empty(1, device=chosen).item()  # a device that is only a name fails here ("meta" too)
         except (RuntimeError, AssertionError, ImportError) as error:
             raise SamplingError(
-                f'The device "{device}" cannot be used: {error}. Use auto, cpu, cuda or mps.'
+                f'The device "{device}" cannot be used: {_why_not(str(device), error)}. Use auto, cpu, '
+                "cuda or mps."
             ) from error
         return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _why_not(device: str, error: Exception) -> str:
+    """Return in a few words why a device cannot be used; torch writes pages about some."""
+    if device.startswith("mps"):
+        return "PyTorch has no MPS here, which takes a Mac with Apple's own processor"
+    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")[:150]
 
 
 def choose_dtype(dtype: DTypeName | torch.dtype, device: torch.device) -> torch.dtype:

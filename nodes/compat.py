@@ -1,7 +1,7 @@
-"""The schema shim: newer ComfyUI features where they exist, nothing lost where they do not.
+"""Schemas for several releases of ComfyUI: newer features are used where they exist.
 
-Fields of `io.Schema` that an older release lacks are dropped; keywords of inputs that it lacks travel in
-`extra_dict`, which every release merges into the options that the page receives.
+Fields of `io.Schema` that an older release lacks are dropped. Keywords of inputs that it lacks are put into
+`extra_dict`, which every release merges into the options that it sends to the page.
 
 An input with a default is optional: core fills no defaults in prompts sent by API, so one that is required
 and added later would break every prompt that somebody has stored.
@@ -14,7 +14,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
+_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}  # of the running release
 
 
 def schema(**fields: Any) -> io.Schema:
@@ -27,7 +27,7 @@ def widget(kind: Callable[..., Any], input_id: str, **options: Any) -> Any:
 
     Options that this release does not know are passed on as extras.
     """
-    options = {"optional": "default" in options, **options}
+    options = {"optional": "default" in options, **options}  # a caller's own "optional" wins
     known = inspect.signature(kind).parameters
     made = kind(input_id, **{name: value for name, value in options.items() if name in known})
     extras = {name: value for name, value in options.items() if name not in known}

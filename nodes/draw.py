@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..janus_core import Drawn, DrawOptions
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
-from .bridge.images import to_image
+from .bridge.images import pictures_named, to_image
 from .bridge.progress import DrawProgress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
@@ -89,6 +89,7 @@ class JanusDraw(io.ComfyNode):
     ) -> io.NodeOutput:
         """Draw the batch."""
         recommended = model.janus.guidance.cfg_weight
+        # a weight that suits the large models, such as 5, spoils the pictures of one that recommends 2
         if cfg_weight > 2 * recommended:
             log.warning(
                 "Janus: cfg_weight %g is far above what this model draws well with. Try %g in Janus Draw.",
@@ -101,11 +102,13 @@ class JanusDraw(io.ComfyNode):
         progress = DrawProgress(cls.hidden.unique_id, model)
 
         def attempt(together: int) -> Drawn:
-            return model.janus.draw(
-                prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt, options=options,
-                batch_size=together, on_step=progress.on_step, on_tokens=progress.on_tokens,
-            )  # fmt: skip
+            with pictures_named("Picture", batch_size):
+                return model.janus.draw(
+                    prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt,
+                    options=options, batch_size=together, on_step=progress.on_step,
+                    on_tokens=progress.on_tokens,
+                )  # fmt: skip
 
         drawn = in_batches(attempt, batch_size)
         progress.finish(drawn.images)
-        return io.NodeOutput(to_image(drawn.images), drawn.tokens)
+        return io.NodeOutput(to_image(drawn.images), drawn.tokens)  # (b, h, w, 3)

@@ -1,4 +1,4 @@
-"""Load Janus: a person picks a model by its name; everything else follows from the files."""
+"""Load Janus: users choose a model by name; everything else follows from its files."""
 
 from typing import Any
 
@@ -56,5 +56,6 @@ class JanusLoad(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_: Any) -> Any:
-        """Load again when a file of the model has changed; a name along a link is not known yet."""
+        """Return the state of the model's files, so that a replaced model is loaded again."""
+        # None: the name comes from a link and is not known yet
         return None if model is None else folders.model_state(model)

@@ -1,8 +1,11 @@
-"""`inspect`: what a model folder holds and needs, from its files and without memory for weights."""
+"""`inspect`: what a model folder holds and what memory it needs, without loading the weights."""
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,12 @@ from ..residency.parts import PARTS, part_of
 from .models import chosen_model
 from .terminal import report
 
-_PROMPT_TOKENS = 128  # of a drawing prompt that is longer than most
+_PROMPT_TOKENS = 128  # longer than most drawing prompts
 _ROWS = 2  # one picture with guidance
 
 
 def inspect(arguments: Namespace) -> None:
-    """Say what a model folder holds."""
+    """Print what a model folder holds."""
     found = describe(arguments.folder or chosen_model(arguments))
     shown = found | {"memory": [_memory_line(dtype, need) for dtype, need in found["memory"].items()]}
     width = max(map(len, shown))
@@ -46,17 +49,18 @@ def _readably(value: Any) -> str:
 
 
 def describe(name_or_path: str) -> dict[str, Any]:
-    """Return what a person wants to know of a model, in the order to read it.
+    """Return the facts about a model, in the order to print them.
 
     Raises:
         CheckpointError, ConfigError: the folder cannot be used.
     """
     files = find_files(resolve_model(name_or_path))
-    checkpoint = read_checkpoint(name_or_path)
+    with _remarks() as said:
+        checkpoint = read_checkpoint(name_or_path)
     config, special = checkpoint.config, checkpoint.tokenizer.special
     counts = dict.fromkeys(map(str, PARTS), 0)
     for name, tensor in checkpoint.state_dict.items():
-        counts[part_of(name)] += tensor.numel()
+        counts[part_of(name)] += tensor.numel()  # mapped, so nothing is read
     total = sum(counts.values())
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.state_dict.values()})
     uses_tokens = special.user is not None and special.assistant is not None and not config.old_roles
@@ -81,8 +85,25 @@ def describe(name_or_path: str) -> dict[str, Any]:
         },
         "special tokens": vars(special),
         "role words": "<|User|>, <|Assistant|>" if uses_tokens else "User, Assistant",
-        "problems": _problems(files.folder, has_placeholder=special.image <= checkpoint.tokenizer.largest_id),
+        "problems": [
+            *_problems(files.folder, has_placeholder=special.image <= checkpoint.tokenizer.largest_id),
+            *(text for text in said if "do_normalize" not in text),  # which is said above
+        ],
     }
+
+
+@contextmanager
+def _remarks() -> Iterator[list[str]]:
+    """Collect what reading a model remarks on."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage().removeprefix("Janus: "))  # type: ignore[method-assign]
+    logger = logging.getLogger("janus")
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 def _need(config: JanusConfig, counts: dict[str, int], dtype: torch.dtype) -> dict[str, int]:

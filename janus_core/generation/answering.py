@@ -109,7 +109,7 @@ def _write(writer: Writer, batch: _Batch, on_step: OnStep | None) -> None:
                 break  # the rest of the block was computed in vain and is dropped
         kept = [index for index, is_done in enumerate(batch.finished) if not is_done]
         worth_it = len(kept) <= writer.worth_dropping * len(batch.finished)  # of the rows still computed
-        if 0 < len(kept) < len(batch.finished) and worth_it and writer.can_drop():
+        if 0 < len(kept) < len(batch.finished) and worth_it and writer.stop_reading_ahead():
             batch.keep(kept)
             writer.keep(kept)
 

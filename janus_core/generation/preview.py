@@ -1,8 +1,7 @@
 """Previews of a picture while it is drawn; cells not yet drawn are mid-grey.
 
-Rough ones, cheap enough to show after every row of image tokens: one colour per image token, from a linear
-map of its code that is fitted to a small decode. A real decode would take a good part of a drawing's time on
-a CPU, and on a GPU it would stand between the steps; the finished picture comes from the decoder anyway.
+They are rough: one colour per image token, a linear map of its code, fitted to a small decode. A real decode
+would take a good part of the time of drawing on a CPU, and on a GPU it would delay the steps.
 """
 
 from __future__ import annotations
@@ -54,10 +53,10 @@ def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int)
 
 
 class TokenWatch:
-    """Brings the tokens of a drawing under way to the host, without making it wait for a GPU.
+    """Copies the tokens drawn so far to the host, without waiting for the device.
 
-    A copy is queued behind the steps so far, and is asked for later: it is there after the few steps that the
-    host runs ahead.
+    A copy is queued behind the steps so far and polled later; it arrives after the few steps that the host is
+    ahead.
     """
 
     def __init__(self) -> None:
@@ -65,7 +64,7 @@ class TokenWatch:
         self._is_there: torch.cuda.Event | None = None
 
     def look(self, tokens: Tensor) -> None:
-        """Begin a copy of tokens (cells so far,), unless one is under way."""
+        """Begin a copy of tokens (cells so far,), unless one is pending."""
         if self._copy is not None:
             return
         self._copy = tokens.to("cpu", non_blocking=tokens.is_cuda, copy=True)
@@ -74,8 +73,10 @@ class TokenWatch:
             self._is_there.record(torch.cuda.current_stream(tokens.device))
 
     def seen(self) -> Tensor | None:
-        """Return the copied tokens (cells,) on the CPU once they are there, and once only; else None."""
+        """Return the copied tokens (cells,) on the CPU, once, after they have arrived; else None."""
         if self._copy is None or (self._is_there is not None and not self._is_there.query()):
             return None
-        copy, self._copy, self._is_there = self._copy, None, None
+        copy = self._copy
+        self._copy = None
+        self._is_there = None
         return copy

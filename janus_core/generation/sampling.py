@@ -207,6 +207,14 @@ def not_finite(rows: Sequence[int], dtype: torch.dtype) -> SamplingError:
     )
 
 
+def require_numbers(rows: Tensor, dtype: torch.dtype) -> None:
+    """Raise the error for rows (b, ...) that hold anything but finite numbers; waits for the device."""
+    is_finite = rows.isfinite().flatten(1).all(dim=1).tolist()
+    broken = [row for row, is_whole in enumerate(is_finite) if not is_whole]
+    if broken:
+        raise not_finite(broken, dtype)
+
+
 def _keep_from(logits: Tensor, threshold: Tensor) -> Tensor:
     """Mask logits (b, v) below their row's threshold (b, 1)."""
     return logits.masked_fill(logits < threshold, -math.inf)

@@ -21,8 +21,9 @@ from .static_decoder import decoder_for
 from .steps import Sequences
 
 _BLOCK = 16  # positions whose noise is computed together, and tokens read at once from a GPU
-_ANY = 1.0  # of the rows: dropping one costs nothing but a copy of the cache
-_WORTH_A_CAPTURE = 0.75  # of the rows: dropping some means capturing the step again
+# The largest share of unfinished rows at which finished ones are dropped.
+_DROP_AT_ONCE = 1.0  # dropping one costs no more than a copy of the cache
+_DROP_FOR_A_CAPTURE = 0.75  # dropping some means capturing the step again
 
 
 def reads_in_blocks(step: AnsweringStep, compute: Compute) -> bool:
@@ -59,7 +60,7 @@ class Writer:
         self._step = step
         self._stepper = stepper
         self.steps = steps
-        self.worth_dropping = _WORTH_A_CAPTURE if step.can_be_captured else _ANY
+        self.worth_dropping = _DROP_FOR_A_CAPTURE if step.can_be_captured else _DROP_AT_ONCE
         self._length = _BLOCK if in_blocks else 1
         self._reads_ahead = in_blocks  # queue the next block before reading this one
         self._done = 0  # steps queued
@@ -78,9 +79,9 @@ class Writer:
             is_there.synchronize()  # waits for this block's copy only, not for the block behind it
         return Block(tokens=tokens.tolist(), is_finite=is_finite.tolist())
 
-    def can_drop(self) -> bool:
-        """Tell whether rows can be dropped now: a queued block has all rows, and must be read first."""
-        self._reads_ahead = self._length > 1 and not self._queued  # queue nothing more until they are dropped
+    def stop_reading_ahead(self) -> bool:
+        """Queue no further block of these rows; return whether none is left, so that rows can be dropped."""
+        self._reads_ahead = False
         return not self._queued
 
     def keep(self, rows: list[int]) -> None:
@@ -103,11 +104,11 @@ class Writer:
                 self._stepper.run(step, step.prepare(done))
         self._done += count
         # An asynchronous copy: the stream orders it before the next block, which overwrites the buffers.
-        runs_ahead = step.tokens.is_cuda
-        tokens = step.tokens[:, :count].to("cpu", non_blocking=runs_ahead, copy=True)
-        is_finite = step.is_finite[:, :count].to("cpu", non_blocking=runs_ahead, copy=True)
+        is_async = step.tokens.is_cuda
+        tokens = step.tokens[:, :count].to("cpu", non_blocking=is_async, copy=True)
+        is_finite = step.is_finite[:, :count].to("cpu", non_blocking=is_async, copy=True)
         is_there = None
-        if runs_ahead:
+        if is_async:
             is_there = torch.cuda.Event(blocking=True)
             is_there.record(torch.cuda.current_stream(step.tokens.device))
         self._queued.append((tokens, is_finite, is_there))

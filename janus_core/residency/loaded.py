@@ -94,5 +94,11 @@ class LoadedModel:
         return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
 
     def _to_images(self, grid: Tensor) -> Tensor:
-        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place."""
-        return to_images(self._to_pixels(grid))  # (b, 3, H, W) to (b, h, w, 3)
+        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
+
+        A pixel that is no finite number is NaN, which clamping alone would hide; who brings pictures to the
+        host looks for it there.
+        """
+        pixels = self._to_pixels(grid)
+        pixels = pixels.where(pixels.isfinite(), torch.nan)
+        return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)

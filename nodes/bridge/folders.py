@@ -1,7 +1,7 @@
-"""Where models and token files lie: names in a combo to folders on disk, and back.
+"""Folders of models and token files: names in a combo to paths on disk, and back.
 
-A name is the bare name of a folder. What a combo sends is untrusted and checked again before it becomes a
-path.
+A model's name is the bare name of a folder. What a combo sends is untrusted and is checked before it becomes
+a path.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ KEY = "janus"
 TOKENS_SUFFIX = ".janus.safetensors"
 NOTHING_INSTALLED = "(no Janus model installed)"
 
-_SETTLED_NS = 2_000_000_000
+_SETTLED_NS = 2_000_000_000  # no less than the coarsest clock of a file system, FAT's two seconds
 
 # Folders that other packs use, searched so that nobody downloads twice.
 _SHARED_FOLDERS = ("Janus-Pro", "LLM", "deepseek-ai")
 
 
 def register() -> None:
-    """Tell ComfyUI about `models/janus`; a person's folders of `extra_model_paths.yaml` stay first."""
+    """Tell ComfyUI about `models/janus`; folders of the user's `extra_model_paths.yaml` stay first."""
     folder_paths.add_model_folder_path(KEY, str(Path(folder_paths.models_dir) / KEY))
     folder_paths.folder_names_and_paths[KEY][1].update({".safetensors", ".bin", ".json"})
 
@@ -92,11 +92,13 @@ def folder_to_fill(name: str) -> Path | None:
     """Return where a published model is to be downloaded; None where it is installed, or not published."""
     if not isinstance(name, str) or name not in PUBLISHED or name in bundled_models():
         return None
+    there = [place for other, place in _installed_folders().items() if other.lower() == name.lower()]
+    if any(is_complete_folder(place) for place in there):
+        return None
     begun = [folder / name for folder in search_folders() if is_unfinished(folder / name)]
     if begun:
         return begun[0]
-    is_there = name.lower() in (other.lower() for other in _installed())
-    return None if is_there else search_folders()[0] / name
+    return None if there else search_folders()[0] / name
 
 
 def _listed() -> str:
@@ -164,7 +166,7 @@ def token_choices() -> list[str]:
 def _token_files(folder: Path) -> Iterator[Path]:
     """Find token files in a folder and below; only folders that changed are read again.
 
-    ComfyUI asks for the choices many times a run, and an output folder may hold a hundred thousand pictures.
+    ComfyUI asks for the choices many times a prompt, and an output folder may hold a hundred thousand files.
     """
     try:
         changed_ns = folder.stat().st_mtime_ns

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import time
 import urllib.error
@@ -60,16 +61,24 @@ class Run:
     def texts_of(self, node: str) -> list[str]:
         return [text for name, text in self.texts if name == node]
 
-    def answers(self, node: str) -> list[str]:
+    def shown(self, node: str) -> list[str]:
         """Return the texts that a text node showed at its end."""
         return list(self.outputs[node]["text"])
+
+    def answers(self, node: str) -> list[str]:
+        """Return these texts without the line that says of some that they were cut off."""
+        return [_CUT_OFF.sub("", text) for text in self.shown(node)]
+
+
+_CUT_OFF = re.compile(r"\n\(cut off at \d+ tokens: raise max_new_tokens\)$")
 
 
 class Client:
     """One browser window's worth of connection."""
 
     def __init__(self, url: str, *, takes_metadata: bool = True) -> None:
-        self.url, self.id = url, uuid.uuid4().hex
+        self.url = url
+        self.id = uuid.uuid4().hex
         address = f"{url.replace('http', 'ws')}/ws?clientId={self.id}"
         self._socket = websocket.create_connection(address, timeout=60)
         flags = {"type": "feature_flags", "data": {"supports_preview_metadata": takes_metadata}}

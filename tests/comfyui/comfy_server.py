@@ -77,7 +77,8 @@ class Server:
         further_options: Sequence[str] = (),
         further_environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.comfy, self.base = comfy, base
+        self.comfy = comfy
+        self.base = base
         for folder in ("custom_nodes", "models/janus", "input", "output", "user", "web"):
             (base / folder).mkdir(parents=True)
         (base / "web" / "index.html").write_text("<html></html>", encoding="utf-8")
