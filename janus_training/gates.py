@@ -37,6 +37,8 @@ from .world.sights import sight
 from .world.vocabulary import KINDS, Kind
 
 _SCENES = 96
+# not greedily: where a place is left open, ground is the likeliest token in every single cell
+_DRAWN_WITH = DrawOptions(cfg_weight=2.0, min_p=0.1)
 _NEW_FROM = 800_000_000  # numbers that no stage reaches
 _SEEN: dict[str, tuple[int, ...]] = {"colour": (0,), "shape": (1,), "size": (2,), "place": (4, 5)}
 _SKETCHED: dict[str, tuple[Kind, Combination]] = {
@@ -128,7 +130,7 @@ def _drawn(janus: Janus, what: str) -> float:
     """Count drawings whose image tokens are right, so that nothing hangs on the VQ tokenizer."""
     kind, combination = _SKETCHED[what]
     wished = wishes(unseen_scenes(_SCENES, (kind,), combination), combination)
-    sketches = measure_drawings(janus, wished, DrawOptions(cfg_weight=1.0, temperature=0.0))
+    sketches = measure_drawings(janus, wished, _DRAWN_WITH)
     return _percent([is_token_exact(sketch.grid, sketch.wish.facts) for sketch in sketches])
 
 
