@@ -53,10 +53,10 @@ _VQ_KEYS = ("ch", "ch_mult", "num_res_blocks", "z_channels")
 _HALF = (0.5, 0.5, 0.5)
 _LARGEST = 1_000_000  # no size of any Janus comes near; larger numbers are damaged files
 _MOST_LAYERS = 512
-_MOST_BLOCKS = 32  # of an aligner, or of one level of the VQ tokenizer
+MOST_BLOCKS = 32  # of an aligner, or of one level of the VQ tokenizer
 
 
-class _Section:
+class Section:
     """One object of a configuration file, read with checks that name the key."""
 
     def __init__(self, content: Any, name: str, fallbacks: dict[str, Any] | None = None) -> None:
@@ -66,9 +66,9 @@ class _Section:
             )
         self.content, self.name, self.fallbacks = content, name, fallbacks or {}
 
-    def section(self, key: str) -> _Section:
+    def section(self, key: str) -> Section:
         """Return a nested object; a missing one is empty, so that its keys are reported by name."""
-        return _Section(self.content.get(key, {}), f"{self.name}.{key}" if self.name else key)
+        return Section(self.content.get(key, {}), f"{self.name}.{key}" if self.name else key)
 
     def value(self, key: str) -> Any:
         """Return a key's value, or its published fallback."""
@@ -134,13 +134,13 @@ def parse_authors(
         ConfigError: a value is missing, impossible, contradictory, or asks for arithmetic that Janus does
             not have.
     """
-    top = _Section(config, "")
+    top = Section(config, "")
     head = top.section("gen_head_config").section("params")
-    vision = _authors_vision(top.section("vision_config").section("params"))
+    vision = parse_authors_vision(top.section("vision_config").section("params"))
     return JanusConfig(
         vision=vision,
         understanding_aligner=_authors_aligner(top.section("aligner_config").section("params")),
-        language=_language(top.section("language_config")),
+        language=parse_language(top.section("language_config")),
         generation_aligner=_authors_aligner(top.section("gen_aligner_config").section("params")),
         generation_head=GenerationHeadConfig(
             input_width=head.integer("n_embed"),
@@ -148,12 +148,13 @@ def parse_authors(
             codebook_size=head.integer("image_token_size"),
         ),
         vq=_authors_vq(top.section("gen_vision_config")),
-        preprocess=_preprocess(preprocessor, vision),
+        preprocess=parse_preprocess(preprocessor, vision),
         old_roles=processor.get("sft_format") == "deepseek_old",
     )
 
 
-def _authors_vision(params: _Section) -> VisionConfig:
+def parse_authors_vision(params: Section) -> VisionConfig:
+    """Read the vision tower's numbers; a preset's name stands for those that are not written out."""
     preset = _SIGLIP.get(_text(params.content.get("model_name")))
     params.fallbacks = dict(zip(_TOWER_KEYS, preset, strict=True)) if preset else {}
     params.refuse("select_feature", ("same",), "only the features of all patches are used by Janus")
@@ -176,16 +177,16 @@ def _authors_vision(params: _Section) -> VisionConfig:
     )
 
 
-def _authors_aligner(params: _Section) -> AlignerConfig:
+def _authors_aligner(params: Section) -> AlignerConfig:
     params.refuse("projector_type", ("mlp_gelu", "linear"), "only an MLP with GELU is known")
     params.fallbacks = {"depth": 1}
-    depth = 1 if params.content.get("projector_type") == "linear" else params.integer("depth", _MOST_BLOCKS)
+    depth = 1 if params.content.get("projector_type") == "linear" else params.integer("depth", MOST_BLOCKS)
     return AlignerConfig(
         depth=depth, input_width=params.integer("input_dim"), output_width=params.integer("n_embed")
     )
 
 
-def _authors_vq(section: _Section) -> VQConfig:
+def _authors_vq(section: Section) -> VQConfig:
     params = section.section("params")
     preset = _VQ.get(_text(section.content.get("cls")))
     params.fallbacks = dict(zip(_VQ_KEYS, preset, strict=True)) if preset else {}
@@ -195,13 +196,14 @@ def _authors_vq(section: _Section) -> VQConfig:
         code_width=params.integer("n_embed"),
         base_channels=params.integer("ch"),
         channel_multipliers=params.integers("ch_mult"),
-        num_res_blocks=params.integer("num_res_blocks", _MOST_BLOCKS, least=0),
+        num_res_blocks=params.integer("num_res_blocks", MOST_BLOCKS, least=0),
         latent_channels=params.integer("z_channels"),
         norm_groups=params.integer("norm_groups"),
     )
 
 
-def _language(section: _Section) -> LanguageConfig:
+def parse_language(section: Section) -> LanguageConfig:
+    """Read the decoder's numbers; Llama's defaults stand for those that are not written out."""
     section.fallbacks = _LLAMA
     section.refuse("hidden_act", ("silu",), "only SiLU is computed")
     section.refuse("attention_bias", (False,), "biases in attention are not supported")
@@ -225,7 +227,7 @@ def _language(section: _Section) -> LanguageConfig:
     )
 
 
-def _plain_rope(section: _Section) -> dict[str, Any]:
+def _plain_rope(section: Section) -> dict[str, Any]:
     """Return the rotary base where a nested object states it; refuse scaled or partial rotation."""
     rope: dict[str, Any] = {}
     for key in ("rope_scaling", "rope_parameters"):  # the older and the newer name
@@ -236,7 +238,7 @@ def _plain_rope(section: _Section) -> dict[str, Any]:
         raise ConfigError(
             f"The configuration scales rotary positions ({show(kind)}); only plain ones are computed."
         )
-    for place in (section, _Section(rope, f"{section.name}.rope_parameters")):
+    for place in (section, Section(rope, f"{section.name}.rope_parameters")):
         place.refuse("partial_rotary_factor", (1,), "only whole heads are rotated")
     return {} if rope.get("rope_theta") is None else {"rope_theta": rope["rope_theta"]}
 
@@ -245,7 +247,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _preprocess(content: dict[str, Any], vision: VisionConfig) -> PreprocessConfig:
+def parse_preprocess(content: dict[str, Any], vision: VisionConfig) -> PreprocessConfig:
     """Read the preprocessor's numbers; where it does not normalise pixels, the tower has to.
 
     The first revision of Janus-1.3B says `do_normalize` false, yet the published weights want −1..1.
@@ -256,7 +258,7 @@ def _preprocess(content: dict[str, Any], vision: VisionConfig) -> PreprocessConf
         "image_size": stated or side, "min_size": min(14, side), "image_mean": _HALF, "image_std": _HALF,
         "rescale_factor": 1 / 255,
     }  # fmt: skip
-    section = _Section(content, "preprocessor_config", fallbacks)
+    section = Section(content, "preprocessor_config", fallbacks)
     do_normalize = content.get("do_normalize", True) is not False
     if not do_normalize and vision.pixel_mean is None:
         log.warning(
@@ -284,8 +286,8 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
     Raises:
         ConfigError: as `parse_authors`.
     """
-    top = _Section(config, "")
-    language = _language(top.section("text_config"))
+    top = Section(config, "")
+    language = parse_language(top.section("text_config"))
     vision_section, vq = top.section("vision_config"), top.section("vq_config")
     vision_section.refuse("use_qk_norm", (False,), "normalised queries and keys are not supported")
     vision_section.refuse("hidden_act", ("gelu",), "only exact GELU is computed")
@@ -315,13 +317,13 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
     return JanusConfig(
         vision=vision,
         understanding_aligner=AlignerConfig(
-            depth=vision_section.integer("depth", _MOST_BLOCKS),
+            depth=vision_section.integer("depth", MOST_BLOCKS),
             input_width=vision.width,
             output_width=vision_section.integer("projection_dim"),
         ),
         language=language,
         generation_aligner=AlignerConfig(
-            depth=vq.integer("num_hidden_layers", _MOST_BLOCKS),
+            depth=vq.integer("num_hidden_layers", MOST_BLOCKS),
             input_width=vq.integer("embed_dim"),
             output_width=vq.integer("projection_dim"),
         ),
@@ -335,10 +337,10 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
             code_width=vq.integer("embed_dim"),
             base_channels=vq.integer("base_channels"),
             channel_multipliers=vq.integers("channel_multiplier"),
-            num_res_blocks=vq.integer("num_res_blocks", _MOST_BLOCKS, least=0),
+            num_res_blocks=vq.integer("num_res_blocks", MOST_BLOCKS, least=0),
             latent_channels=vq.integer("latent_channels"),
             norm_groups=_NORM_GROUPS,
         ),
-        preprocess=_preprocess(processor, vision),
+        preprocess=parse_preprocess(processor, vision),
         old_roles=False,
     )

@@ -1,7 +1,8 @@
-"""Tell which of the three published layouts a folder has, and list its files. Reads headers, never tensors.
+"""Tell which of the published layouts a folder has, and list its files. Reads headers, never tensors.
 
 authors        config.json with `gen_head_config`, weights in .safetensors or .bin
 transformers   config.json with `model_type` "janus", weights in .safetensors
+janusflow      config.json with `vision_gen_enc_config`: the authors' files of the sibling that draws by flow
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from ..errors import CheckpointError
 
-Layout = Literal["authors", "transformers"]
+Layout = Literal["authors", "transformers", "janusflow"]
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SHARD = re.compile(r"(?P<stem>.+-)(?P<number>\d{1,5})-of-(?P<total>\d{1,5})(?P<suffix>\.\w+)")
@@ -81,10 +82,7 @@ def recognise(config: dict[str, Any], folder: Path) -> Layout:
     """Return the layout that a parsed `config.json` belongs to, or say what the model is instead."""
     model_type = config.get("model_type")
     if "vision_gen_enc_config" in config:
-        raise CheckpointError(
-            f'"{folder}" is a JanusFlow model, which draws by rectified flow; only autoregressive Janus '
-            "models can be loaded. Choose Janus-1.3B, Janus-Pro-1B, Janus-Pro-7B or a fine-tune of them."
-        )
+        return "janusflow"
     if model_type == "janus":
         return "transformers"
     if "gen_head_config" in config:

@@ -16,15 +16,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, SamplingError
 from ..inputs.image_tokens import codebook_identity
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
-from ..model.config import JanusConfig
+from ..model.config import JanusConfig, LanguageConfig
 from ..model.model import JanusModel, build_model
 from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT, DrawOptions
 from .config_files import parse_authors, parse_transformers
@@ -35,6 +36,7 @@ from .names import is_unused, match_suffixes, published_names
 log = logging.getLogger("janus.checkpoints")
 
 ReadTensors = Callable[[Path], dict[str, Tensor]]
+Model = TypeVar("Model", bound=nn.Module)
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _POSITIONS = "seeing.vision_tower.position_embedding.weight"  # the authors store it as a batch of one
@@ -84,11 +86,16 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         ConfigError: its configuration is impossible or unsupported.
     """
     files = find_files(resolve_model(path))
+    if files.layout == "janusflow":
+        raise CheckpointError(
+            f'"{files.folder}" is a JanusFlow model, which draws by rectified flow, and an autoregressive '
+            "Janus is wanted here. Choose Janus-1.3B, Janus-Pro-1B, Janus-Pro-7B or a fine-tune of them."
+        )
     config = read_config(files)
     tokenizer = read_tokenizer(files.folder)
-    _check_vocabulary(config, tokenizer, files.folder)
-    published = _read_all(files, read_tensors or read_weight_file)
-    structure = _build(config, files)
+    check_vocabulary(config.language, tokenizer, files.folder)
+    published = read_all(files, read_tensors or read_weight_file)
+    structure = build_structure(lambda: build_model(config), files)
     state_dict = to_our_names(published, structure, files)
     return Checkpoint(
         config=config,
@@ -134,8 +141,9 @@ def read_cfg_weight(folder: Path) -> float:
         return CFG_WEIGHT
 
 
-def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:
-    rows = config.language.vocab_size
+def check_vocabulary(config: LanguageConfig, tokenizer: TextTokenizer, folder: Path) -> None:
+    """Raise CheckpointError where the tokenizer knows more tokens than the model has embeddings."""
+    rows = config.vocab_size
     if tokenizer.largest_id >= rows:
         raise CheckpointError(
             f'The tokenizer in "{folder}" has ids up to {tokenizer.largest_id}, the model has only {rows} '
@@ -143,7 +151,7 @@ def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Pat
         )
 
 
-def _read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Tensor]:
+def read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Tensor]:
     """Return the tensors of all weight files under their published names."""
     published: dict[str, Tensor] = {}
     for path in files.weights:
@@ -217,7 +225,7 @@ def _unreadable(path: Path, reason: str) -> CheckpointError:
 
 
 def to_our_names(
-    published: dict[str, Tensor], structure: JanusModel, files: CheckpointFiles
+    published: dict[str, Tensor], structure: nn.Module, files: CheckpointFiles
 ) -> dict[str, Tensor]:
     """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
 
@@ -241,9 +249,10 @@ def to_our_names(
     return {ours: _gather([published[name] for name in names], ours) for ours, names in sources.items()}
 
 
-def _build(config: JanusConfig, files: CheckpointFiles) -> JanusModel:
+def build_structure(build: Callable[[], Model], files: CheckpointFiles) -> Model:
+    """Build a model without memory for weights; sizes that no computer can hold are a ConfigError."""
     try:
-        return build_model(config)
+        return build()
     except RuntimeError as error:  # a size that does not fit into 64 bits
         raise ConfigError(
             f'Cannot load "{files.folder}": the sizes in its config.json multiply to more than any computer '
@@ -293,11 +302,11 @@ def _gather(parts: list[Tensor], ours: str) -> Tensor:
     return parts[0].reshape(parts[0].shape[-2:]) if ours == _POSITIONS else parts[0]
 
 
-def assign_weights(model: JanusModel, state_dict: dict[str, Tensor]) -> None:
+def assign_weights(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     """Make the tensors the model's parameters, without copying.
 
     Args:
-        model: as `build_model` made it.
+        model: as `build_model` or `build_flow_model` made it.
         state_dict: complete, as in `Checkpoint`.
 
     Raises:

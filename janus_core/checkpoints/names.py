@@ -66,7 +66,26 @@ _TRANSFORMERS = (
     ("vq_tokenizer.{rest}", _VQ + "{rest}"),
 )
 
-_TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS}
+_SEES = "vision_und_enc_model.vision_tower."
+_JANUSFLOW = (
+    ("seeing.vision_tower.position_embedding.weight", _SEES + "pos_embed"),
+    ("seeing.vision_tower.patch_embedding.{p}", _SEES + "patch_embed.proj.{p}"),
+    ("seeing.vision_tower.blocks.{i}.attention.{m}.{p}", _SEES + "blocks.{i}.attn.{m}.{p}"),
+    ("seeing.vision_tower.{rest}", _SEES + "{rest}"),
+    ("seeing.understanding_aligner.layers.0.{p}", "vision_und_enc_aligner.{p}"),
+    ("seeing.begin_embedding.weight", "beg_of_und_embed"),
+    ("language.language_model.lm_head.weight", "language_model.lm_head.weight"),
+    ("language.language_model.{rest}", "language_model.model.{rest}"),
+    ("flow.encoder_aligner.{p}", "vision_gen_enc_aligner.{p}"),
+    ("flow.decoder_aligner_norm.weight", "vision_gen_dec_aligner_norm.weight"),
+    ("flow.decoder_aligner.{p}", "vision_gen_dec_aligner.{p}"),
+    ("flow.encoder.{rest}", "vision_gen_enc_model.{rest}"),
+    ("flow.decoder.norm.weight", "vision_gen_dec_model.out_convs.0.norm.weight"),
+    ("flow.decoder.unpatch_conv.{p}", "vision_gen_dec_model.out_convs.0.unpatch_conv.{p}"),
+    ("flow.decoder.{rest}", "vision_gen_dec_model.{rest}"),
+)
+
+_TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS, "janusflow": _JANUSFLOW}
 
 # Tensors that published files carry and no computation reads: SigLIP's pooling head, a training counter of
 # the codebook, rotary tables that old versions of transformers saved.
@@ -85,7 +104,7 @@ def published_names(ours: str, layout: Layout) -> tuple[str, ...]:
     """Return what a layout calls one of our tensors: one name, or three that are to be stacked along axis 0.
 
     Args:
-        ours: a key of `JanusModel.state_dict()`.
+        ours: a key of the model's `state_dict()`.
         layout: whose names.
     """
     for pattern, template in _compiled(layout):
@@ -121,7 +140,7 @@ def _fill(template: str, found: re.Match[str]) -> str:
     return _PLACEHOLDER.sub(value, template)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(_TABLES))
 def _compiled(layout: Layout) -> tuple[tuple[re.Pattern[str], str], ...]:
     def to_group(mark: re.Match[str]) -> str:
         name = mark.group(1)
