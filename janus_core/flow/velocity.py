@@ -8,12 +8,14 @@ Source: Ma et al. 2024 (arXiv:2411.07975); classifier-free guidance, Ho and Sali
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import SamplingError
 from ..model.kv_cache import KVCache, cache_dtype
+from ..model.model import TextLanguage
 from ..options import Compute
 from .flow_model import JanusFlowModel
 from .flow_network import Encoded
@@ -22,48 +24,87 @@ from .flow_prompts import FlowPlan, FlowRow, check_flow_context, pad_rows
 TIMESTEPS = 1000  # the network counts time from 0, noise, to 1000, the picture
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedRows:
+    """Prompt rows as the decoder reads them, all of one length.
+
+    Attributes:
+        words: (rows, t, d).
+        positions: (rows, t) int64.
+        attended: (rows, t) bool, False at what fills a shorter row; None if nothing does.
+        time_positions: (rows, 1) int64.
+    """
+
+    words: Tensor
+    positions: Tensor
+    attended: Tensor | None
+    time_positions: Tensor
+
+
+def embed_rows(language: TextLanguage, rows: Sequence[FlowRow], compute: Compute) -> EmbeddedRows:
+    """Look up the words of rows, shorter ones filled on the left."""
+    padded = pad_rows(rows, compute.device)
+    return EmbeddedRows(
+        words=language.language_model.embed_words(padded.token_ids, compute.dtype),
+        positions=padded.positions,
+        attended=padded.attended,
+        time_positions=padded.time_positions,
+    )
+
+
+def rows_of_one_length(words: Tensor, time_position: int) -> EmbeddedRows:
+    """Return rows from their embedded words (rows, t, d), with nothing filled up."""
+    rows, length, _ = words.shape
+    positions = torch.arange(length, device=words.device).expand(rows, length)
+    times = torch.full((rows, 1), time_position, device=words.device)
+    return EmbeddedRows(words=words, positions=positions, attended=None, time_positions=times)
+
+
 class PreparedRows:
     """Prompt rows in the decoder's memory, ready to be looked back at by latents at any time."""
 
     def __init__(
-        self, model: JanusFlowModel, rows: Sequence[FlowRow], latent_tokens: int, compute: Compute
+        self,
+        model: JanusFlowModel,
+        prompts: EmbeddedRows,
+        latent_tokens: int,
+        compute: Compute,
+        *,
+        order: Sequence[int] | None = None,
     ) -> None:
-        """Prefill, every distinct row once.
+        """Prefill.
 
         Args:
             model: ready on the device of `compute`.
-            rows: one per row of latents to come.
+            prompts: each row once.
             latent_tokens: of one picture.
             compute: device and dtype.
-
-        Raises:
-            PromptError: a row leaves no room for the picture in the context.
+            order: which row each row of latents looks back at; None if there are as many, in order.
         """
         decoder = model.language.language_model
-        check_flow_context(rows, decoder.config, latent_tokens)
-        self._model, self._compute = model, compute
-        distinct = list(dict.fromkeys(rows))
-        padded = pad_rows(distinct, compute.device)
-        length = padded.token_ids.shape[1]
+        rows, self._prompt_length, _ = prompts.words.shape
         new = 1 + latent_tokens  # the time, then the latents
-        cache = KVCache(
+        self._model = model
+        self._cache = KVCache(
             decoder.config,
-            rows=len(distinct),
-            capacity=length + new,
+            rows=rows,
+            capacity=self._prompt_length + new,
             dtype=cache_dtype(compute.dtype, compute.device),
             device=compute.device,
         )
-        words = decoder.embed_words(padded.token_ids, compute.dtype)
-        decoder(words, padded.positions, cache=cache, attended=padded.attended)
-        index = torch.tensor([distinct.index(row) for row in rows], device=compute.device)
-        self._cache = cache if len(distinct) == len(rows) else cache.select(index)
-        self._prompt_length = length
-        steps = torch.arange(new, device=compute.device)
-        self._positions = padded.time_positions[index] + steps
-        self._attended = None
-        if padded.attended is not None:
-            seen = padded.attended[index]
-            self._attended = torch.cat((seen, seen.new_ones(len(rows), new)), dim=1)
+        decoder(prompts.words, prompts.positions, cache=self._cache, attended=prompts.attended)
+        self._positions = prompts.time_positions + torch.arange(new, device=compute.device)
+        self._attended = prompts.attended
+        if prompts.attended is not None:
+            latents_seen = prompts.attended.new_ones(rows, new)
+            self._attended = torch.cat((prompts.attended, latents_seen), dim=1)
+        if order is not None and list(order) != list(range(rows)):
+            self._select(torch.tensor(order, device=compute.device))
+
+    def _select(self, order: Tensor) -> None:
+        self._cache = self._cache.select(order)
+        self._positions = self._positions[order]
+        self._attended = None if self._attended is None else self._attended[order]
 
     def hidden(self, encoded: Encoded) -> Tensor:
         """Return the decoder's states (rows, n, d) at the places of the latent tokens."""
@@ -76,6 +117,20 @@ class PreparedRows:
     def velocities(self, encoded: Encoded) -> Tensor:
         """Return the velocity (rows, 4, h, w) float32 of every row."""
         return self._model.flow.decode(self.hidden(encoded), encoded).float()
+
+
+def prepare_rows(
+    model: JanusFlowModel, rows: Sequence[FlowRow], latent_tokens: int, compute: Compute
+) -> PreparedRows:
+    """Prefill rows, every distinct one once.
+
+    Raises:
+        PromptError: a row leaves no room for the picture in the context.
+    """
+    check_flow_context(rows, model.language.language_model.config, latent_tokens)
+    distinct = list(dict.fromkeys(rows))
+    prompts = embed_rows(model.language, distinct, compute)
+    return PreparedRows(model, prompts, latent_tokens, compute, order=[distinct.index(row) for row in rows])
 
 
 class GuidedVelocity:
@@ -104,7 +159,7 @@ class GuidedVelocity:
         rows = [plan.cond for plan in pictures]
         if self._is_guided:
             rows += [plan.uncond for plan in pictures]
-        self._rows = PreparedRows(model, rows, latent_tokens, compute)
+        self._rows = prepare_rows(model, rows, latent_tokens, compute)
 
     def __call__(self, latents: Tensor, t: float) -> Tensor:
         """Return the velocity (b, 4, h, w) float32 of latents (b, 4, h, w) float32 at time t in 0..1.

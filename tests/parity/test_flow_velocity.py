@@ -14,7 +14,7 @@ from janus_core.flow.flow_checkpoint import FlowCheckpoint, read_flow_checkpoint
 from janus_core.flow.flow_network import Encoded
 from janus_core.flow.flow_prompts import FlowPlan, pad_rows, plan_flow_pictures
 from janus_core.flow.solvers import integrate
-from janus_core.flow.velocity import GuidedVelocity, PreparedRows
+from janus_core.flow.velocity import GuidedVelocity, PreparedRows, prepare_rows
 
 ATOL = 1e-4
 PROMPTS = ("0", "1")
@@ -42,7 +42,7 @@ class Drawn:
     def rows(self) -> PreparedRows:
         plans: list[FlowPlan] = self.plans
         rows = [plan.cond for plan in plans] + [plan.uncond for plan in plans]
-        return PreparedRows(self.model, rows, self.latent_tokens, COMPUTE)
+        return prepare_rows(self.model, rows, self.latent_tokens, COMPUTE)
 
     def encoded(self, t: float) -> Encoded:
         return self.model.flow.encode(self.z0, torch.full((len(self.z0),), t)).repeated(2)

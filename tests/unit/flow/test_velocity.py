@@ -10,7 +10,7 @@ from janus_core.flow.flow_model import JanusFlowModel
 from janus_core.flow.flow_noise import normal_noise
 from janus_core.flow.flow_prompts import FlowRow, plan_flow_pictures, prompt_row
 from janus_core.flow.solvers import integrate
-from janus_core.flow.velocity import GuidedVelocity
+from janus_core.flow.velocity import GuidedVelocity, PreparedRows, embed_rows, rows_of_one_length
 from janus_core.inputs.text_tokenizer import TextTokenizer
 
 from .conftest import COMPUTE, FLOW_TINY, random_flow_model
@@ -117,6 +117,17 @@ def test_a_negative_prompt_is_a_row_of_its_own(flow: Flow) -> None:
     assert uncond is not None
     assert_close(uncond, other, atol=1e-5, rtol=0)
     assert float((cond - uncond).abs().max()) > 1e-3
+
+
+def test_rows_of_one_length_need_no_mask_and_equal_padded_ones(flow: Flow) -> None:
+    row, encoded = (
+        prompt_row(PROMPTS[0], flow.tokenizer),
+        flow.model.flow.encode(start(1), torch.full((1,), 300.0)),
+    )
+    words = embed_rows(flow.model.language, [row], COMPUTE).words
+    prepared = PreparedRows(flow.model, rows_of_one_length(words, row.time_position), TOKENS, COMPUTE)
+    cond, _ = flow.guided(PROMPTS[:1]).both(start(1), 0.3)
+    assert_close(prepared.velocities(encoded), cond, atol=1e-5, rtol=0)
 
 
 def test_the_language_model_reads_latents_in_order(flow: Flow) -> None:
