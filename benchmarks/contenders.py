@@ -87,18 +87,17 @@ class Ours:
             tokenizer=tokenizer_of_bytes(),
             codebook=codebook_identity(weights["vq_tokenizer.codebook.weight"]),
             state_dict=weights,
-            structure=build_model(config),
         )
         self.janus: Janus = assemble(
             checkpoint,
-            checkpoint.structure,
+            build_model(config),
             Compute(device=device, dtype=dtype, is_resident=True),
             weights_on=torch.device("cpu") if is_brought else device,
             weights_dtype=None if is_brought else dtype,
         )
         if is_brought:  # as `load_janus` does it
-            placement = Placement(self.janus.model, device, dtype, self.janus.vq_dtype)
-            self.janus = replace(self.janus, placement=placement)
+            owner = Placement(self.janus.model, self.janus.compute, self.janus.vq_dtype)
+            self.janus = replace(self.janus, owner=owner)
         self.packs = packs
 
     def draw(

@@ -59,8 +59,8 @@ def _ours(folder: Path, dtype: torch.dtype) -> None:
     from janus_core import load_janus
 
     janus = load_janus(folder, dtype=dtype, device="cpu")
-    if janus.placement is not None and next(janus.model.language.parameters()).dtype != dtype:
-        janus.placement.bring_all()
+    if next(janus.model.language.parameters()).dtype != dtype:
+        janus.bring_all()
     touch(janus.model.parameters())
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .loading import assemble, load_janus
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
-    from .options import Compute, DrawOptions, TextOptions
+    from .options import Compute, DrawOptions, Guidance, TextOptions
     from .residency.memory import answer_bytes, decode_bytes, draw_bytes
 
 _ROOMS = {
@@ -42,6 +42,7 @@ _ROOMS = {
     "ConfigError": "errors",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
+    "Guidance": "options",
     "ImageError": "errors",
     "ImageTokens": "inputs.image_tokens",
     "Janus": "janus",
@@ -78,6 +79,7 @@ __all__ = [
     "ConfigError",
     "DrawOptions",
     "Drawn",
+    "Guidance",
     "ImageError",
     "ImageTokens",
     "Janus",

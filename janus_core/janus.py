@@ -16,61 +16,22 @@ from .generation.answering import Answer, Prompts, generate_text
 from .generation.batches import batched, in_chunks, shifted, within
 from .generation.drawing import generate_image_tokens, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
-from .inputs.pictures import Picture, as_several, read_picture
-from .inputs.preprocessing import Fit, to_images, to_pixel_values, to_vq_inputs
-from .inputs.prompting import SYSTEM_TEXT, PromptPlan, TurnText, caption_instruction, plan_conversation
-from .inputs.text_tokenizer import TextTokenizer
+from .inputs.pictures import Picture, as_several
+from .inputs.preprocessing import Fit, to_vq_inputs
+from .inputs.prompting import SYSTEM_TEXT, caption_instruction
 from .inputs.turns import Turn
-from .model.config import JanusConfig
-from .model.model import JanusModel
-from .options import (
-    CFG_WEIGHT,
-    Compute,
-    DrawOptions,
-    OnStep,
-    OnText,
-    OnTokens,
-    TextOptions,
-    check_count,
-    whole_seed,
-)
+from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
+from .residency.loaded import LoadedModel
+from .residency.memory import answer_bytes, decode_bytes, draw_bytes
 from .residency.packing import pack_for_answering, pack_for_drawing
-from .residency.placement import Placement, Task
+from .residency.parts import Task
 
 _VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Janus:
-    """A loaded model with everything needed to use it.
-
-    Attributes:
-        model: weights on `device`, or wherever a host's layers keep them.
-        tokenizer: the text tokenizer.
-        codebook: identity of the VQ codebook.
-        compute: where everything is computed, and the dtype of seeing and language.
-        vq_dtype: of the VQ tokenizer.
-        placement: brings parts to the device when a task needs them; None where all are in place.
-        cfg_weight: the guidance that the model's makers recommend; drawings take it where none is asked for.
-    """
-
-    model: JanusModel
-    tokenizer: TextTokenizer
-    codebook: str
-    compute: Compute
-    vq_dtype: torch.dtype
-    placement: Placement | None = None
-    cfg_weight: float = CFG_WEIGHT
-
-    def _bring(self, task: Task) -> None:
-        """Have a task's weights in place."""
-        if self.placement is not None:
-            self.placement.bring(task)
-
-    @property
-    def config(self) -> JanusConfig:
-        """The architecture."""
-        return self.model.config
+class Janus(LoadedModel):
+    """A loaded model with everything needed to use it; its attributes are those of `LoadedModel`."""
 
     def ask(
         self,
@@ -212,37 +173,24 @@ class Janus:
         """
         if not conversations:
             return []
-        self._bring("answer")
-        pack_for_answering(self.model.language)
+        options = options or TextOptions()
         plans = [self.plan_conversation(turns, system) for turns in conversations]
         pictures = [image for turns in conversations for turn in turns for image in turn.images]
+        longest = max(len(plan) for plan in plans)
+        need = answer_bytes(self.config, len(plans), longest, options.max_new_tokens, self.compute.dtype)
+        tasks: tuple[Task, ...] = ("see", "answer") if pictures else ("answer",)
+        compute = self.ready(*tasks, memory_required=need)
+        pack_for_answering(self.model.language)
         return generate_text(
             self.model.language,
-            Prompts(plans=plans, image_embeddings=self.see(pictures) if pictures else None),
+            Prompts(plans=plans, image_embeddings=self._look_at(pictures) if pictures else None),
             self.tokenizer,
-            options or TextOptions(),
+            options,
             seed=whole_seed(seed),
-            compute=self.compute,
+            compute=compute,
             on_text=on_text,
             on_step=on_step,
         )
-
-    def plan_conversation(self, turns: Sequence[Turn], system: str = SYSTEM_TEXT) -> PromptPlan:
-        """Return the prompt of a conversation as token ids, without looking at its pictures."""
-        return plan_conversation(
-            [TurnText(role=turn.role, text=turn.text, num_images=len(turn.images)) for turn in turns],
-            self.tokenizer,
-            image_tokens=self.config.vision.num_patches,
-            system=system,
-            old_roles=self.config.old_roles,
-        )
-
-    @torch.inference_mode()
-    def see(self, images: Sequence[Picture]) -> Tensor:
-        """Return image embeddings (pictures, n, d) of pictures, as the decoder reads them."""
-        self._bring("see")
-        rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
-        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def draw(
@@ -282,8 +230,10 @@ class Janus:
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
-        options = (options or DrawOptions()).guided(self.cfg_weight)
-        self._bring("draw")
+        options = (options or DrawOptions()).decided(self.guidance)
+        longest = max(max(len(plan.cond), len(plan.uncond)) for plan in pictures)
+        need = draw_bytes(self.config, min(batch_size, len(pictures)), longest, self.compute.dtype)
+        compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
         drawn = [
@@ -293,7 +243,7 @@ class Janus:
                 options,
                 num_image_tokens=cells,
                 pad=self.tokenizer.special.pad,
-                compute=self.compute,
+                compute=compute,
                 on_step=within(on_step, index * cells, len(batches) * cells),
                 on_tokens=on_tokens,
             )
@@ -302,7 +252,7 @@ class Janus:
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
             tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = self.decode(tokens, batch_size=min(batch_size, _VQ_TOGETHER))
+        images = in_chunks(self._to_images, tokens.grid, min(batch_size, _VQ_TOGETHER), None)
         return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
 
     @torch.inference_mode()
@@ -326,7 +276,7 @@ class Janus:
             ImageError: there is no picture, or one cannot be read.
         """
         pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
-        self._bring("encode")
+        self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
 
         def encode(chunk: Tensor) -> Tensor:
             # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
@@ -350,10 +300,5 @@ class Janus:
             ImageError: the tokens belong to another codebook, have another grid, or are damaged.
         """
         tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
-        return in_chunks(lambda chunk: to_images(self.decode_pixels(chunk)), tokens.grid, batch_size, on_step)
-
-    @torch.inference_mode()
-    def decode_pixels(self, grid: Tensor) -> Tensor:
-        """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
-        self._bring("decode")
-        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
+        self.ready("decode", memory_required=decode_bytes(self.config, min(batch_size, len(tokens))))
+        return in_chunks(self._to_images, tokens.grid, batch_size, on_step)

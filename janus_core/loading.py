@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from .checkpoints.load import Checkpoint, assign_weights, read_checkpoint
+from .checkpoints.load import Checkpoint, assign_weights, read_checkpoint_and_model
 from .errors import SamplingError
 from .janus import Janus
 from .model.layers import Operations
@@ -99,8 +99,9 @@ def load_janus(
     place = choose_device(device)
     # A host's layers may stream their weights; torch's own stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
-    checkpoint = read_checkpoint(path)
-    model = checkpoint.structure if operations is None else build_model(checkpoint.config, operations)
+    checkpoint, model = read_checkpoint_and_model(path)
+    if operations is not None:
+        model = build_model(checkpoint.config, operations)
     # Weights rest mapped from the file; each task brings its own to the device, in the dtype that runs.
     janus = assemble(
         checkpoint,
@@ -110,7 +111,7 @@ def load_janus(
         weights_dtype=None if compute.is_resident else compute.dtype,
     )
     if compute.is_resident:
-        janus = replace(janus, placement=Placement(janus.model, place, compute.dtype, janus.vq_dtype))
+        janus = replace(janus, owner=Placement(janus.model, compute, janus.vq_dtype))
     log.info(
         "Janus: loaded %s in %s on %s in %.1f s",
         checkpoint.folder.name,
@@ -133,7 +134,7 @@ def assemble(
 
     Args:
         checkpoint: what was read.
-        model: its `structure`, or another that `build_model` made of its configuration.
+        model: as `build_model` makes it of its configuration.
         compute: where and in which dtype seeing and language run; the VQ tokenizer runs in float32.
         weights_on: where the weights rest; a host may move them to `compute.device` later.
         weights_dtype: of seeing and language, the VQ tokenizer's being float32; None keeps every tensor as it
@@ -152,5 +153,5 @@ def assemble(
         codebook=checkpoint.codebook,
         compute=compute,
         vq_dtype=torch.float32,
-        cfg_weight=checkpoint.cfg_weight,
+        guidance=checkpoint.guidance,
     )

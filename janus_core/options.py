@@ -16,6 +16,7 @@ from .errors import SamplingError
 
 CFG_WEIGHT = 5.0  # the authors' guidance, where a model's folder recommends no other
 MOST_CFG_WEIGHT = 100
+MIN_P = 0.0  # off, as the published models and the reference draw
 
 
 class OnText(Protocol):
@@ -58,6 +59,12 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise SamplingError unless `value` is a number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
         raise SamplingError(f"{name} is {value!r}; it must be between {low} and {high}.")
+
+
+def check_above_zero(name: str, value: float, high: float) -> None:
+    """Raise SamplingError unless `value` is a number above 0 and at most `high`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= high:
+        raise SamplingError(f"{name} is {value!r}; it must be above 0 and at most {high}.")
 
 
 def check_whole(name: str, value: int, low: int, high: int) -> None:
@@ -113,33 +120,85 @@ class TextOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How a prompt steers a drawing: as a model's folder recommends it, or as it is decided for one call.
+
+    Attributes:
+        cfg_weight: above 0 … 100; 1 is off.
+        min_p: 0 … 1; image tokens below this share of the best conditional probability are dropped before
+            guidance. 0 is off.
+    """
+
+    cfg_weight: float = CFG_WEIGHT
+    min_p: float = MIN_P
+
+    def __post_init__(self) -> None:
+        check_above_zero("cfg_weight", self.cfg_weight, MOST_CFG_WEIGHT)
+        check_range("min_p", self.min_p, 0, 1)
+
+
+PUBLISHED_GUIDANCE = Guidance()  # of DeepSeek's models, whose folders recommend nothing
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrawOptions:
     """How pictures are drawn.
 
     Attributes:
-        cfg_weight: 0 … 100, how strongly the prompt guides; 1 is off and twice as fast on few rows. None is
-            what the model's folder recommends.
+        cfg_weight: above 0 … 100, how strongly the prompt guides; 1 is off and twice as fast on few rows.
+            None is what the model's folder recommends.
         temperature: 0 … 2; 0 always takes the likeliest code.
         top_k: 0 … 1,000,000; 0 is off.
         top_p: above 0 … 1; 1 is off.
+        min_p: 0 … 1, before guidance, see `Guidance`; 0 is off, None is what the model's folder recommends.
+            Ignored at temperature 0.
     """
 
     cfg_weight: float | None = None
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float | None = None
 
     def __post_init__(self) -> None:
         if self.cfg_weight is not None:
-            check_range("cfg_weight", self.cfg_weight, 0, MOST_CFG_WEIGHT)
+            check_above_zero("cfg_weight", self.cfg_weight, MOST_CFG_WEIGHT)
         check_range("temperature", self.temperature, 0, 2)
         check_whole("top_k", self.top_k, 0, 1_000_000)
         check_range("top_p", self.top_p, 1e-6, 1)
+        if self.min_p is not None:
+            check_range("min_p", self.min_p, 0, 1)
 
-    def guided(self, recommended: float) -> DrawOptions:
-        """Return these options with the recommended guidance where none is asked for."""
-        return replace(self, cfg_weight=self.cfg_weight_or(recommended))
+    @classmethod
+    def from_numbers(
+        cls, *, cfg_weight: float, temperature: float, top_k: int, top_p: float, min_p: float
+    ) -> DrawOptions:
+        """Return options from a form that knows numbers only, such as a node or a command line.
 
-    def cfg_weight_or(self, recommended: float) -> float:
-        """Return the guidance asked for, else the recommended one."""
-        return recommended if self.cfg_weight is None else self.cfg_weight
+        Args:
+            cfg_weight: 0 is what the model recommends.
+            temperature: see the class.
+            top_k: see the class.
+            top_p: see the class.
+            min_p: below 0 is what the model recommends.
+        """
+        return cls(
+            cfg_weight=None if cfg_weight == 0 else cfg_weight,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=None if min_p < 0 else min_p,
+        )
+
+    def guidance(self, recommended: Guidance) -> Guidance:
+        """Decide how the prompt steers: what is asked for, else what is recommended."""
+        min_p = recommended.min_p if self.min_p is None else self.min_p
+        return Guidance(
+            cfg_weight=recommended.cfg_weight if self.cfg_weight is None else self.cfg_weight,
+            min_p=0.0 if self.temperature == 0 else min_p,  # greedy is the likeliest of all tokens
+        )
+
+    def decided(self, recommended: Guidance) -> DrawOptions:
+        """Return these options with nothing left to the model."""
+        guidance = self.guidance(recommended)
+        return replace(self, cfg_weight=guidance.cfg_weight, min_p=guidance.min_p)

@@ -277,7 +277,7 @@ def evaluate_folder(
     janus = load_janus(model, device=device)
     cfg_weights = _CFG_WEIGHTS
     if is_short:
-        scenes, cfg_weights = _QUICK_SCENES, (janus.cfg_weight,)
+        scenes, cfg_weights = _QUICK_SCENES, (janus.guidance.cfg_weight,)
     evaluation = evaluate(janus, scenes, cfg_weights, is_quiet)
     figures = to_json(evaluation)
     if out is not None:

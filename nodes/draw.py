@@ -80,7 +80,7 @@ class JanusDraw(io.ComfyNode):
         top_p: float,
     ) -> io.NodeOutput:
         """Draw the batch."""
-        recommended = model.janus.cfg_weight
+        recommended = model.janus.guidance.cfg_weight
         if cfg_weight > 2 * recommended:
             log.warning(
                 "Janus: cfg_weight %g is far above what this model draws well with. Try %g in Janus Draw.",

@@ -105,7 +105,7 @@ class Section:
 def _integer(value: Any, name: str, most: int, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ConfigError(
-            f"The configuration's {name} is {show(value)}, not a whole number from 1 to {most}."
+            f"The configuration's {name} is {show(value)}, not a whole number from {least} to {most}."
         )
     return value
 

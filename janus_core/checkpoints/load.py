@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -27,7 +27,7 @@ from ..inputs.image_tokens import codebook_identity
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..model.config import JanusConfig, LanguageConfig
 from ..model.model import JanusModel, build_model
-from ..options import CFG_WEIGHT, MOST_CFG_WEIGHT, DrawOptions
+from ..options import PUBLISHED_GUIDANCE, Guidance
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
@@ -56,22 +56,19 @@ class Checkpoint:
         tokenizer: the text tokenizer.
         state_dict: tensors under our names, complete and of right shape, in the file's dtype and mapped from
             it, except for the few that a layout stores in parts.
-        structure: the model whose tensors they are, of torch's own layers on the meta device. It takes 0.1 s
-            to build and is kept for whoever gives it the weights, once.
         folder: where it came from.
         layout: whose names the files carry.
         codebook: identity of the VQ codebook.
-        cfg_weight: the guidance that its makers recommend.
+        guidance: how to draw, as its makers recommend.
     """
 
     config: JanusConfig
     tokenizer: TextTokenizer
     state_dict: dict[str, Tensor]
-    structure: JanusModel
     folder: Path
     layout: Layout
     codebook: str
-    cfg_weight: float = CFG_WEIGHT
+    guidance: Guidance = PUBLISHED_GUIDANCE
 
 
 def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | None = None) -> Checkpoint:
@@ -85,6 +82,24 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
         CheckpointError: the folder, its tokenizer or its tensors cannot be used.
         ConfigError: its configuration is impossible or unsupported.
     """
+    return read_checkpoint_and_model(path, read_tensors)[0]
+
+
+def read_checkpoint_and_model(
+    path: str | os.PathLike[str], read_tensors: ReadTensors | None = None
+) -> tuple[Checkpoint, JanusModel]:
+    """Read a model folder, and return beside it the model that its tensors were checked against.
+
+    That model has torch's own layers, on the meta device. Building it takes 0.1 s, so whoever wants to assign
+    the weights to such a model need not build it again.
+
+    Args:
+        path: as for `read_checkpoint`.
+        read_tensors: likewise.
+
+    Raises:
+        CheckpointError, ConfigError: as `read_checkpoint`.
+    """
     files = find_files(resolve_model(path))
     if files.layout == "janusflow":
         raise CheckpointError(
@@ -95,18 +110,18 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
     tokenizer = read_tokenizer(files.folder)
     check_vocabulary(config.language, tokenizer, files.folder)
     published = read_all(files, read_tensors or read_weight_file)
-    structure = build_structure(lambda: build_model(config), files)
-    state_dict = to_our_names(published, structure, files)
-    return Checkpoint(
+    model = build_structure(lambda: build_model(config), files)
+    state_dict = to_our_names(published, model, files)
+    checkpoint = Checkpoint(
         config=config,
         tokenizer=tokenizer,
         state_dict=state_dict,
-        structure=structure,
         folder=files.folder,
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
-        cfg_weight=read_cfg_weight(files.folder),
+        guidance=read_guidance(files.folder),
     )
+    return checkpoint, model
 
 
 def read_config(files: CheckpointFiles) -> JanusConfig:
@@ -122,23 +137,40 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
         raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
 
 
-def read_cfg_weight(folder: Path) -> float:
-    """Return the guidance that a folder's generation_config.json recommends, transformers' `guidance_scale`.
+def read_guidance(folder: Path, published: Guidance = PUBLISHED_GUIDANCE) -> Guidance:
+    """Return how a folder's generation_config.json recommends to draw, else how the published models do.
 
-    What cannot be one is passed over with a warning: a model is good for more than drawing.
+    `guidance_scale` is transformers' name for the weight; it writes 0 or nothing where there is none. A value
+    that cannot be used is passed over with a warning: a model is good for more than drawing.
     """
-    found = read_optional_json(folder / "generation_config.json").get("guidance_scale")
+    content = read_optional_json(folder / "generation_config.json")
+    scale = content.get("guidance_scale")
+    is_recommended = scale != 0 or isinstance(scale, bool)
+    return Guidance(
+        cfg_weight=_usable(
+            "guidance_scale", "cfg_weight", scale if is_recommended else None, published.cfg_weight
+        ),
+        min_p=_usable("min_p", "min_p", content.get("min_p"), published.min_p),
+    )
+
+
+def _usable(key: str, name: str, value: Any, fallback: float) -> float:
+    """Return what a file's `key` recommends for the guidance's `name`, or the fallback."""
+    if value is None:
+        return fallback
     try:
-        return float(DrawOptions(cfg_weight=found).cfg_weight_or(CFG_WEIGHT))
-    except SamplingError:
+        Guidance(**{name: value})
+    except SamplingError as error:
+        reason = str(error).partition("; ")[2]
         log.warning(
-            "Janus: generation_config.json recommends a guidance_scale of %s, which is no number from 0 to "
-            "%d. Drawing takes %g instead.",
-            show(found),
-            MOST_CFG_WEIGHT,
-            CFG_WEIGHT,
+            "Janus: generation_config.json recommends a %s of %s; %s Drawing takes %g instead.",
+            key,
+            show(value),
+            reason,
+            fallback,
         )
-        return CFG_WEIGHT
+        return fallback
+    return float(value)
 
 
 def check_vocabulary(config: LanguageConfig, tokenizer: TextTokenizer, folder: Path) -> None:
@@ -224,15 +256,13 @@ def _unreadable(path: Path, reason: str) -> CheckpointError:
     )
 
 
-def to_our_names(
-    published: dict[str, Tensor], structure: nn.Module, files: CheckpointFiles
-) -> dict[str, Tensor]:
+def to_our_names(published: dict[str, Tensor], model: nn.Module, files: CheckpointFiles) -> dict[str, Tensor]:
     """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
 
     Raises:
         CheckpointError: with the count, the first tensor's name, and what to do.
     """
-    expected = {name: tensor.shape for name, tensor in structure.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     sources = {ours: published_names(ours, files.layout) for ours in expected}
     wanted = {name for names in sources.values() for name in names}
     published = {name: tensor for name, tensor in published.items() if not is_unused(name)}

@@ -173,12 +173,24 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
     made.add_argument(
-        "--cfg", type=float, metavar="W", help="guidance, 1 is off (default: the model's own, mostly 5)"
+        "--cfg",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="guidance, 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
     )
     made.add_argument("--negative", default="", metavar="TEXT", help="what to draw away from")
     made.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
     made.add_argument("--top-k", type=int, default=0, metavar="K", help="0 is off (default)")
     made.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1 is off (default)")
+    made.add_argument(
+        "--min-p",
+        type=float,
+        default=-1.0,
+        metavar="P",
+        help="drop tokens below this share of the best one before guidance; 0 is off, -1 is what the model "
+        "recommends (default: -1)",
+    )
     made.add_argument("--seed", type=int, default=0, metavar="S", help="picture k uses seed + k (default: 0)")
     made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
 

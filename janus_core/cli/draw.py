@@ -27,44 +27,47 @@ _SHORT = TextOptions(max_new_tokens=32)
 
 def draw(arguments: Namespace) -> None:
     """Draw pictures, batch by batch; finished batches stay when the rest is interrupted."""
-    options = DrawOptions(
+    options = DrawOptions.from_numbers(
         cfg_weight=arguments.cfg,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
+        min_p=arguments.min_p,
     )
     for name, value in (("--num-images", arguments.num_images), ("--batch-size", arguments.batch_size)):
         if value < 1:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     folder = ready_folder(Path(arguments.out))
     janus = load(arguments)
-    drawing = _Drawing(arguments, options.guided(janus.cfg_weight), folder)
+    drawn = _DrawnFiles(arguments, options.decided(janus.guidance), folder)
     try:
         with progress(
             arguments, "image tokens", arguments.num_images * janus.config.num_image_tokens
         ) as on_step:
-            drawing.run(janus, on_step)
+            drawn.draw(janus, on_step)
     except (KeyboardInterrupt, OutputError):  # a full disk after hours is an interruption, too
-        drawing.say_what_is_missing()
+        drawn.say_what_is_missing()
         raise
     report(
         arguments,
-        {"files": drawing.files, "seeds": drawing.seeds, "token_ids": drawing.token_ids},
-        "\n".join(drawing.files),
+        {"files": drawn.files, "seeds": drawn.seeds, "token_ids": drawn.token_ids},
+        "\n".join(drawn.files),
     )
     remark(arguments, f"drawn with {_seeds(arguments.seed, arguments.num_images)}")
 
 
-class _Drawing:
+class _DrawnFiles:
     """The pictures of one `draw`, as far as they are on the disk."""
 
     def __init__(self, arguments: Namespace, options: DrawOptions, folder: Path) -> None:
-        self._arguments, self._options, self._folder = arguments, options, folder
+        self._arguments = arguments
+        self._options = options
+        self._folder = folder
         self.files: list[str] = []
         self.seeds: list[int] = []
         self.token_ids: list[list[int]] = []
 
-    def run(self, janus: Janus, on_step: OnStep) -> None:
+    def draw(self, janus: Janus, on_step: OnStep) -> None:
         """Draw what is wanted, a batch at a time."""
         arguments, wanted = self._arguments, self._arguments.num_images
         for start in range(0, wanted, arguments.batch_size):

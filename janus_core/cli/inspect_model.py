@@ -14,12 +14,12 @@ from ..checkpoints.load import read_checkpoint
 from ..model.config import JanusConfig
 from ..model.kv_cache import kv_cache_bytes
 from ..residency.memory import draw_bytes, weight_bytes
+from ..residency.parts import PARTS, part_of
 from .models import chosen_model
 from .terminal import report
 
 _PROMPT_TOKENS = 128  # of a drawing prompt that is longer than most
 _ROWS = 2  # one picture with guidance
-_PARTS = ("seeing", "language", "vq_tokenizer")
 
 
 def inspect(arguments: Namespace) -> None:
@@ -54,10 +54,9 @@ def describe(name_or_path: str) -> dict[str, Any]:
     files = find_files(resolve_model(name_or_path))
     checkpoint = read_checkpoint(name_or_path)
     config, special = checkpoint.config, checkpoint.tokenizer.special
-    counts = {
-        part: sum(t.numel() for name, t in checkpoint.state_dict.items() if name.startswith(part + "."))
-        for part in _PARTS
-    }
+    counts = dict.fromkeys(map(str, PARTS), 0)
+    for name, tensor in checkpoint.state_dict.items():
+        counts[part_of(name)] += tensor.numel()
     total = sum(counts.values())
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.state_dict.values()})
     uses_tokens = special.user is not None and special.assistant is not None and not config.old_roles

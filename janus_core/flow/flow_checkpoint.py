@@ -18,14 +18,17 @@ from ..checkpoints.load import (
     build_structure,
     check_vocabulary,
     read_all,
+    read_guidance,
     read_weight_file,
     to_our_names,
 )
 from ..errors import CheckpointError, ConfigError
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
+from ..options import Guidance
 from .flow_config import JanusFlowConfig
 from .flow_files import parse_janusflow
 from .flow_model import JanusFlowModel, build_flow_model
+from .flow_options import FLOW_CFG_WEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +39,23 @@ class FlowCheckpoint:
         config: the architecture.
         tokenizer: the text tokenizer.
         state_dict: tensors under our names, complete and of right shape, mapped from the file.
-        structure: the model whose tensors they are, on the meta device, for whoever gives it the weights.
         folder: where it came from.
+        cfg_weight: the guidance that its makers recommend.
     """
 
     config: JanusFlowConfig
     tokenizer: TextTokenizer
     state_dict: dict[str, Tensor]
-    structure: JanusFlowModel
     folder: Path
+    cfg_weight: float = FLOW_CFG_WEIGHT
 
 
 def read_flow_checkpoint(
     path: str | os.PathLike[str], read_tensors: ReadTensors | None = None
-) -> FlowCheckpoint:
-    """Read a JanusFlow folder.
+) -> tuple[FlowCheckpoint, JanusFlowModel]:
+    """Read a JanusFlow folder, and return beside it the model that its tensors were checked against.
+
+    That model has torch's own layers, on the meta device.
 
     Args:
         path: the folder.
@@ -70,14 +75,15 @@ def read_flow_checkpoint(
     tokenizer = read_tokenizer(files.folder)
     check_vocabulary(config.language, tokenizer, files.folder)
     published = read_all(files, read_tensors or read_weight_file)
-    structure = build_structure(lambda: build_flow_model(config), files)
-    return FlowCheckpoint(
+    model = build_structure(lambda: build_flow_model(config), files)
+    checkpoint = FlowCheckpoint(
         config=config,
         tokenizer=tokenizer,
-        state_dict=to_our_names(published, structure, files),
-        structure=structure,
+        state_dict=to_our_names(published, model, files),
         folder=files.folder,
+        cfg_weight=read_guidance(files.folder, Guidance(cfg_weight=FLOW_CFG_WEIGHT)).cfg_weight,
     )
+    return checkpoint, model
 
 
 def read_flow_config(files: CheckpointFiles) -> JanusFlowConfig:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import SamplingError
-from ..options import MOST_CFG_WEIGHT, check_range, check_whole
+from ..options import MOST_CFG_WEIGHT, check_above_zero, check_whole
 from .solvers import SOLVERS, Solver
 
 FLOW_CFG_WEIGHT = 2.0  # the authors' guidance
@@ -19,8 +19,8 @@ class FlowOptions:
     Attributes:
         steps: 1 … 1000, of equal length from noise to picture.
         solver: euler is the reference; midpoint and heun take twice the time for as many steps.
-        cfg_weight: 0 … 100, how strongly the prompt guides; 1 is off and twice as fast. None is what the
-            authors recommend, 2.
+        cfg_weight: above 0 … 100, how strongly the prompt guides; 1 is off and twice as fast. None is what
+            the model's folder recommends, else the authors' 2.
     """
 
     steps: int = 30
@@ -32,9 +32,14 @@ class FlowOptions:
         if self.solver not in SOLVERS:
             raise SamplingError(f'There is no solver "{self.solver}". Choose one of {", ".join(SOLVERS)}.')
         if self.cfg_weight is not None:
-            check_range("cfg_weight", self.cfg_weight, 0, MOST_CFG_WEIGHT)
+            check_above_zero("cfg_weight", self.cfg_weight, MOST_CFG_WEIGHT)
 
-    @property
-    def guidance(self) -> float:
-        """The guidance asked for, else the recommended one."""
-        return FLOW_CFG_WEIGHT if self.cfg_weight is None else self.cfg_weight
+    @classmethod
+    def from_numbers(cls, *, steps: int, solver: str, cfg_weight: float) -> FlowOptions:
+        """Return options as widgets and flags write them: a guidance of 0 is what the model recommends."""
+        asked = None if cfg_weight == 0 else cfg_weight
+        return cls(steps=steps, solver=solver, cfg_weight=asked)  # type: ignore[arg-type]
+
+    def decided(self, recommended: float) -> FlowOptions:
+        """Return these options with the recommended guidance where none is asked for."""
+        return self if self.cfg_weight is not None else replace(self, cfg_weight=recommended)

@@ -17,12 +17,12 @@ from ..errors import PromptError
 from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.model import Language
-from ..options import CFG_WEIGHT, Compute, DrawOptions, OnStep, OnTokens
+from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
 from .fixed_decoder import FixedDecoder, LayerWeights, merged
 from .noise import block_cells, keyed_noise, noise_key
 from .prefill import Sequences, check_context, is_repeatable, pad_left
 from .repeats import Pace, Repeats, capture_for
-from .sampling import guide, next_tokens
+from .sampling import guide, keep_min_p, next_tokens
 
 _NOISE_BLOCK = 24  # grid cells whose noise is computed together, on a CPU
 
@@ -174,8 +174,8 @@ class Drawing:
         compute: Compute,
     ) -> None:
         self._language, self._compute, self._options = language, compute, options
-        self._cfg_weight = options.cfg_weight_or(CFG_WEIGHT)
-        self._is_guided = self._cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
+        self._guidance = options.guidance(PUBLISHED_GUIDANCE)
+        self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
         distinct = list(dict.fromkeys(rows))
@@ -195,10 +195,11 @@ class Drawing:
     def score(self, hidden: Tensor) -> Tensor:
         """Return the guided image logits (b, v) float32 that hidden states (rows, d) give."""
         logits: Tensor = self._language.generation_head(hidden).float()
+        min_p, cfg_weight = self._guidance.min_p, self._guidance.cfg_weight
         if not self._is_guided:
-            return logits
+            return keep_min_p(logits, min_p)
         cond_logits, uncond_logits = logits.chunk(2)
-        return guide(cond_logits, uncond_logits, self._cfg_weight)
+        return guide(keep_min_p(cond_logits, min_p), uncond_logits, cfg_weight)
 
     def choose(self, logits: Tensor, noise: Tensor | None) -> Tensor:
         """Return the next token (b,) of each picture."""

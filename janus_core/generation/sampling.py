@@ -1,9 +1,10 @@
 """Turn logits and noise into token ids.
 
-The order is guidance, repetition penalty (text only), temperature, top-k, top-p, min-p, pick. The filters
-only mask, with -inf: the pick adds Gumbel noise and takes the largest, which draws from the softmax of what
-is left without ever renormalising (the Gumbel-max trick). Each filter keeps at least the likeliest token, and
-never parts equals: tokens with the same logit stay or go together, so no sort order shows in the result.
+The order for drawing is min-p on the conditional distribution, guidance, temperature, top-k, top-p, pick; for
+text it is repetition penalty, temperature, top-k, top-p, min-p, pick. The filters only mask, with -inf: the
+pick adds Gumbel noise and takes the largest, which draws from the softmax of what is left without ever
+renormalising (the Gumbel-max trick). Each filter keeps at least the likeliest token, and never parts equals:
+tokens with the same logit stay or go together, so no sort order shows in the result.
 
 Everything is a pure function of its arguments: computed in float32 whatever comes in, changing no argument
 and never waiting for the device. Nothing here knows of models, prompts, images or seeds, and numbers are
@@ -26,8 +27,9 @@ def guide(cond_logits: Tensor, uncond_logits: Tensor, cfg_weight: float) -> Tens
     """Sharpen conditional logits against unconditional ones (classifier-free guidance).
 
     Args:
-        cond_logits: (b, v), from prompts with their text.
-        uncond_logits: (b, v), from prompts with the text padded out.
+        cond_logits: (b, v), from prompts with their text; what is masked in them stays masked at any
+            weight above 0.
+        uncond_logits: (b, v), finite, from prompts with the text padded out.
         cfg_weight: ≥ 0; 1 returns `cond_logits`, 0 returns `uncond_logits`, both exactly.
 
     Returns: (b, v) float32.
@@ -105,6 +107,9 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """Mask tokens less likely than p times the likeliest one.
+
+    Drawing applies it to conditional logits ahead of guidance: guidance raises whatever the prompt makes less
+    unlikely, so among tokens that the model never learnt to tell apart it raises noise.
 
     Args:
         logits: (b, v).

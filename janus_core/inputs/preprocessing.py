@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..model.config import PreprocessConfig
-from .pictures import Picture, read_picture, read_samples, samples_to_picture
+from .pictures import Picture, as_several, read_picture, read_samples, samples_to_picture
 
 Fit: TypeAlias = Literal["crop", "pad", "stretch"]
 
@@ -126,12 +126,12 @@ def to_vq_input(source: Picture, size_px: int, fit: Fit) -> Tensor:
 
 
 def to_vq_inputs(sources: Picture | Sequence[Picture], size_px: int, fit: Fit) -> Tensor:
-    """Turn one picture or several into the VQ tokenizer's input (b, c, h, w), each as `to_vq_input` does.
+    """Turn one picture, a batch or several into the VQ tokenizer's input (b, c, h, w), each as `to_vq_input`.
 
     Raises:
         ImageError: there is no picture; also as `to_vq_input`.
     """
-    several: Sequence[Picture] = sources if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
+    several = as_several(sources)
     if not several:
         raise ImageError("There is no picture to encode. Give at least one.")
     return torch.stack([to_vq_input(source, size_px, fit) for source in several])

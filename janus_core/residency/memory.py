@@ -12,7 +12,7 @@ from ..generation.noise import block_cells
 from ..model.config import JanusConfig
 from ..model.kv_cache import kv_cache_bytes
 
-_FLOAT = 4  # logits, noise and the VQ tokenizer are float32
+_FLOAT = 4  # bytes; logits, noise and the VQ tokenizer are float32
 _NOISE_WORDS = 8  # int64 words alive at once while noise is made, in units of the finished noise
 _TABLES = 3  # embeddings of all image tokens, and what is alive while they are made
 _VQ_PICTURES = 4  # pictures through the VQ tokenizer at once
@@ -37,9 +37,7 @@ def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: 
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
     codes = batch_size * config.vq.codebook_size * _FLOAT
-    table = (
-        3 * config.vq.codebook_size * language.hidden_size * dtype.itemsize
-    )  # embeddings of all codes, made
+    table = _TABLES * config.vq.codebook_size * language.hidden_size * dtype.itemsize
     return (
         cache
         + prefill
@@ -61,7 +59,7 @@ def answer_bytes(
         new_tokens: the most that will be written.
         dtype: of the KV cache and activations.
     """
-    language, vision = config.language, config.vision
+    language = config.language
     cache = kv_cache_bytes(language, rows, prompt_tokens + new_tokens, dtype)
     if rows > 1:  # where a row is finished, the others move to a cache of their own
         cache += kv_cache_bytes(language, rows - 1, prompt_tokens + new_tokens, dtype)
@@ -69,9 +67,14 @@ def answer_bytes(
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
     scores = rows * language.vocab_size * _FLOAT * 8
-    pictures = rows * (prompt_tokens // vision.num_patches)  # as many as the prompts have room for
-    tower = pictures * vision.num_patches * (4 * vision.width + 2 * vision.mlp_width) * dtype.itemsize
-    return cache + prefill + scores + tower
+    pictures = rows * (prompt_tokens // config.vision.num_patches)  # as many as the prompts have room for
+    return cache + prefill + scores + see_bytes(config, pictures, dtype)
+
+
+def see_bytes(config: JanusConfig, pictures: int, dtype: torch.dtype) -> int:
+    """Return the bytes that the widest activations of the vision tower need."""
+    vision = config.vision
+    return pictures * vision.num_patches * (4 * vision.width + 2 * vision.mlp_width) * dtype.itemsize
 
 
 def decode_bytes(config: JanusConfig, pictures: int) -> int:

@@ -56,7 +56,8 @@ class PackedLinear(nn.Module):
 
     def __init__(self, product: Product, out_features: int) -> None:
         super().__init__()
-        self.product, self.out_features = product, out_features
+        self.product = product
+        self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in) to (…, out).
@@ -77,7 +78,8 @@ class PackedAttention(SelfAttention):
 
     def __init__(self, attention: SelfAttention, projections: PackedLinear, output: nn.Module) -> None:
         nn.Module.__init__(self)
-        self.heads, self.kv_heads = attention.heads, attention.kv_heads
+        self.heads = attention.heads
+        self.kv_heads = attention.kv_heads
         self.widths = [layer.out_features for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
         self.projections = projections
         self.o_proj = output  # type: ignore[assignment]

@@ -1,67 +1,58 @@
-"""Which parts of a model are on the device: each is brought when a task first needs it, and stays.
+"""Who has a task's weights in place: the protocol that a `Janus` asks, and its answer outside of hosts.
 
-Drawing never looks at the text head, and of the word embedding only at a few rows, which are looked up where
+Drawing never asks the text head, and of the word embedding it wants a few rows, which are looked up where
 the weights rest. So a task holds on the device what it multiplies by, and no more; on a CPU, likewise, only
-that is converted from the file's dtype. Not for hosts: they move whole groups themselves.
+that is converted from the file's dtype. Which modules these are says `parts`.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Protocol
 
 import torch
 
 from ..model.model import JanusModel
+from ..options import Compute
+from .parts import Task, modules_for, part_of
 
-Task = Literal["draw", "answer", "see", "encode", "decode"]
 
-_PARTS: dict[Task, tuple[str, ...]] = {
-    "draw": (
-        "language.language_model.layers",
-        "language.language_model.norm",
-        "language.image_token_embedding",
-        "language.generation_aligner",
-        "language.generation_head",
-    ),
-    "answer": (
-        "language.language_model.layers",
-        "language.language_model.norm",
-        "language.language_model.embed_tokens",
-        "language.language_model.lm_head",
-    ),
-    "see": ("seeing",),
-    "encode": ("vq_tokenizer.codebook", "vq_tokenizer.encoder", "vq_tokenizer.quant_conv"),
-    "decode": ("vq_tokenizer.codebook", "vq_tokenizer.decoder", "vq_tokenizer.post_quant_conv"),
-}
+class WeightOwner(Protocol):
+    """Owns a model's weights; everything that computes asks it first."""
+
+    def ready(self, *tasks: Task, memory_required: int) -> Compute:
+        """Have what tasks need in place.
+
+        Args:
+            tasks: what is done next, together.
+            memory_required: bytes that they take beside the weights.
+
+        Returns: where to compute, and whether the weights stay there until it is done.
+        """
 
 
 class Placement:
-    """Brings parts of a model from where its weights rest to the device."""
+    """Brings modules from where weights rest to the device, each when a task first needs it; they stay."""
 
-    def __init__(
-        self, model: JanusModel, device: torch.device, dtype: torch.dtype, vq_dtype: torch.dtype
-    ) -> None:
+    def __init__(self, model: JanusModel, compute: Compute, vq_dtype: torch.dtype) -> None:
         """Bring nothing yet.
 
         Args:
             model: with weights resting on the CPU.
-            device: where it computes.
-            dtype: of seeing and language there.
+            compute: where, and in which dtype, seeing and language compute.
             vq_dtype: of the VQ tokenizer there.
         """
-        self._model, self._device, self._dtype, self._vq_dtype = model, device, dtype, vq_dtype
+        self._model = model
+        self._compute = compute
+        self._vq_dtype = vq_dtype
         self._there: set[str] = set()
 
-    def bring(self, task: Task) -> None:
-        """Put what a task needs on the device, in the dtype that it runs in."""
+    def ready(self, *tasks: Task, memory_required: int = 0) -> Compute:
+        """Put what tasks need on the device, in the dtype that it runs in. Nothing makes room: it is ours."""
         with torch.inference_mode(False), torch.no_grad():
-            for name in _PARTS[task]:
+            for name in modules_for(*tasks):
                 if name not in self._there:
-                    dtype = self._vq_dtype if name.startswith("vq_tokenizer.") else self._dtype
-                    self._model.get_submodule(name).to(self._device, dtype)
+                    is_vq = part_of(name) == "vq_tokenizer"
+                    dtype = self._vq_dtype if is_vq else self._compute.dtype
+                    self._model.get_submodule(name).to(self._compute.device, dtype)
                     self._there.add(name)
-
-    def bring_all(self) -> None:
-        """Put everything on the device, for those who use the model's parts without a task."""
-        for task in get_args(Task):
-            self.bring(task)
+        return self._compute

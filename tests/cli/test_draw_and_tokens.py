@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from janus_core import ImageTokens, Janus, load_janus, to_uint8
+from janus_core import ImageTokens, Janus, load_janus, read_checkpoint, to_uint8
 
 from .conftest import MODEL, PICTURES
 
@@ -40,12 +40,31 @@ def test_draw_writes_pictures_that_say_how_they_were_made(janus, tmp_path):
     assert notes["software"] == "janus-nodes"
 
 
-@pytest.mark.parametrize(("model", "recommended"), [("janus-shapes", 2), (MODEL, 5)])
-def test_draw_has_the_guidance_that_the_model_recommends(janus, tmp_path, model, recommended):
-    code, out, _ = janus("draw", PROMPT, "--out", tmp_path, model=model)
+def options_of(path):
+    with Image.open(path) as picture:
+        return json.loads(picture.text["options"])
+
+
+@pytest.mark.parametrize("asked", [(), ("--cfg", 0, "--min-p", -1)])
+@pytest.mark.parametrize("model", ["janus-shapes", MODEL])
+def test_draw_has_the_guidance_that_the_model_recommends(janus, tmp_path, model, asked):
+    recommended = read_checkpoint(model).guidance
+    code, out, _ = janus("draw", PROMPT, "--out", tmp_path, *asked, model=model)
     assert code == 0
-    with Image.open(out.strip()) as picture:
-        assert json.loads(picture.text["options"])["cfg_weight"] == recommended
+    options = options_of(out.strip())
+    assert (options["cfg_weight"], options["min_p"]) == (recommended.cfg_weight, recommended.min_p)
+
+
+def test_draw_drops_unlikely_tokens_where_it_is_asked_to(janus, tmp_path):
+    def drawn(*arguments):
+        [file] = json.loads(janus("draw", PROMPT, "--json", "--out", tmp_path, *arguments)[1])["files"]
+        with Image.open(file) as picture:
+            return options_of(file), np.asarray(picture)
+
+    likeliest, picture = drawn("--min-p", 1, "--cfg", 5)
+    _, greedy = drawn("--temperature", 0, "--cfg", 1)
+    assert likeliest["min_p"] == 1
+    assert np.array_equal(picture, greedy)
 
 
 def test_draw_as_json_gives_files_seeds_and_tokens(janus, tmp_path):
@@ -205,7 +224,10 @@ def test_decoded_picture_is_what_the_file_of_tokens_says(janus, tmp_path):
 def test_inspect_says_layout_sizes_and_special_tokens(janus):
     found = json.loads(janus("inspect", MODEL, "--json", model=None)[1])
     assert found["layout"].startswith("authors")
-    assert found["parameters"]["total"] == 966683
+    parts = found["parameters"]
+    assert list(parts) == ["seeing", "language", "words", "vq_tokenizer", "total"]
+    assert parts["total"] == 966683 == sum(parts.values()) - parts["total"]
+    assert parts["vq_tokenizer"] == 644907
     assert found["special tokens"]["pad"] == 402
     assert found["problems"] == []
 

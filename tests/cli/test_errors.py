@@ -14,8 +14,9 @@ ASK = ("ask", "-q", "x")
 @pytest.mark.parametrize(
     ("arguments", "interval"),
     [
-        ((*DRAW, ".", "--cfg", "nan"), "between 0 and 100"),
-        ((*DRAW, ".", "--cfg", "-1"), "between 0 and 100"),
+        ((*DRAW, ".", "--cfg", "nan"), "above 0 and at most 100"),
+        ((*DRAW, ".", "--cfg", "-1"), "above 0 and at most 100"),
+        ((*DRAW, ".", "--min-p", "2"), "between 0 and 1"),
         ((*DRAW, ".", "--temperature", "3"), "between 0 and 2"),
         ((*DRAW, ".", "--top-p", "0"), "and 1"),
         ((*DRAW, ".", "--top-k", "-1"), "between 0 and"),

@@ -73,8 +73,7 @@ def load_whole() -> Callable[[Path], Janus]:
 
     def load(folder: Path) -> Janus:
         janus = load_janus(folder, dtype="float32", device="cpu")
-        assert janus.placement is not None
-        janus.placement.bring_all()
+        janus.bring_all()
         return janus
 
     return load

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from janus_core import Compute
 from janus_core.checkpoints.load import assign_weights
 from janus_core.flow.flow_checkpoint import FlowCheckpoint, read_flow_checkpoint
+from janus_core.flow.flow_model import JanusFlowModel
 from janus_core.flow.flow_network import Encoded
 from janus_core.flow.flow_prompts import FlowPlan, pad_rows, plan_flow_pictures
 from janus_core.flow.solvers import integrate
@@ -30,8 +31,10 @@ def equal(found: Tensor, expected: Tensor) -> None:
 class Drawn:
     """One golden drawing: its rows, and what the model computes of them."""
 
-    def __init__(self, checkpoint: FlowCheckpoint, facts: dict[str, Any], z0: Tensor) -> None:
-        self.model, self.times, self.z0 = checkpoint.structure, facts["t_exact"], z0
+    def __init__(
+        self, model: JanusFlowModel, checkpoint: FlowCheckpoint, facts: dict[str, Any], z0: Tensor
+    ) -> None:
+        self.model, self.times, self.z0 = model, facts["t_exact"], z0
         self.plans = plan_flow_pictures([facts["text"]], "", range(len(z0)), checkpoint.tokenizer)
         self.latent_tokens = checkpoint.config.num_latent_tokens
 
@@ -52,10 +55,10 @@ class Drawn:
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> FlowCheckpoint:
-    read = read_flow_checkpoint(FOLDER)
-    assign_weights(read.structure, read.state_dict)
-    return read
+def loaded() -> tuple[FlowCheckpoint, JanusFlowModel]:
+    checkpoint, model = read_flow_checkpoint(FOLDER)
+    assign_weights(model, checkpoint.state_dict)
+    return checkpoint, model
 
 
 @pytest.fixture(scope="module", params=PROMPTS)
@@ -65,9 +68,13 @@ def prompt(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def drawn(
-    checkpoint: FlowCheckpoint, flow_golden: dict[str, Tensor], flow_facts: dict[str, Any], prompt: str
+    loaded: tuple[FlowCheckpoint, JanusFlowModel],
+    flow_golden: dict[str, Tensor],
+    flow_facts: dict[str, Any],
+    prompt: str,
 ) -> Drawn:
-    return Drawn(checkpoint, flow_facts["generation"][prompt], flow_golden[f"flow.{prompt}.z0"])
+    checkpoint, model = loaded
+    return Drawn(model, checkpoint, flow_facts["generation"][prompt], flow_golden[f"flow.{prompt}.z0"])
 
 
 def test_every_golden_prompt_is_tested(flow_facts: dict[str, Any]) -> None:

@@ -58,7 +58,9 @@ def test_answers_about_unseen_pictures_are_right(shapes: Janus) -> None:
 
 
 def test_drawings_of_one_unseen_object_have_its_colour_and_shape(shapes: Janus) -> None:
-    sketches = measure_drawings(shapes, unseen_scenes(PICTURES, ("single",)), shapes.cfg_weight, nothing)
+    sketches = measure_drawings(
+        shapes, unseen_scenes(PICTURES, ("single",)), shapes.guidance.cfg_weight, nothing
+    )
     assert share([sketch.has_things for sketch in sketches]).percent >= OBJECTS
 
 

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from janus_core import (
     CAPTION_STYLES,
     DrawOptions,
+    Guidance,
     ImageError,
     Janus,
     PromptError,
@@ -157,11 +158,15 @@ def test_a_batch_size_that_is_no_count_is_refused(janus: Janus, batch_size: Any)
 
 def test_drawings_without_options_have_the_recommended_guidance(janus: Janus) -> None:
     weights = (1.0, 9.0)
-    drawn = [replace(janus, cfg_weight=weight).draw("a cat", seed=3).tokens.grid for weight in weights]
+    drawn = [
+        replace(janus, guidance=Guidance(cfg_weight=weight)).draw("a cat", seed=3).tokens.grid
+        for weight in weights
+    ]
     asked = [
         janus.draw("a cat", seed=3, options=DrawOptions(cfg_weight=weight)).tokens.grid for weight in weights
     ]
-    left_open = replace(janus, cfg_weight=9.0).draw("a cat", seed=3, options=DrawOptions(top_k=0)).tokens.grid
+    recommending = replace(janus, guidance=Guidance(cfg_weight=9.0))
+    left_open = recommending.draw("a cat", seed=3, options=DrawOptions(top_k=0)).tokens.grid
     assert not torch.equal(*asked)
     assert all(map(torch.equal, [*drawn, left_open], [*asked, asked[-1]]))
 
@@ -272,9 +277,16 @@ def test_encoding_no_picture_is_refused(janus: Janus) -> None:
         janus.encode([])
 
 
-def test_a_batch_passed_as_one_picture_is_refused(janus: Janus) -> None:
-    with pytest.raises(ImageError, match=r"is a batch"):
-        janus.encode(torch.zeros(2, 16, 16, 3))
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_a_batch_is_encoded_as_its_pictures(janus: Janus, kind: str) -> None:
+    batch: Any = torch.rand(3, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    expected = janus.encode(list(batch)).grid
+    assert torch.equal(janus.encode(batch if kind == "tensor" else batch.numpy()).grid, expected)
+
+
+def test_an_empty_batch_is_refused(janus: Janus) -> None:
+    with pytest.raises(ImageError, match=r"no picture to encode"):
+        janus.encode(torch.zeros(0, 16, 16, 3))
 
 
 # manners

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from janus_core import DrawOptions, SamplingError, TextOptions
-from janus_core.options import CFG_WEIGHT
+from janus_core import DrawOptions, Guidance, SamplingError, TextOptions
 
 INTERVALS = {
     (TextOptions, "max_new_tokens"): ("1", "4096"),
@@ -17,11 +16,12 @@ INTERVALS = {
     (TextOptions, "top_p"): ("1e-06", "1"),
     (TextOptions, "min_p"): ("0", "1"),
     (TextOptions, "repetition_penalty"): ("0.1", "10"),
-    (DrawOptions, "cfg_weight"): ("0", "100"),
+    (DrawOptions, "min_p"): ("0", "1"),
     (DrawOptions, "temperature"): ("0", "2"),
     (DrawOptions, "top_k"): ("0", "1000000"),
     (DrawOptions, "top_p"): ("1e-06", "1"),
 }
+OPEN = (DrawOptions, "cfg_weight"), (DrawOptions, "min_p")  # None is what the model recommends
 WHOLE = [key for key in INTERVALS if key[1] in ("max_new_tokens", "top_k")]
 each_option = pytest.mark.parametrize(("kind", "name"), INTERVALS)
 
@@ -35,7 +35,8 @@ def refusal(kind: type[Any], name: str, value: object) -> str:
 @pytest.mark.parametrize("kind", [TextOptions, DrawOptions])
 def test_every_number_has_its_interval_tested(kind: type[Any]) -> None:
     numbers = {name for name, value in vars(kind()).items() if isinstance(value, int | float | None)}
-    assert {name for other, name in INTERVALS if other is kind} == numbers
+    tested = {name for other, name in INTERVALS if other is kind}
+    assert tested | ({"cfg_weight"} if kind is DrawOptions else set()) == numbers
 
 
 @each_option
@@ -47,7 +48,7 @@ def test_an_impossible_value_names_itself_and_the_interval(kind: type[Any], name
     assert message.endswith(f"between {low} and {high}.")
 
 
-@pytest.mark.parametrize(("kind", "name"), [key for key in INTERVALS if key[1] != "cfg_weight"])
+@pytest.mark.parametrize(("kind", "name"), [key for key in INTERVALS if key not in OPEN])
 def test_nothing_but_guidance_may_be_left_open(kind: type[Any], name: str) -> None:
     assert refusal(kind, name, None).startswith(f"{name} is None; it must be ")
 
@@ -91,10 +92,66 @@ def test_text_is_greedy_by_default() -> None:
 
 
 def test_drawing_follows_the_reference_by_default() -> None:
-    assert DrawOptions() == DrawOptions(cfg_weight=None, temperature=1.0, top_k=0, top_p=1.0)
-    assert CFG_WEIGHT == 5
+    assert DrawOptions() == DrawOptions(cfg_weight=None, temperature=1.0, top_k=0, top_p=1.0, min_p=None)
+    assert Guidance() == Guidance(cfg_weight=5.0, min_p=0.0)
 
 
-def test_guidance_left_open_is_the_recommended_one() -> None:
-    assert DrawOptions().cfg_weight_or(3.0) == 3
-    assert DrawOptions(cfg_weight=0.0).cfg_weight_or(3.0) == 0
+# guidance: the model recommends, the caller overrides
+
+RECOMMENDED = Guidance(cfg_weight=3.0, min_p=0.2)
+both_guidances = pytest.mark.parametrize("kind", [DrawOptions, Guidance])
+
+
+@both_guidances
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, 0, 0.0, 100.1, "1", True])
+def test_a_guidance_weight_begins_above_zero(kind: type[Any], value: object) -> None:
+    assert refusal(kind, "cfg_weight", value) == (
+        f"cfg_weight is {value!r}; it must be above 0 and at most 100."
+    )
+
+
+@both_guidances
+@pytest.mark.parametrize("value", [1e-6, 1, np.float32(5), 100])
+def test_a_guidance_weight_up_to_100_is_taken(kind: type[Any], value: float) -> None:
+    assert kind(cfg_weight=value).cfg_weight == value
+
+
+def test_what_is_left_open_is_what_the_model_recommends() -> None:
+    assert DrawOptions().guidance(RECOMMENDED) == RECOMMENDED
+    assert DrawOptions(cfg_weight=7).guidance(RECOMMENDED) == Guidance(cfg_weight=7, min_p=0.2)
+    assert DrawOptions(min_p=0).guidance(RECOMMENDED) == Guidance(cfg_weight=3, min_p=0)
+
+
+def test_a_greedy_drawing_drops_nothing() -> None:
+    for options in (DrawOptions(temperature=0, min_p=0.5), DrawOptions(temperature=0)):
+        assert options.guidance(RECOMMENDED).min_p == 0
+
+
+def test_decided_options_leave_nothing_to_the_model() -> None:
+    decided = DrawOptions(top_k=4).decided(RECOMMENDED)
+    assert decided == DrawOptions(top_k=4, cfg_weight=3.0, min_p=0.2)
+    assert decided.guidance(Guidance()) == RECOMMENDED
+
+
+def from_numbers(**numbers: float) -> DrawOptions:
+    rest: dict[str, Any] = {"cfg_weight": 1.0, "min_p": 0.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    return DrawOptions.from_numbers(**(rest | numbers))
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, None), (0.0, None), (1.0, 1.0), (7.5, 7.5)])
+def test_a_form_asks_for_the_recommended_weight_by_zero(number: float, expected: float | None) -> None:
+    assert from_numbers(cfg_weight=number).cfg_weight == expected
+
+
+@pytest.mark.parametrize(("number", "expected"), [(-1, None), (-0.01, None), (0.0, 0.0), (0.1, 0.1)])
+def test_a_form_asks_for_the_recommended_min_p_below_zero(number: float, expected: float | None) -> None:
+    assert from_numbers(min_p=number).min_p == expected
+
+
+def test_a_form_s_other_numbers_are_passed_on_and_checked() -> None:
+    assert from_numbers(temperature=0.5, top_k=3, top_p=0.9) == DrawOptions(
+        cfg_weight=1.0, min_p=0.0, temperature=0.5, top_k=3, top_p=0.9
+    )
+    for wrong in ({"cfg_weight": -1.0}, {"cfg_weight": math.nan}, {"min_p": math.nan}, {"min_p": 1.1}):
+        with pytest.raises(SamplingError):
+            from_numbers(**wrong)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from janus_core import ConfigError, load_janus
+from janus_core import ConfigError, Guidance, load_janus
 from janus_core.checkpoints.config_files import parse_authors
 from janus_core.checkpoints.config_writing import write_authors
 from janus_core.checkpoints.layout import find_files
@@ -124,6 +124,13 @@ def test_an_unusual_configuration_is_written_and_read_back_identical() -> None:
 def test_an_impossible_size_is_named(folder: Path, key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"{key} is .*, not a whole number from 1 to"):
         config_with(folder, {key: value})
+
+
+def test_a_number_of_blocks_may_be_zero_and_no_less(folder: Path) -> None:
+    key = "gen_vision_config.params.num_res_blocks"
+    assert config_with(folder, {key: 0}).vq.num_res_blocks == 0
+    with pytest.raises(ConfigError, match=rf"{key} is -1, not a whole number from 0 to 32"):
+        config_with(folder, {key: -1})
 
 
 @pytest.mark.parametrize("value", [0, -1e-6, 1e400, float("nan"), "1e-6", True, [1]], ids=repr)
@@ -337,28 +344,55 @@ def test_a_mean_without_a_deviation_changes_nothing(folder: Path) -> None:
     assert config_with(folder, {f"{VISION}.pixel_mean": [0.5, 0.5, 0.5]}) == before
 
 
-# the guidance that a folder recommends
+# how a folder recommends to draw
+
+
+def recommending(folder: Path, written: dict[str, Any]) -> Path:
+    (folder / "generation_config.json").write_text(json.dumps(written), encoding="utf-8")
+    return folder
 
 
 @pytest.mark.parametrize(
     ("written", "expected"),
-    [(None, 5.0), ({}, 5.0), ({"guidance_scale": None}, 5.0), ({"guidance_scale": 3}, 3.0)],
+    [
+        ({}, Guidance()),
+        ({"guidance_scale": None, "min_p": None}, Guidance()),
+        ({"guidance_scale": 0}, Guidance()),
+        ({"guidance_scale": 0.0, "min_p": 0}, Guidance()),
+        ({"guidance_scale": 3}, Guidance(cfg_weight=3.0)),
+        ({"min_p": 0.1}, Guidance(min_p=0.1)),
+        ({"guidance_scale": 2, "min_p": 0.1}, Guidance(cfg_weight=2.0, min_p=0.1)),
+    ],
 )
-def test_a_folder_may_recommend_a_guidance(
-    folder: Path, written: dict[str, Any] | None, expected: float
+def test_a_folder_may_recommend_how_to_draw(
+    folder: Path, caplog: pytest.LogCaptureFixture, written: dict[str, Any], expected: Guidance
 ) -> None:
-    if written is not None:
-        (folder / "generation_config.json").write_text(json.dumps(written), encoding="utf-8")
-    assert read_checkpoint(folder).cfg_weight == expected
-    assert load_janus(folder, device="cpu").cfg_weight == expected
+    with caplog.at_level(logging.WARNING, logger="janus"):
+        assert read_checkpoint(recommending(folder, written)).guidance == expected
+    assert load_janus(folder, device="cpu").guidance == expected
+    assert caplog.text == ""
 
 
-@pytest.mark.parametrize("written", ["5", True, [5], float("nan"), -1, 101])
-def test_a_guidance_that_is_none_is_passed_over_with_a_warning(
+def test_a_folder_may_recommend_nothing(folder: Path) -> None:
+    assert not (folder / "generation_config.json").exists()
+    assert read_checkpoint(folder).guidance == Guidance(cfg_weight=5.0, min_p=0.0)
+
+
+@pytest.mark.parametrize("written", ["5", True, False, [5], float("nan"), -1, 101])
+def test_a_recommended_weight_that_is_none_is_passed_over_with_a_warning(
     folder: Path, caplog: pytest.LogCaptureFixture, written: Any
 ) -> None:
-    content = json.dumps({"guidance_scale": written})
-    (folder / "generation_config.json").write_text(content, encoding="utf-8")
     with caplog.at_level(logging.WARNING, logger="janus"):
-        assert read_checkpoint(folder).cfg_weight == 5
-    assert "no number from 0 to 100" in caplog.text
+        found = read_checkpoint(recommending(folder, {"guidance_scale": written, "min_p": 0.1})).guidance
+    assert found == Guidance(min_p=0.1)
+    assert "it must be above 0 and at most 100. Drawing takes 5 instead" in caplog.text
+
+
+@pytest.mark.parametrize("written", ["0.1", True, [0.1], float("nan"), -1, 1.5])
+def test_a_recommended_min_p_that_is_none_is_passed_over_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture, written: Any
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="janus"):
+        found = read_checkpoint(recommending(folder, {"guidance_scale": 3, "min_p": written})).guidance
+    assert found == Guidance(cfg_weight=3.0)
+    assert "it must be between 0 and 1. Drawing takes 0 instead" in caplog.text

@@ -74,7 +74,8 @@ def test_whole_numbers_are_no_latents() -> None:
         ({"steps": 0}, "steps is 0; it must be a whole number between 1 and 1000"),
         ({"steps": 1001}, "steps is 1001"),
         ({"steps": 2.5}, "steps is 2.5"),
-        ({"cfg_weight": -1.0}, "cfg_weight is -1.0; it must be between 0 and 100"),
+        ({"cfg_weight": -1.0}, "cfg_weight is -1.0; it must be above 0 and at most 100"),
+        ({"cfg_weight": 0.0}, "cfg_weight is 0.0; it must be above 0"),
         ({"cfg_weight": float("nan")}, "cfg_weight is nan"),
         ({"solver": "rk45"}, 'There is no solver "rk45"'),
     ],
@@ -85,6 +86,8 @@ def test_choices_out_of_their_range_are_refused(choice: dict[str, object], said:
     assert said in str(caught.value)
 
 
-def test_no_guidance_asked_for_is_the_recommended_one() -> None:
-    assert FlowOptions().guidance == 2.0
-    assert FlowOptions(cfg_weight=0.0).guidance == 0.0
+def test_a_guidance_of_0_in_widgets_and_flags_is_the_recommended_one() -> None:
+    options = FlowOptions.from_numbers(steps=3, solver="heun", cfg_weight=0)
+    assert options == FlowOptions(steps=3, solver="heun")
+    assert options.decided(2.5).cfg_weight == 2.5
+    assert FlowOptions(cfg_weight=1.5).decided(2.5).cfg_weight == 1.5

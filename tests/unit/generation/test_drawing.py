@@ -76,7 +76,7 @@ def rows(janus: Janus, prompt: str) -> tuple[PromptPlan, PromptPlan]:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("cfg_weight", [0.0, 1.0, 5.0])
+@pytest.mark.parametrize("cfg_weight", [0.5, 1.0, 5.0])
 def test_a_drawing_with_a_cache_equals_one_without(janus: Janus, prompt: str, cfg_weight: float) -> None:
     options = replace(GREEDY, cfg_weight=cfg_weight)
     assert grids(janus, prompt, options) == [greedy_without_cache(janus, *rows(janus, prompt), cfg_weight)]
@@ -100,6 +100,18 @@ def test_prompts_give_different_pictures(janus: Janus) -> None:
 
 
 # guidance
+
+
+@pytest.mark.parametrize("cfg_weight", [1.0, 5.0])
+def test_only_the_likeliest_of_the_prompt_alone_is_left_by_the_largest_min_p(
+    janus: Janus, cfg_weight: float
+) -> None:
+    narrow = replace(SAMPLED, cfg_weight=cfg_weight, min_p=1.0)
+    assert grids(janus, "a cat", narrow, seed=3) == grids(janus, "a cat", replace(GREEDY, cfg_weight=1.0))
+
+
+def test_min_p_changes_nothing_when_greedy(janus: Janus) -> None:
+    assert grids(janus, "a cat", replace(GREEDY, min_p=1.0)) == grids(janus, "a cat", GREEDY)
 
 
 def test_guidance_of_one_runs_half_the_rows(janus: Janus, rows_run: list[int]) -> None:

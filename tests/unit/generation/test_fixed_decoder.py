@@ -253,6 +253,7 @@ OPTIONS = {
     "sampled": DrawOptions(),
     "filtered": DrawOptions(temperature=0.8, top_k=20, top_p=0.9),
     "unguided": DrawOptions(cfg_weight=1.0),
+    "narrowed": DrawOptions(min_p=0.5),
 }
 
 

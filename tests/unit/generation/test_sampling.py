@@ -83,6 +83,30 @@ def test_guidance_of_two_shapes_is_refused_with_both_named(cfg_weight: float) ->
         guide(torch.zeros(2, 4), torch.zeros(1, 4), cfg_weight)
 
 
+def test_what_the_prompt_rules_out_guidance_cannot_bring_back() -> None:
+    """The third token is unlikely with the prompt, and yet guidance alone would make it the likeliest."""
+    cond, uncond = log_of(0.6, 0.38, 0.02), log_of(0.6, 0.3995, 0.0005)
+
+    assert guide(cond, uncond, 5.0).argmax().item() == 2
+    guided = guide(keep_min_p(cond, 0.1), uncond, 5.0)
+    assert kept(guided) == [0, 1]
+    assert torch.equal(guided[:, :2], guide(cond, uncond, 5.0)[:, :2])
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0, 5.0])
+def test_masked_conditional_logits_stay_masked_at_any_weight(weight: float) -> None:
+    guided = guide(keep_top_k(wide_logits(), 7), wide_noise(), weight)
+
+    assert (guided > -math.inf).sum(dim=-1).tolist() == [7, 7, 7]
+    assert not guided.isnan().any()
+
+
+def test_a_min_p_of_zero_leaves_guidance_as_it_was() -> None:
+    cond, uncond = wide_logits(), wide_noise()
+
+    assert torch.equal(guide(keep_min_p(cond, 0.0), uncond, 5.0), guide(cond, uncond, 5.0))
+
+
 # penalise_repetition
 
 

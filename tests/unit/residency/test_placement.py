@@ -19,8 +19,7 @@ def placed(make_janus: Callable[[torch.dtype], Janus]) -> Janus:
     """Return a model whose weights rest in half precision, so that float32 tells what was brought."""
     janus = make_janus(torch.float32)
     janus.model.to(torch.bfloat16)
-    placement = Placement(janus.model, CPU, torch.float32, torch.float32)
-    return replace(janus, placement=placement)
+    return replace(janus, owner=Placement(janus.model, janus.compute, torch.float32))
 
 
 def brought(janus: Janus) -> set[str]:

@@ -87,7 +87,7 @@ def test_a_trained_folder_stores_bfloat16(folder: Path) -> None:
 
 
 def test_a_trained_folder_recommends_the_guidance_of_its_recipe(trained: Janus) -> None:
-    assert trained.cfg_weight == run.find_recipe("micro").cfg_weight == 2
+    assert trained.guidance.cfg_weight == run.find_recipe("micro").cfg_weight == 2
 
 
 @pytest.mark.parametrize("name", ["losses.png", "restored.png", "drawn.png"])

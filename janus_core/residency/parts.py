@@ -1,0 +1,90 @@
+"""The one table of a model's parts: which modules a part holds, and which tasks need them.
+
+A *module* is the finest thing that is moved; a *part* is what a host loads and evicts as a whole; a *task* is
+what weights are needed for. The command line places modules, a host places parts, `inspect` counts them: all
+read this table. It knows names, and nothing of tensors or devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import nn
+
+from ..model.model import JanusModel
+
+Part = Literal["seeing", "language", "words", "vq_tokenizer"]
+Task = Literal["see", "answer", "draw", "encode", "decode"]
+
+PARTS: tuple[Part, ...] = get_args(Part)
+TASKS: tuple[Task, ...] = get_args(Task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One module of the table.
+
+    Attributes:
+        module: its path in a `JanusModel`.
+        part: what it is loaded with.
+        tasks: what multiplies by it; looking up a few rows where the weights rest does not count.
+    """
+
+    module: str
+    part: Part
+    tasks: tuple[Task, ...]
+
+
+def _entry(module: str, part: Part, *tasks: Task) -> Entry:
+    return Entry(module=module, part=part, tasks=tasks)
+
+
+# Words stand apart from the decoder because a drawing needs neither: of a prompt it looks up the few rows
+# where the table rests, and it never asks the text head. Of a 7B model that spares a device 1.7 GB.
+TABLE = (
+    _entry("seeing.vision_tower", "seeing", "see"),
+    _entry("seeing.understanding_aligner", "seeing", "see"),
+    _entry("language.language_model.layers", "language", "answer", "draw"),
+    _entry("language.language_model.norm", "language", "answer", "draw"),
+    _entry("language.image_token_embedding", "language", "draw"),
+    _entry("language.generation_aligner", "language", "draw"),
+    _entry("language.generation_head", "language", "draw"),
+    _entry("language.language_model.embed_tokens", "words", "answer"),
+    _entry("language.language_model.lm_head", "words", "answer"),
+    _entry("vq_tokenizer.codebook", "vq_tokenizer", "encode", "decode"),
+    _entry("vq_tokenizer.encoder", "vq_tokenizer", "encode"),
+    _entry("vq_tokenizer.quant_conv", "vq_tokenizer", "encode"),
+    _entry("vq_tokenizer.decoder", "vq_tokenizer", "decode"),
+    _entry("vq_tokenizer.post_quant_conv", "vq_tokenizer", "decode"),
+)
+
+
+def modules_for(*tasks: Task) -> tuple[str, ...]:
+    """Return the paths of the modules that tasks multiply by, in the table's order."""
+    return tuple(entry.module for entry in TABLE if set(entry.tasks) & set(tasks))
+
+
+def parts_for(*tasks: Task) -> tuple[Part, ...]:
+    """Return the parts that hold those modules, in the table's order."""
+    return tuple(dict.fromkeys(entry.part for entry in TABLE if set(entry.tasks) & set(tasks)))
+
+
+def part_of(name: str) -> Part:
+    """Return the part that holds a module or tensor, given its path in the model."""
+    [part] = [entry.part for entry in TABLE if f"{name}.".startswith(f"{entry.module}.")]
+    return part
+
+
+def split(model: JanusModel) -> dict[Part, nn.ModuleDict]:
+    """Return every part of a model as one module, for hosts; together they hold every weight once."""
+    return {
+        part: nn.ModuleDict(
+            {
+                entry.module.rpartition(".")[2]: model.get_submodule(entry.module)
+                for entry in TABLE
+                if entry.part == part
+            }
+        )
+        for part in PARTS
+    }
