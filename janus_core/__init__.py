@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints.folders import bundled_models, is_janus_folder
+    from .checkpoints.folders import bundled_models, is_janus_folder, is_janusflow_folder
     from .checkpoints.load import Checkpoint, read_checkpoint
     from .errors import (
         CheckpointError,
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
         PromptError,
         SamplingError,
     )
+    from .flow.flow_checkpoint import FlowCheckpoint, read_flow_checkpoint
+    from .flow.flow_config import JanusFlowConfig
+    from .flow.flow_memory import flow_draw_bytes
+    from .flow.flow_model import JanusFlowModel, build_flow_model
+    from .flow.flow_noise import normal_noise
+    from .flow.flow_options import FlowOptions
+    from .flow.flow_prompts import guided_away_from, prompt_row
+    from .flow.latents import SCALING, FlowDrawn
+    from .flow.solvers import SOLVERS
+    from .flow.velocity import PreparedRows, embed_rows, rows_of_one_length
     from .generation.answering import Answer
     from .generation.preview import decoded_preview, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
@@ -27,11 +37,13 @@ if TYPE_CHECKING:
     from .inputs.prompting import CAPTION_STYLES, SYSTEM_TEXT
     from .inputs.turns import Turn
     from .janus import Janus
-    from .loading import assemble, load_janus
+    from .janus_flow import JanusFlow
+    from .loading import assemble, assemble_flow, load_autoregressive, load_janus
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
     from .options import Compute, DrawOptions, Guidance, TextOptions
     from .residency.memory import answer_bytes, decode_bytes, draw_bytes
+
 
 _ROOMS = {
     "Answer": "generation.answering",
@@ -42,31 +54,51 @@ _ROOMS = {
     "ConfigError": "errors",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
+    "FlowCheckpoint": "flow.flow_checkpoint",
+    "FlowDrawn": "flow.latents",
+    "FlowOptions": "flow.flow_options",
     "Guidance": "options",
     "ImageError": "errors",
     "ImageTokens": "inputs.image_tokens",
     "Janus": "janus",
     "JanusConfig": "model.config",
     "JanusError": "errors",
+    "JanusFlow": "janus_flow",
+    "JanusFlowConfig": "flow.flow_config",
+    "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
     "OutputError": "errors",
+    "PreparedRows": "flow.velocity",
     "PromptError": "errors",
+    "SCALING": "flow.latents",
+    "SOLVERS": "flow.solvers",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "TextOptions": "options",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
+    "assemble_flow": "loading",
+    "build_flow_model": "flow.flow_model",
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
     "decode_bytes": "residency.memory",
     "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
+    "embed_rows": "flow.velocity",
     "fit_code_colours": "generation.preview",
+    "flow_draw_bytes": "flow.flow_memory",
+    "guided_away_from": "flow.flow_prompts",
     "is_janus_folder": "checkpoints.folders",
+    "is_janusflow_folder": "checkpoints.folders",
+    "load_autoregressive": "loading",
     "load_janus": "loading",
+    "normal_noise": "flow.flow_noise",
     "preview_image": "generation.preview",
+    "prompt_row": "flow.flow_prompts",
     "read_checkpoint": "checkpoints.load",
+    "read_flow_checkpoint": "flow.flow_checkpoint",
+    "rows_of_one_length": "flow.velocity",
     "to_uint8": "inputs.preprocessing",
 }
 
@@ -79,31 +111,51 @@ __all__ = [
     "ConfigError",
     "DrawOptions",
     "Drawn",
+    "FlowCheckpoint",
+    "FlowDrawn",
+    "FlowOptions",
     "Guidance",
     "ImageError",
     "ImageTokens",
     "Janus",
     "JanusConfig",
     "JanusError",
+    "JanusFlow",
+    "JanusFlowConfig",
+    "JanusFlowModel",
     "JanusModel",
     "OutputError",
+    "PreparedRows",
     "PromptError",
+    "SCALING",
+    "SOLVERS",
     "SYSTEM_TEXT",
     "SamplingError",
     "TextOptions",
     "Turn",
     "answer_bytes",
     "assemble",
+    "assemble_flow",
+    "build_flow_model",
     "build_model",
     "bundled_models",
     "decode_bytes",
     "decoded_preview",
     "draw_bytes",
+    "embed_rows",
     "fit_code_colours",
+    "flow_draw_bytes",
+    "guided_away_from",
     "is_janus_folder",
+    "is_janusflow_folder",
+    "load_autoregressive",
     "load_janus",
+    "normal_noise",
     "preview_image",
+    "prompt_row",
     "read_checkpoint",
+    "read_flow_checkpoint",
+    "rows_of_one_length",
     "to_uint8",
 ]
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from janus_core.janus import Janus
-from janus_core.loading import load_janus
+from janus_core.loading import load_autoregressive
 from janus_core.options import OnStep
 
 from .measuring import (
@@ -274,7 +274,7 @@ def evaluate_folder(
     Raises:
         CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such device.
     """
-    janus = load_janus(model, device=device)
+    janus = load_autoregressive(model, device=device)
     cfg_weights = _CFG_WEIGHTS
     if is_short:
         scenes, cfg_weights = _QUICK_SCENES, (janus.guidance.cfg_weight,)

@@ -27,6 +27,14 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
         return Path(name_or_path)
 
 
+def is_janusflow_folder(folder: str | os.PathLike[str]) -> bool:
+    """Tell from its `config.json` whether a folder holds a JanusFlow model; an unreadable one does not."""
+    try:
+        return recognise(read_json(Path(folder) / "config.json"), Path(folder)) == "janusflow"
+    except CheckpointError:
+        return False
+
+
 def is_janus_folder(folder: str | os.PathLike[str]) -> bool:
     """Tell from its `config.json` whether `read_checkpoint` may be able to read a folder."""
     try:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from ..conversing import Conversing
 from ..errors import ImageError, SamplingError
 from ..inputs.pictures import read_picture
 from ..inputs.prompting import SYSTEM_TEXT
 from ..inputs.turns import Turn
-from ..janus import Janus
 from ..options import OnStep, TextOptions
 from .caption_files import CaptionFile, CaptionStore, Sidecars
 from .files import find_pictures
@@ -82,7 +82,7 @@ class _Captioning:
         self.captions: list[dict[str, str]] = []
         self.unreadable: list[str] = []
 
-    def run(self, janus: Janus, todo: list[tuple[int, Path]], on_step: OnStep) -> None:
+    def run(self, janus: Conversing, todo: list[tuple[int, Path]], on_step: OnStep) -> None:
         """Caption pictures, each with its place in the whole list, and keep each batch when it is done."""
         size = self._arguments.batch_size
         for start in range(0, len(todo), size):

@@ -12,7 +12,7 @@ from ..inputs.image_tokens import Drawn
 from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions
 from .files import ready_folder, save_picture, unused
-from .models import load, model_name
+from .models import load_autoregressive, model_name
 from .terminal import progress, remark, report
 
 _DEMO = (
@@ -38,7 +38,7 @@ def draw(arguments: Namespace) -> None:
         if value < 1:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     folder = ready_folder(Path(arguments.out))
-    janus = load(arguments)
+    janus = load_autoregressive(arguments)
     drawn = _DrawnFiles(arguments, options.decided(janus.guidance), folder)
     try:
         with progress(
@@ -120,7 +120,7 @@ def _seeds(first: int, count: int) -> str:
 def demo(arguments: Namespace) -> None:
     """Draw three pictures and ask about them."""
     folder = ready_folder(Path(arguments.out))
-    janus = load(arguments)
+    janus = load_autoregressive(arguments)
     pictures, lines = [], []
     for prompt, seed, questions in _DEMO:
         with progress(arguments, prompt, janus.config.num_image_tokens) as on_step:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from .. import loading
 from ..checkpoints.folders import bundled_models, resolve_model
 from ..errors import CheckpointError
 from ..janus import Janus
-from ..loading import load_janus
+from ..janus_flow import JanusFlow
 
 _DEFAULT = "janus-shapes"
 
@@ -33,6 +34,13 @@ def model_name(arguments: Namespace) -> str:
     return resolve_model(chosen_model(arguments)).resolve().name
 
 
-def load(arguments: Namespace) -> Janus:
+def load(arguments: Namespace) -> Janus | JanusFlow:
     """Load the chosen model as --dtype and --device say."""
-    return load_janus(chosen_model(arguments), dtype=arguments.dtype, device=arguments.device)
+    return loading.load_janus(chosen_model(arguments), dtype=arguments.dtype, device=arguments.device)
+
+
+def load_autoregressive(arguments: Namespace) -> Janus:
+    """Load the chosen model for a command that works with image tokens."""
+    return loading.load_autoregressive(
+        chosen_model(arguments), dtype=arguments.dtype, device=arguments.device
+    )

@@ -63,6 +63,16 @@ class JanusFlowConfig:
             )
 
     @property
+    def old_roles(self) -> bool:
+        """Conversations are written with the plain words of Janus-1.3B, whatever the tokenizer offers."""
+        return True
+
+    @property
+    def learned_begin(self) -> bool:
+        """A learned vector takes the place of each begin-of-image token."""
+        return True
+
+    @property
     def latent_side(self) -> int:
         """Rows (and columns) of the latents of one picture."""
         return self.vision.image_size // LATENT_SCALE

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..inputs.prompting import PromptPlan
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.language_model import LanguageModel
-from ..model.model import Language
+from ..model.model import TextLanguage
 from ..options import Compute, OnStep, OnText, TextOptions
 from .fixed_decoder import LayerWeights, merged
 from .noise import gumbel_noise
@@ -58,7 +58,7 @@ class Answer:
 
 
 def generate_text(
-    language: Language,
+    language: TextLanguage,
     prompts: Prompts,
     tokenizer: TextTokenizer,
     options: TextOptions,

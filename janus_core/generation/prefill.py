@@ -16,7 +16,7 @@ from ..inputs.prompting import PromptPlan
 from ..model.config import LanguageConfig
 from ..model.kv_cache import KVCache, cache_dtype
 from ..model.language_model import LanguageModel
-from ..model.model import Language
+from ..model.model import TextLanguage
 from ..options import Compute
 from .fixed_decoder import FixedDecoder, LayerWeights, is_plain
 
@@ -103,7 +103,7 @@ class Sequences:
 
     def __init__(
         self,
-        language: Language,
+        language: TextLanguage,
         prompts: PaddedPrompts,
         image_embeddings: Tensor | None,
         *,

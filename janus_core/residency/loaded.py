@@ -1,4 +1,4 @@
-"""A model with whoever owns its weights, asked in its own terms: plans, embeddings, pixel values.
+"""A model of either kind with whoever owns its weights, asked in its own terms: plans and embeddings.
 
 What a person asks of it stands in `janus`. Here nothing is chosen and no loop runs.
 """
@@ -11,16 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..flow.flow_config import JanusFlowConfig
+from ..flow.flow_model import JanusFlowModel
 from ..inputs.pictures import Picture, read_picture
-from ..inputs.preprocessing import to_images, to_pixel_values
+from ..inputs.preprocessing import to_pixel_values
 from ..inputs.prompting import SYSTEM_TEXT, PromptPlan, TurnText, plan_conversation
 from ..inputs.text_tokenizer import TextTokenizer
 from ..inputs.turns import Turn
 from ..model.config import JanusConfig
 from ..model.model import JanusModel
-from ..options import PUBLISHED_GUIDANCE, Compute, Guidance
-from .memory import decode_bytes, see_bytes
-from .parts import TASKS, Task
+from ..options import Compute
+from .memory import see_bytes
+from .parts import Task, table_of
 from .placement import WeightOwner
 
 
@@ -31,20 +33,14 @@ class LoadedModel:
     Attributes:
         model: weights wherever `owner` has them.
         tokenizer: the text tokenizer.
-        codebook: identity of the VQ codebook.
         compute: where everything is computed, and the dtype of seeing and language.
-        vq_dtype: of the VQ tokenizer.
         owner: of the weights, asked for them before each computation; None where all are in place.
-        guidance: how the model's makers recommend to draw; what a caller leaves open is taken from it.
     """
 
-    model: JanusModel
+    model: JanusModel | JanusFlowModel
     tokenizer: TextTokenizer
-    codebook: str
     compute: Compute
-    vq_dtype: torch.dtype
     owner: WeightOwner | None = None
-    guidance: Guidance = PUBLISHED_GUIDANCE
 
     def ready(self, *tasks: Task, memory_required: int) -> Compute:
         """Have the weights of tasks in place, and that many bytes beside them; returns where to compute."""
@@ -54,10 +50,11 @@ class LoadedModel:
 
     def bring_all(self) -> None:
         """Have all weights in place, for those who use the model's parts themselves."""
-        self.ready(*TASKS, memory_required=0)
+        tasks = dict.fromkeys(task for entry in table_of(self.model) for task in entry.tasks)
+        self.ready(*tasks, memory_required=0)
 
     @property
-    def config(self) -> JanusConfig:
+    def config(self) -> JanusConfig | JanusFlowConfig:
         """The architecture."""
         return self.model.config
 
@@ -69,6 +66,7 @@ class LoadedModel:
             image_tokens=self.config.vision.num_patches,
             system=system,
             old_roles=self.config.old_roles,
+            learned_begin=self.config.learned_begin,
         )
 
     @torch.inference_mode()
@@ -81,17 +79,3 @@ class LoadedModel:
         """Do what `see` does once the weights are in place."""
         rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
         return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))  # type: ignore[no-any-return]
-
-    @torch.inference_mode()
-    def decode_pixels(self, grid: Tensor) -> Tensor:
-        """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
-        self.ready("decode", memory_required=decode_bytes(self.config, len(grid)))
-        return self._to_pixels(grid)
-
-    def _to_pixels(self, grid: Tensor) -> Tensor:
-        """Do what `decode_pixels` does once the weights are in place."""
-        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
-
-    def _to_images(self, grid: Tensor) -> Tensor:
-        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place."""
-        return to_images(self._to_pixels(grid))

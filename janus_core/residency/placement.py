@@ -11,9 +11,10 @@ from typing import Protocol
 
 import torch
 
+from ..flow.flow_model import JanusFlowModel
 from ..model.model import JanusModel
 from ..options import Compute
-from .parts import Task, modules_for, part_of
+from .parts import Task, modules_for, part_of, table_of
 
 
 class WeightOwner(Protocol):
@@ -33,7 +34,7 @@ class WeightOwner(Protocol):
 class Placement:
     """Brings modules from where weights rest to the device, each when a task first needs it; they stay."""
 
-    def __init__(self, model: JanusModel, compute: Compute, vq_dtype: torch.dtype) -> None:
+    def __init__(self, model: JanusModel | JanusFlowModel, compute: Compute, vq_dtype: torch.dtype) -> None:
         """Bring nothing yet.
 
         Args:
@@ -49,7 +50,7 @@ class Placement:
     def ready(self, *tasks: Task, memory_required: int = 0) -> Compute:
         """Put what tasks need on the device, in the dtype that it runs in. Nothing makes room: it is ours."""
         with torch.inference_mode(False), torch.no_grad():
-            for name in modules_for(*tasks):
+            for name in modules_for(*tasks, table=table_of(self._model)):
                 if name not in self._there:
                     is_vq = part_of(name) == "vq_tokenizer"
                     dtype = self._vq_dtype if is_vq else self._compute.dtype

@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from janus_core import Janus, build_model
-from janus_core.residency.parts import PARTS, TABLE, TASKS, Part, Task, modules_for, part_of, parts_for, split
+from janus_core.residency.parts import (
+    PARTS,
+    TABLE,
+    TASKS,
+    Part,
+    Task,
+    modules_for,
+    part_of,
+    parts_for,
+    split_parts,
+)
 
 from ..conftest import TINY
 
@@ -28,7 +38,7 @@ def test_every_parameter_stands_in_exactly_one_module_of_the_table() -> None:
 
 def test_the_parts_of_a_model_hold_every_weight_once_and_are_its_own_modules() -> None:
     model = build_model(TINY)
-    parts = split(model)
+    parts = split_parts(model)
     assert tuple(parts) == PARTS
     assert sorted(id(p) for part in parts.values() for p in part.parameters()) == sorted(
         map(id, model.parameters())
