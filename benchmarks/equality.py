@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.generation.drawing import Drawing, DrawPlan
+from janus_core.generation.drawing import DrawingStep, DrawPlan
 from janus_core.inputs.prompting import unconditional
 from janus_core.options import DrawOptions
 
@@ -91,7 +91,7 @@ def _logits_at(ours: Ours, drawn: Tensor) -> Tensor:
     janus = ours.janus
     cond = prompt_plan(janus.tokenizer, 0)
     plan = DrawPlan(cond=cond, uncond=unconditional(cond, janus.tokenizer), seed=0)
-    drawing = Drawing(
+    step = DrawingStep(
         janus.model.language,
         [plan],
         DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0),
@@ -99,6 +99,7 @@ def _logits_at(ours: Ours, drawn: Tensor) -> Tensor:
         pad=janus.tokenizer.special.pad,
         compute=janus.compute,
     )
+    hidden = step.first
     for token in drawn:
-        drawing.advance(token[None])
-    return drawing.logits()[0]
+        hidden = step.feed(token[None])
+    return step.score(hidden)[0]

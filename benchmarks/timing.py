@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from janus_core.generation import repeats as repeats_room
+from janus_core.generation import capturing
 
 Clock = Literal["wall", "cpu"]
 
@@ -82,19 +82,21 @@ class Stopwatch:
     @contextmanager
     def watching_captures(self) -> Iterator[None]:
         """Time every capture of a graph while this lasts."""
-        capture = repeats_room.CudaCapture.__call__
+        capture = capturing._Workshop.capture
 
-        def timed(self_: repeats_room.CudaCapture, run: repeats_room.Run) -> repeats_room.Run:
+        def timed(
+            workshop: capturing._Workshop, step: capturing.Step, pool: capturing.PoolId
+        ) -> torch.cuda.CUDAGraph | None:
             started = self.now()
-            again = capture(self_, run)
+            again = capture(workshop, step, pool)
             self._captured += self.now() - started
             return again
 
-        repeats_room.CudaCapture.__call__ = timed  # type: ignore[method-assign]
+        capturing._Workshop.capture = timed  # type: ignore[method-assign]
         try:
             yield
         finally:
-            repeats_room.CudaCapture.__call__ = capture  # type: ignore[method-assign]
+            capturing._Workshop.capture = capture  # type: ignore[method-assign]
 
 
 def interleave(

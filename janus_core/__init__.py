@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .generation.preview import decoded_preview, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.preprocessing import to_uint8
-    from .inputs.prompting import CAPTION_STYLES, SYSTEM_TEXT
+    from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
     from .inputs.turns import Turn
     from .janus import Janus
     from .janus_flow import JanusFlow
@@ -43,11 +43,13 @@ if TYPE_CHECKING:
     from .model.model import JanusModel, build_model
     from .options import Compute, DrawOptions, Guidance, TextOptions
     from .residency.memory import answer_bytes, decode_bytes, draw_bytes
+    from .residency.parts import Part, Task, parts_for, split_parts
 
 
 _ROOMS = {
     "Answer": "generation.answering",
     "CAPTION_STYLES": "inputs.prompting",
+    "CUSTOM_STYLE": "inputs.prompting",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
     "Compute": "options",
@@ -68,12 +70,14 @@ _ROOMS = {
     "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
     "OutputError": "errors",
+    "Part": "residency.parts",
     "PreparedRows": "flow.velocity",
     "PromptError": "errors",
     "SCALING": "flow.latents",
     "SOLVERS": "flow.solvers",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
+    "Task": "residency.parts",
     "TextOptions": "options",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
@@ -82,6 +86,7 @@ _ROOMS = {
     "build_flow_model": "flow.flow_model",
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
+    "caption_request": "inputs.prompting",
     "decode_bytes": "residency.memory",
     "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
@@ -94,17 +99,20 @@ _ROOMS = {
     "load_autoregressive": "loading",
     "load_janus": "loading",
     "normal_noise": "flow.flow_noise",
+    "parts_for": "residency.parts",
     "preview_image": "generation.preview",
     "prompt_row": "flow.flow_prompts",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
     "rows_of_one_length": "flow.velocity",
+    "split_parts": "residency.parts",
     "to_uint8": "inputs.preprocessing",
 }
 
 __all__ = [
     "Answer",
     "CAPTION_STYLES",
+    "CUSTOM_STYLE",
     "Checkpoint",
     "CheckpointError",
     "Compute",
@@ -125,12 +133,14 @@ __all__ = [
     "JanusFlowModel",
     "JanusModel",
     "OutputError",
+    "Part",
     "PreparedRows",
     "PromptError",
     "SCALING",
     "SOLVERS",
     "SYSTEM_TEXT",
     "SamplingError",
+    "Task",
     "TextOptions",
     "Turn",
     "answer_bytes",
@@ -139,6 +149,7 @@ __all__ = [
     "build_flow_model",
     "build_model",
     "bundled_models",
+    "caption_request",
     "decode_bytes",
     "decoded_preview",
     "draw_bytes",
@@ -151,11 +162,13 @@ __all__ = [
     "load_autoregressive",
     "load_janus",
     "normal_noise",
+    "parts_for",
     "preview_image",
     "prompt_row",
     "read_checkpoint",
     "read_flow_checkpoint",
     "rows_of_one_length",
+    "split_parts",
     "to_uint8",
 ]
 

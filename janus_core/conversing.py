@@ -13,7 +13,7 @@ import torch
 from .generation.answering import Answer, Prompts, generate_text
 from .generation.batches import batched, shifted
 from .inputs.pictures import Picture, as_several
-from .inputs.prompting import SYSTEM_TEXT, caption_instruction
+from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
 from .options import OnStep, OnText, TextOptions, check_count, whole_seed
 from .residency.loaded import LoadedModel
@@ -93,7 +93,7 @@ class Conversing(LoadedModel):
         Raises:
             PromptError: unknown style. ImageError: a picture cannot be read.
         """
-        asked = caption_instruction(style) if question is None else question
+        asked = caption_request(style) if question is None else question
         return self.answer_in_batches(
             [(Turn(role="user", text=asked, images=(image,)),) for image in as_several(images)],
             batch_size=batch_size,

@@ -5,7 +5,7 @@
     ├── CheckpointError(OSError)       a model folder cannot be used: files, tensors, tokenizer
     ├── PromptError(ValueError)        a question, prompt or conversation cannot be turned into tokens
     ├── ImageError(ValueError)         a picture or a set of image tokens cannot be used
-    ├── SamplingError(ValueError)      an option for drawing or answering is out of its range
+    ├── SamplingError(ValueError)      an option is out of its range, or a model's scores are no numbers
     └── OutputError(OSError)           a result cannot be written where it was asked for
 
 Each message says what happened, where, and what to do. Nothing below this file catches these errors.
@@ -33,7 +33,16 @@ class ImageError(JanusError, ValueError):
 
 
 class SamplingError(JanusError, ValueError):
-    """An option for drawing or answering is out of its range."""
+    """An option for drawing or answering is out of its range, or a model's scores are no numbers.
+
+    Attributes:
+        rows: which pictures or answers have scores that are no numbers, counted from 0; empty for other
+        errors.
+    """
+
+    def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 class OutputError(JanusError, OSError):

@@ -48,11 +48,13 @@ class Compute:
         device: of all arithmetic.
         dtype: of seeing and language.
         is_resident: nothing moves weights during a call, so that a CUDA graph may hold their addresses.
+        captures: whether steps are captured as CUDA graphs; None where that is known to work: CUDA, not ROCm.
     """
 
     device: torch.device
     dtype: torch.dtype
     is_resident: bool = False
+    captures: bool | None = None
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -3,15 +3,23 @@
 import torch
 from comfy_api.latest import io
 
-from ..janus_core import CAPTION_STYLES, SYSTEM_TEXT, PromptError, TextOptions, Turn
+from ..janus_core import (
+    CAPTION_STYLES,
+    CUSTOM_STYLE,
+    SYSTEM_TEXT,
+    PromptError,
+    TextOptions,
+    Turn,
+    caption_request,
+)
+from .bridge.batching import in_batches
+from .bridge.hosting import HostedJanus
 from .bridge.images import to_pictures
-from .bridge.memory import HostedJanus, in_batches
 from .bridge.progress import AnswerProgress
 from .compat import schema, widget
 from .types import ChatSocket, JanusSocket
 from .widgets import stop_texts, text_options
 
-_CUSTOM = "custom"
 _BATCH = 8  # pictures answered together, fewer where memory is short
 
 
@@ -32,13 +40,14 @@ class JanusCaption(io.ComfyNode):
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 io.Image.Input("image", tooltip="The pictures to describe."),
                 widget(
-                    io.String.Input, "question", default="", multiline=True,
-                    tooltip="What to ask about each picture when the style is custom.",
+                    io.Combo.Input, "style", options=[*CAPTION_STYLES, CUSTOM_STYLE], default="detailed",
+                    tooltip="short: one sentence. detailed: a paragraph. tags: words and commas. text: what "
+                    "is written in the picture. custom: your own question alone.",
                 ),
                 widget(
-                    io.Combo.Input, "style", options=[*CAPTION_STYLES, _CUSTOM], default="detailed",
-                    tooltip="short: one sentence. detailed: a paragraph. tags: words and commas. text: what "
-                    "is written in the picture. custom: your own question.",
+                    io.String.Input, "question", default="", multiline=True,
+                    tooltip="What to ask about each picture: alone when the style is custom, else in "
+                    "addition to what the style asks.",
                 ),
                 widget(
                     io.String.Input, "prefix", default="",
@@ -64,17 +73,17 @@ class JanusCaption(io.ComfyNode):
         cls,
         model: HostedJanus,
         image: torch.Tensor,
-        question: str,
-        style: str,
-        prefix: str,
-        suffix: str,
-        seed: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        max_new_tokens: int,
+        style: str = "detailed",
+        question: str = "",
+        prefix: str = "",
+        suffix: str = "",
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 0.95,
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
+        max_new_tokens: int = 512,
         stop: str = "",
     ) -> io.NodeOutput:
         """Caption the batch."""
@@ -82,18 +91,17 @@ class JanusCaption(io.ComfyNode):
             max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
             repetition_penalty=repetition_penalty, stop=stop_texts(stop),
         )  # fmt: skip
-        pictures = to_pictures(image)
+        pictures, asked = to_pictures(image), caption_request(style, question)
         progress = AnswerProgress(cls.hidden.unique_id, len(pictures), max_new_tokens)
 
-        def run(batch_size: int) -> list[str]:
+        def attempt(batch_size: int) -> list[str]:
             progress.restart()
-            janus = model.ready_to_answer(batch_size, 1, max_new_tokens, question)
-            return janus.caption(
-                pictures, style, question=question if style == _CUSTOM else None, batch_size=batch_size,
-                options=options, seed=seed, on_text=progress.on_text,
+            return model.janus.caption(
+                pictures, question=asked, batch_size=batch_size, options=options, seed=seed,
+                on_text=progress.on_text,
             )  # fmt: skip
 
-        texts = [prefix + text + suffix for text in in_batches(run, min(_BATCH, len(pictures)))]
+        texts = [prefix + text + suffix for text in in_batches(attempt, min(_BATCH, len(pictures)))]
         progress.finish(texts)
         return io.NodeOutput(texts, ui={"text": texts})
 
@@ -125,7 +133,7 @@ class JanusAsk(io.ComfyNode):
                     "image_4", optional=True, tooltip="Further pictures; they may differ in size."
                 ),
                 widget(
-                    io.String.Input, "question", default="What is in this picture?", multiline=True,
+                    io.String.Input, "question", multiline=True,
                     tooltip="The question. <image_placeholder> marks where a picture belongs; without it "
                     "all pictures come first.",
                 ),
@@ -137,8 +145,7 @@ class JanusAsk(io.ComfyNode):
                 ),
                 ChatSocket.Input("chat", optional=True, tooltip="A conversation to go on with."),
                 widget(
-                    io.String.Input, "system", default=SYSTEM_TEXT, multiline=True, optional=True,
-                    advanced=True,
+                    io.String.Input, "system", default=SYSTEM_TEXT, multiline=True, advanced=True,
                     tooltip="What the model is told before the conversation.",
                 ),
                 *text_options(),
@@ -160,20 +167,20 @@ class JanusAsk(io.ComfyNode):
         cls,
         model: HostedJanus,
         question: str,
-        ask_each: bool,
-        seed: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        max_new_tokens: int,
         image: torch.Tensor | None = None,
         image_2: torch.Tensor | None = None,
         image_3: torch.Tensor | None = None,
         image_4: torch.Tensor | None = None,
+        ask_each: bool = False,
         chat: tuple[Turn, ...] = (),
         system: str = SYSTEM_TEXT,
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 0.95,
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
+        max_new_tokens: int = 512,
         stop: str = "",
     ) -> io.NodeOutput:
         """Answer the question, about all pictures or about each."""
@@ -196,17 +203,14 @@ class JanusAsk(io.ComfyNode):
         chats = [(*chat, Turn(role="user", text=question, images=group)) for group in groups]
         progress = AnswerProgress(cls.hidden.unique_id, len(chats), max_new_tokens)
 
-        def run(batch_size: int) -> list[str]:
+        def attempt(batch_size: int) -> list[str]:
             progress.restart()
-            pictures = sum(len(turn.images) for turn in chats[0])
-            said = system + "".join(turn.text for turn in chats[0])
-            janus = model.ready_to_answer(batch_size, pictures, max_new_tokens, said)
-            return janus.answer_in_batches(
+            return model.janus.answer_in_batches(
                 chats, batch_size=batch_size, system=system, options=options, seed=seed,
                 on_text=progress.on_text,
             )  # fmt: skip
 
-        texts = in_batches(run, min(_BATCH, len(chats)))
+        texts = in_batches(attempt, min(_BATCH, len(chats)))
         progress.finish(texts)
         chats_out = [
             (*turns, Turn(role="assistant", text=text)) for turns, text in zip(chats, texts, strict=True)

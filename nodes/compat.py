@@ -2,6 +2,9 @@
 
 Fields of `io.Schema` that an older release lacks are dropped; keywords of inputs that it lacks travel in
 `extra_dict`, which every release merges into the options that the page receives.
+
+An input with a default is optional: core fills no defaults in prompts sent by API, so one that is required
+and added later would break every prompt that somebody has stored.
 """
 
 import dataclasses
@@ -19,7 +22,11 @@ def schema(**fields: Any) -> io.Schema:
 
 
 def widget(kind: type, input_id: str, **options: Any) -> Any:
-    """Return an input such as `io.Int.Input`, options unknown to this release passed on as extras."""
+    """Return an input such as `io.Int.Input`, optional where it has a default.
+
+    Options that this release does not know are passed on as extras.
+    """
+    options = {"optional": "default" in options, **options}
     known = inspect.signature(kind.__init__).parameters
     made = kind(input_id, **{name: value for name, value in options.items() if name in known})
     extras = {name: value for name, value in options.items() if name not in known}

@@ -5,8 +5,9 @@ import logging
 from comfy_api.latest import io
 
 from ..janus_core import Drawn, DrawOptions
+from .bridge.batching import in_batches
+from .bridge.hosting import HostedJanus
 from .bridge.images import to_image
-from .bridge.memory import HostedJanus, in_batches
 from .bridge.progress import DrawProgress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
@@ -33,7 +34,7 @@ class JanusDraw(io.ComfyNode):
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 widget(
-                    io.String.Input, "prompt", default="", multiline=True, dynamic_prompts=True,
+                    io.String.Input, "prompt", multiline=True, dynamic_prompts=True,
                     tooltip="What to draw. Empty draws whatever comes.",
                 ),
                 widget(
@@ -46,15 +47,21 @@ class JanusDraw(io.ComfyNode):
                     tooltip="How many pictures. Several at once take little longer than one on a GPU.",
                 ),
                 widget(
-                    io.Float.Input, "cfg_weight", default=5.0, min=1.0, max=20.0, step=0.1, round=0.001,
-                    tooltip="How strongly the prompt guides. 1 is off, and faster. 5 suits DeepSeek's models,"
-                    " 2 the small janus-shapes.",
+                    io.Float.Input, "cfg_weight", default=0.0, min=0.0, max=20.0, step=0.1, round=0.001,
+                    tooltip="How strongly the prompt guides. 0 is what the model recommends: 5 for "
+                    "DeepSeek's models. 1 is off, and faster.",
                 ),
                 temperature_input(
                     1.0, "0 always takes the likeliest token, which looks flat; higher varies more."
                 ),
                 top_k_input(),
                 top_p_input(1.0),
+                widget(
+                    io.Float.Input, "min_p", default=-1.0, min=-1.0, max=1.0, step=0.01, round=0.001,
+                    advanced=True,
+                    tooltip="Before guidance, leave out tokens less likely than this share of the likeliest "
+                    "one. 0 is off, below 0 is what the model recommends: off for DeepSeek's models.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="The pictures."),
@@ -71,13 +78,14 @@ class JanusDraw(io.ComfyNode):
         cls,
         model: HostedJanus,
         prompt: str,
-        negative_prompt: str,
-        seed: int,
-        batch_size: int,
-        cfg_weight: float,
-        temperature: float,
-        top_k: int,
-        top_p: float,
+        negative_prompt: str = "",
+        seed: int = 0,
+        batch_size: int = 1,
+        cfg_weight: float = 0.0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = -1.0,
     ) -> io.NodeOutput:
         """Draw the batch."""
         recommended = model.janus.guidance.cfg_weight
@@ -87,15 +95,17 @@ class JanusDraw(io.ComfyNode):
                 cfg_weight,
                 recommended,
             )
-        options = DrawOptions(cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p)
+        options = DrawOptions.from_numbers(
+            cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p
+        )
         progress = DrawProgress(cls.hidden.unique_id, model)
 
-        def run(together: int) -> Drawn:
-            return model.ready_to_draw(together, prompt, negative_prompt).draw(
+        def attempt(together: int) -> Drawn:
+            return model.janus.draw(
                 prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt, options=options,
                 batch_size=together, on_step=progress.on_step, on_tokens=progress.on_tokens,
             )  # fmt: skip
 
-        drawn = in_batches(run, batch_size)
+        drawn = in_batches(attempt, batch_size)
         progress.finish(drawn.images)
         return io.NodeOutput(to_image(drawn.images), drawn.tokens)

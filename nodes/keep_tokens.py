@@ -7,8 +7,9 @@ from comfy_api.latest import io
 
 from ..janus_core import ImageTokens
 from .bridge import folders
+from .bridge.batching import in_batches
+from .bridge.hosting import HostedJanus
 from .bridge.images import to_image, to_pictures
-from .bridge.memory import HostedJanus, in_batches
 from .bridge.progress import Progress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
@@ -48,16 +49,15 @@ class JanusEncodeImage(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model: HostedJanus, image: torch.Tensor, fit: Any) -> io.NodeOutput:
+    def execute(cls, model: HostedJanus, image: torch.Tensor, fit: Any = "crop") -> io.NodeOutput:
         """Encode the batch."""
         pictures = to_pictures(image)
         progress = Progress(cls.hidden.unique_id)
 
-        def run(together: int) -> ImageTokens:
-            janus = model.ready_for_tokens(together)
-            return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
+        def attempt(together: int) -> ImageTokens:
+            return model.janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(in_batches(run, min(_TOGETHER, len(pictures))))
+        return io.NodeOutput(in_batches(attempt, min(_TOGETHER, len(pictures))))
 
 
 class JanusDecodeTokens(io.ComfyNode):
@@ -87,11 +87,10 @@ class JanusDecodeTokens(io.ComfyNode):
         """Decode the batch."""
         progress = Progress(cls.hidden.unique_id)
 
-        def run(together: int) -> torch.Tensor:
-            janus = model.ready_for_tokens(together)
-            return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
+        def attempt(together: int) -> torch.Tensor:
+            return model.janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(to_image(in_batches(run, min(_TOGETHER, len(image_tokens)))))
+        return io.NodeOutput(to_image(in_batches(attempt, min(_TOGETHER, len(image_tokens)))))
 
 
 class JanusSaveTokens(io.ComfyNode):
@@ -118,7 +117,7 @@ class JanusSaveTokens(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, image_tokens: ImageTokens, filename_prefix: str) -> io.NodeOutput:
+    def execute(cls, image_tokens: ImageTokens, filename_prefix: str = "janus/tokens") -> io.NodeOutput:
         """Save the tokens under the next free name."""
         path = folders.new_token_file(filename_prefix)
         image_tokens.save(path)

@@ -4,7 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .bridge import folders, memory
+from .bridge import folders
+from .bridge.hosting import Residency, host
 from .compat import schema, widget
 from .types import JanusSocket
 
@@ -28,9 +29,10 @@ class JanusLoad(io.ComfyNode):
                     "Janus-Pro-7B 16 GB; both can also be streamed with less.",
                 ),
                 widget(
-                    io.Combo.Input, "dtype", default="auto",
-                    options=["auto", "float32", "bfloat16", "float16"],
-                    tooltip="The arithmetic. auto takes what ComfyUI finds best for this device.",
+                    io.Combo.Input, "dtype", options=["auto", "float32", "bfloat16", "float16"],
+                    default="auto",
+                    tooltip="The number format to compute in. auto takes what ComfyUI finds best for this "
+                    "device.",
                 ),
                 widget(
                     io.Combo.Input, "residency", options=["auto", "fast", "offload"], default="auto",
@@ -44,9 +46,9 @@ class JanusLoad(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model: str, dtype: str, residency: memory.Residency) -> io.NodeOutput:
+    def execute(cls, model: str, dtype: str = "auto", residency: Residency = "auto") -> io.NodeOutput:
         """Read the model's files."""
-        return io.NodeOutput(memory.host(folders.model_folder(model), dtype, residency))
+        return io.NodeOutput(host(folders.model_folder(model), dtype, residency))
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_: Any) -> Any:

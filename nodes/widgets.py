@@ -23,15 +23,9 @@ def seed() -> Any:
 def temperature(default: float, tooltip: str) -> Any:
     """Return the temperature with a node's own default."""
     return widget(
-        io.Float.Input,
-        "temperature",
-        default=default,
-        min=0.0,
-        max=2.0,
-        step=0.05,
-        round=0.001,
+        io.Float.Input, "temperature", default=default, min=0.0, max=2.0, step=0.05, round=0.001,
         tooltip=tooltip,
-    )
+    )  # fmt: skip
 
 
 def top_k() -> Any:
@@ -51,20 +45,19 @@ def top_p(default: float) -> Any:
 
 
 def text_options() -> list[Any]:
-    """Return the inputs that steer how text is written; `read_text_options` reads them."""
+    """Return the inputs that steer how text is written: the seed, and the fields of `TextOptions`."""
     return [
         seed(),
         temperature(0.0, "0 always writes the likeliest word; higher values vary more."),
         top_k(),
         top_p(0.95),
         widget(
-            io.Float.Input, "min_p", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, optional=True,
-            advanced=True,
+            io.Float.Input, "min_p", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, advanced=True,
             tooltip="Leave out tokens less likely than this share of the likeliest one. 0 is off.",
         ),
         widget(
             io.Float.Input, "repetition_penalty", default=1.0, min=0.1, max=10.0, step=0.05, round=0.001,
-            optional=True, advanced=True,
+            advanced=True,
             tooltip="Above 1 discourages words that the answer already has. 1 is off.",
         ),
         widget(
@@ -72,7 +65,7 @@ def text_options() -> list[Any]:
             tooltip="The longest answer, in tokens. A token is about three quarters of a word.",
         ),
         widget(
-            io.String.Input, "stop", default="", multiline=True, optional=True, advanced=True,
+            io.String.Input, "stop", default="", multiline=True, advanced=True,
             tooltip="Texts that end the answer, one per line; they are not part of it.",
         ),
     ]  # fmt: skip

@@ -6,9 +6,9 @@ knows nothing of templates or pixels: prompts arrive as plans, pictures as embed
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,15 +18,16 @@ from ..inputs.text_tokenizer import TextTokenizer
 from ..model.language_model import LanguageModel
 from ..model.model import TextLanguage
 from ..options import Compute, OnStep, OnText, TextOptions
-from .fixed_decoder import LayerWeights, merged
-from .noise import gumbel_noise
-from .prefill import Sequences, check_context, is_repeatable, pad_left, shared_words
-from .repeats import Pace, Repeats, capture_for
-from .sampling import next_tokens, penalise_repetition
+from .capturing import Stepper
+from .noise import NoiseBlocks
+from .prefill import check_context, pad_left, prefill, shared_words
+from .sampling import are_finite, next_tokens, not_finite, penalise_repetition
+from .static_decoder import decoder_for
+from .steps import Sequences
 
-_BLOCK = 16  # positions whose noise is computed together; on a GPU, tokens between two looks at the device
+_BLOCK = 16  # positions whose noise is computed together; captured, tokens between two looks at the device
 _ANY = 1.0  # of the rows: dropping one costs nothing but a copy of the cache
-_WORTH_A_GRAPH = 0.75  # of the rows: dropping some means capturing the step again
+_WORTH_A_CAPTURE = 0.75  # of the rows: dropping some means capturing the step again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,219 +83,208 @@ def generate_text(
 
     Raises:
         PromptError: a prompt leaves no room in the context.
+        SamplingError: the scores of an answer are no numbers; `rows` tells which.
     """
     model, config = language.language_model, language.language_model.config
     check_context(prompts.plans, config, 1)
-    shared = shared_words(prompts.plans)
-    padded = pad_left(prompts.plans, tokenizer.special.pad, compute.device, shared=shared)
     room = [min(options.max_new_tokens, config.max_position_embeddings - len(plan)) for plan in prompts.plans]
-    steps = max(room)
-    sequences = Sequences(language, padded, prompts.image_embeddings, new_tokens=steps, compute=compute)
+    padded = pad_left(
+        prompts.plans, tokenizer.special.pad, compute.device, shared=shared_words(prompts.plans)
+    )
+    sequences = prefill(language, padded, prompts.image_embeddings, new_tokens=max(room), compute=compute)
     batch = _Batch(room, tokenizer, options, on_text)
-    noise = _TextNoise(options, seed, config.vocab_size, compute.device)
-    if is_repeatable(model, compute):
-        with merged(model) as weights:
-            _write(RepeatedWriter(model, sequences, noise, options, weights), batch, steps, on_step)
-    else:
-        writer = PlainWriter(model, sequences, noise, options, block=_block(compute))
-        _write(writer, batch, steps, on_step)
+    step = AnsweringStep(model, sequences, options, seed, compute)
+    with Stepper(compute.device, captures=step.can_be_captured) as stepper:
+        _write(Writer(step, stepper, max(room), looks_rarely=_looks_rarely(step, compute)), batch, on_step)
+    if batch.broken:
+        raise not_finite(sorted(batch.broken), compute.dtype)
     return batch.answers(prompts.plans)
 
 
-def _block(compute: Compute) -> int:
-    """Return how many tokens to write between two looks: one where it takes long, for interruptions."""
-    return _BLOCK if compute.is_resident and compute.device.type == "cuda" else 1
+def _looks_rarely(step: AnsweringStep, compute: Compute) -> bool:
+    """Tell whether the host looks at a block of tokens at once, where each look would keep a GPU waiting."""
+    return step.can_be_captured or (compute.is_resident and compute.device.type == "cuda")
 
 
-def _write(writer: Writer, batch: _Batch, steps: int, on_step: OnStep | None) -> None:
+def _write(writer: Writer, batch: _Batch, on_step: OnStep | None) -> None:
     """Write until all rows are finished, looking at the device once for each block of tokens."""
     done = 0
-    while done < steps:
-        tokens = writer.write(batch.rows, min(writer.block, steps - done))
-        for column in tokens.T.tolist():
+    while not all(batch.finished) and (block := writer.read()) is not None:
+        batch.note_broken(block.is_finite)
+        for column in zip(*block.tokens, strict=True):
             done += 1
             batch.take(column)
             if on_step is not None:
-                on_step(done, steps)
+                on_step(done, writer.steps)
             if all(batch.finished):
-                return
+                break
         kept = [index for index, is_done in enumerate(batch.finished) if not is_done]
-        if len(kept) <= writer.worth_dropping * len(batch.finished):
+        worth_it = len(kept) <= writer.worth_dropping * len(batch.finished)
+        if 0 < len(kept) < len(batch.finished) and worth_it and writer.can_drop():
             batch.keep(kept)
             writer.keep(kept)
 
 
-class Writer(Protocol):
-    """Writes further tokens of all rows.
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Tokens that the host has read.
 
     Attributes:
-        block: how many tokens to ask for at once.
+        tokens: one list of new tokens for each row.
+        is_finite: for each row, whether all its scores were numbers so far.
+    """
+
+    tokens: list[list[int]]
+    is_finite: list[bool]
+
+
+class Writer:
+    """Runs the step for blocks of tokens, and reads a block once it is there.
+
+    On a GPU with the whole model a block is long, since each look waits for the device, and the block behind
+    it is queued before the look. Elsewhere every token is looked at, so that an interruption is felt.
+    Captured steps drop rows only where enough have finished to pay for a new capture.
+
+    Attributes:
+        steps: tokens to write at most.
         worth_dropping: the share of unfinished rows from which on the others are dropped.
     """
 
-    block: int
-    worth_dropping: float
+    def __init__(self, step: AnsweringStep, stepper: Stepper, steps: int, *, looks_rarely: bool) -> None:
+        self._step = step
+        self._stepper = stepper
+        self.steps = steps
+        self.worth_dropping = _WORTH_A_CAPTURE if step.can_be_captured else _ANY
+        self._length = _BLOCK if looks_rarely else 1
+        self._looks_ahead = looks_rarely
+        self._done = 0  # steps queued
+        self._queued: deque[tuple[Tensor, Tensor, torch.cuda.Event | None]] = deque()
 
-    def write(self, rows: Sequence[int], count: int) -> Tensor:
-        """Return the next `count` tokens (b, count) of rows, given as the number of their answer."""
-
-    def keep(self, rows: list[int]) -> None:
-        """Go on with the rows at the given indices only."""
-
-
-class PlainWriter:
-    """Feeds tokens through the model's layers, wherever their weights may be."""
-
-    worth_dropping = _ANY
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        sequences: Sequences,
-        noise: _TextNoise,
-        options: TextOptions,
-        *,
-        block: int,
-    ) -> None:
-        self._model, self._sequences, self._noise = model, sequences, noise
-        self._chooser = _Chooser(options)
-        self._step = 0
-        self._last: Tensor | None = None  # chosen and not yet fed
-        self.block = block
-
-    def write(self, rows: Sequence[int], count: int) -> Tensor:
-        """Return the next `count` tokens (b, count)."""
-        return torch.stack([self._next(rows) for _ in range(count)], dim=1)
-
-    def _next(self, rows: Sequence[int]) -> Tensor:
-        if self._last is not None:
-            self._sequences.feed(self._model.embed_words(self._last, self._sequences.hidden.dtype))
-        logits = self._model.lm_head(self._sequences.hidden).float()
-        self._last = self._chooser.choose(logits, self._noise.at(self._step, rows))
-        self._step += 1
-        return self._last
-
-    def keep(self, rows: list[int]) -> None:
-        """Go on with the rows at the given indices only."""
-        self._chooser.keep(rows)
-        self._sequences.select(rows)
-        self._last = None if self._last is None else self._last[rows]
-
-
-class RepeatedWriter:
-    """Writes by a step that is the same work on the same memory each time, captured where possible."""
-
-    block = _BLOCK
-    worth_dropping = _WORTH_A_GRAPH
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        sequences: Sequences,
-        noise: _TextNoise,
-        options: TextOptions,
-        weights: Sequence[LayerWeights],
-    ) -> None:
-        self._model, self._source, self._hidden = model, noise, sequences.hidden
-        self._decoder, self._chooser, self._step = sequences.fixed(weights), _Chooser(options), 0
-        self._pace = Pace(self._hidden.device)
-        self._last = torch.zeros(len(self._hidden), dtype=torch.int64, device=self._hidden.device)
-        self._reserve()
-
-    def _reserve(self) -> None:
-        """Set aside what the step writes to, and forget graphs that wrote elsewhere."""
-        self._tokens = self._last.new_zeros(len(self._last), _BLOCK)
-        self._column = self._last.new_zeros(1)
-        self._noise: Tensor | None = None
-        self._repeats = Repeats(self._run, capture_for(self._last.device))
-
-    def write(self, rows: Sequence[int], count: int) -> Tensor:
-        """Return the next `count` tokens (b, count), at most a block and less only at the end."""
-        fresh = self._source.block(self._step, rows)
-        self._noise = fresh if self._noise is None or fresh is None else self._noise.copy_(fresh)
-        self._column.zero_()
-        try:
-            for step in range(self._step, self._step + count):
-                if step == 0:
-                    self._choose(self._hidden)
-                else:
-                    self._repeats(self._decoder.reach(step - 1))
-                    self._pace.step()
-        finally:
-            self._pace.finish()
-        self._step += count
-        return self._tokens[:, :count]
-
-    def _run(self, reach: int) -> None:
-        """Do one step; nothing it does depends on which."""
-        embeddings = self._model.embed_words(self._last, self._hidden.dtype)
-        self._choose(self._decoder.step(embeddings, reach))
-
-    def _choose(self, hidden: Tensor) -> None:
-        noise = None if self._noise is None else self._noise.index_select(1, self._column)[:, 0]
-        self._last.copy_(self._chooser.choose(self._model.lm_head(hidden).float(), noise))
-        self._tokens.index_copy_(1, self._column, self._last[:, None])
-        self._column.add_(1)
-
-    def keep(self, rows: list[int]) -> None:
-        """Go on with the rows at the given indices only."""
-        self._chooser.keep(rows)
-        self._last = self._last[rows]
-        self._decoder = self._decoder.select(rows)
-        self._reserve()
-
-
-class _TextNoise:
-    """Gumbel noise of the rows still being written, computed a block of positions at a time."""
-
-    def __init__(self, options: TextOptions, seed: int, num_codes: int, device: torch.device) -> None:
-        self.active, self.seed, self.num_codes, self.device = options.temperature > 0, seed, num_codes, device
-        self.latest: Tensor | None = None
-        self.rows: list[int] = []
-
-    def block(self, step: int, rows: Sequence[int]) -> Tensor | None:
-        """Return noise (rows, block, v) for the block around a position, or None where nothing is random."""
-        if not self.active:
+    def read(self) -> Block | None:
+        """Return the next block of all rows, or None behind the last one."""
+        if not self._queued:
+            self._queue()
+        if not self._queued:
             return None
-        start = step - step % _BLOCK
-        seeds = [self.seed + row for row in rows]
-        return gumbel_noise(seeds, range(start, start + _BLOCK), self.num_codes, self.device)
+        if self._looks_ahead:
+            self._queue()
+        tokens, is_finite, is_there = self._queued.popleft()
+        if is_there is not None:
+            is_there.synchronize()
+        return Block(tokens=tokens.tolist(), is_finite=is_finite.tolist())
 
-    def at(self, step: int, rows: Sequence[int]) -> Tensor | None:
-        """Return noise (rows, v) for one position, or None where nothing is random."""
-        if self.latest is None or step % _BLOCK == 0 or list(rows) != self.rows:
-            self.rows, self.latest = list(rows), self.block(step, rows)
-        return None if self.latest is None else self.latest[:, step % _BLOCK]
+    def can_drop(self) -> bool:
+        """Tell whether rows can be dropped now: a block under way holds all rows, and is read first."""
+        self._looks_ahead = self._length > 1 and not self._queued
+        return not self._queued
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with the rows at the given indices only."""
+        self._stepper.restart()
+        self._step.keep(rows)
+        self._looks_ahead = self._length > 1
+
+    def _queue(self) -> None:
+        """Queue the steps of a block, and the copy of what they write."""
+        count = min(self._length, self.steps - self._done)
+        if count <= 0:
+            return
+        step = self._step
+        step.begin_block()
+        for done in range(self._done, self._done + count):
+            if done == 0:
+                step.choose(step.first)
+            else:
+                self._stepper.run(step, step.prepare(done))
+        self._done += count
+        # A copy that the host does not wait for, and steps behind it overwrite nothing before it is done.
+        runs_ahead = step.tokens.is_cuda
+        tokens = step.tokens[:, :count].to("cpu", non_blocking=runs_ahead, copy=True)
+        is_finite = step.is_finite.to("cpu", non_blocking=runs_ahead, copy=True)
+        is_there = None
+        if runs_ahead:
+            is_there = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            is_there.record(torch.cuda.current_stream(step.tokens.device))
+        self._queued.append((tokens, is_finite, is_there))
 
 
-class _Chooser:
-    """Picks the next token of every row and remembers, if a penalty needs it, which ones a row has used."""
+class AnsweringStep:
+    """One step of answers: embed the tokens chosen last, run the decoder, score, pick, write.
 
-    def __init__(self, options: TextOptions) -> None:
-        self.options = options
-        self.used: Tensor | None = None
+    Nothing that it does depends on which step it is, and all it touches keeps its address until rows are
+    dropped, so that it can be captured.
 
-    def choose(self, logits: Tensor, noise: Tensor | None) -> Tensor:
-        """Return the next token (b,) int64 of logits (b, v)."""
-        options = self.options
-        if options.repetition_penalty != 1:
-            self.used = torch.zeros_like(logits, dtype=torch.bool) if self.used is None else self.used
-            logits = penalise_repetition(logits, self.used, options.repetition_penalty)
+    Attributes:
+        first: (b, d), the hidden states that the first token comes from.
+        tokens: (b, block) int64, filled from the left.
+        is_finite: (b,) bool, whether all scores of a row were numbers so far.
+        can_be_captured: whether the step may be captured.
+    """
+
+    def __init__(
+        self, model: LanguageModel, sequences: Sequences, options: TextOptions, seed: int, compute: Compute
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._dtype = compute.dtype
+        self.first = sequences.hidden
+        rows, device, words = len(self.first), compute.device, model.config.vocab_size
+        self._decoder = decoder_for(model, sequences, compute)
+        self.can_be_captured = self._decoder.can_be_captured
+        seeds = range(seed, seed + rows)
+        self._noise = NoiseBlocks(seeds, words, device, length=_BLOCK) if options.temperature > 0 else None
+        is_penalised = options.repetition_penalty != 1
+        self._used = torch.zeros(rows, words, dtype=torch.bool, device=device) if is_penalised else None
+        self.is_finite = torch.ones(rows, dtype=torch.bool, device=device)
+        self.tokens = torch.zeros(rows, _BLOCK, dtype=torch.int64, device=device)
+        self._last = torch.zeros(rows, dtype=torch.int64, device=device)
+        self._column = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def prepare(self, position: int) -> int:
+        """Get ready for the step that chooses the token at a position; return what the shapes depend on."""
+        if self._noise is not None:
+            self._noise.prepare(position)
+        return self._decoder.prepare(position - 1)
+
+    def begin_block(self) -> None:
+        """Write from the left again."""
+        self._column.zero_()
+
+    def __call__(self) -> None:
+        """Do the step."""
+        self.choose(self._decoder.step(self._model.embed_words(self._last, self._dtype)))
+
+    def choose(self, hidden: Tensor) -> None:
+        """Choose the next token of each row from hidden states (b, d), and write it down."""
+        options = self._options
+        logits = self._model.lm_head(hidden).float()  # (b, v)
+        if self._used is not None:
+            logits = penalise_repetition(logits, self._used, options.repetition_penalty)
         chosen = next_tokens(
             logits,
             temperature=options.temperature,
             top_k=options.top_k,
             top_p=options.top_p,
             min_p=options.min_p,
-            noise=noise,
+            noise=None if self._noise is None else self._noise.next(),
         )
-        if self.used is not None:
-            self.used.scatter_(1, chosen[:, None], True)
-        return chosen
+        if self._used is not None:
+            self._used.scatter_(1, chosen[:, None], True)
+        self.is_finite.logical_and_(are_finite(logits, chosen))
+        self._last.copy_(chosen)
+        self.tokens.index_copy_(1, self._column, chosen[:, None])
+        self._column.add_(1)
 
     def keep(self, rows: list[int]) -> None:
-        """Forget all rows but those at the given indices."""
-        self.used = None if self.used is None else self.used[rows]
+        """Go on with the rows at the given indices only, in memory of their own."""
+        index = torch.tensor(rows, device=self._last.device)
+        self._decoder = self._decoder.select(rows)
+        if self._noise is not None:
+            self._noise.select(rows)
+        self._used = None if self._used is None else self._used[index]
+        self.is_finite = self.is_finite[index]
+        self.tokens = self.tokens[index]
+        self._last = self._last[index]
 
 
 class _Batch:
@@ -303,8 +293,12 @@ class _Batch:
     def __init__(
         self, room: Sequence[int], tokenizer: TextTokenizer, options: TextOptions, on_text: OnText | None
     ) -> None:
-        self.room, self.tokenizer, self.stop, self.on_text = room, tokenizer, options.stop, on_text
+        self.room = room
+        self.tokenizer = tokenizer
+        self.stop = options.stop
+        self.on_text = on_text
         self.rows = list(range(len(room)))
+        self.broken: set[int] = set()
         self.finished = [False] * len(room)
         self.token_ids: list[list[int]] = [[] for _ in room]
 
@@ -321,6 +315,13 @@ class _Batch:
                 if self.on_text is not None:
                     self.on_text(row, (text if done else self._settled(text)).strip())
             self.finished[index] = done
+
+    def note_broken(self, is_finite: Sequence[bool]) -> None:
+        """End the rows whose scores are no numbers."""
+        for index, row in enumerate(self.rows):
+            if not is_finite[index]:
+                self.broken.add(row)
+                self.finished[index] = True
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with the rows at the given indices only."""

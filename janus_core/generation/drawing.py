@@ -7,7 +7,7 @@ Salimans 2022 (arXiv:2207.12598).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +18,12 @@ from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.model import Language
 from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
-from .fixed_decoder import FixedDecoder, LayerWeights, merged
-from .noise import block_cells, keyed_noise, noise_key
-from .prefill import Sequences, check_context, is_repeatable, pad_left
-from .repeats import Pace, Repeats, capture_for
-from .sampling import guide, keep_min_p, next_tokens
+from .capturing import Stepper
+from .noise import NoiseBlocks, block_cells
+from .prefill import check_context, pad_left, prefill
+from .sampling import are_finite, guide, keep_min_p, next_tokens, not_finite
+from .static_decoder import decoder_for
+from .steps import Sequences
 
 _NOISE_BLOCK = 24  # grid cells whose noise is computed together, on a CPU
 
@@ -91,77 +92,33 @@ def generate_image_tokens(
 
     Raises:
         PromptError: a prompt leaves no room for the picture in the context.
+        SamplingError: the scores of a picture are no numbers; `rows` tells which.
     """
-    drawing = Drawing(
+    step = DrawingStep(
         language, pictures, options, num_image_tokens=num_image_tokens, pad=pad, compute=compute
     )
-    noise = _Noise([picture.seed for picture in pictures], options, language, compute.device)
-    tokens = torch.empty(len(pictures), num_image_tokens, dtype=torch.int64, device=compute.device)
-
-    def report(cell: int) -> None:
-        if on_tokens is not None:
-            on_tokens(tokens[:, : cell + 1])
-        if on_step is not None:
-            on_step(cell + 1, num_image_tokens)
-
-    if is_repeatable(language.language_model, compute):
-        with merged(language.language_model) as weights:
-            _draw_repeatedly(RepeatedDrawing(drawing, weights, noise, tokens), report)
-    else:
-        _draw_plainly(drawing, noise, tokens, report)
-    return tokens
+    with Stepper(compute.device, captures=step.can_be_captured) as stepper:
+        step.choose(step.first)
+        for done in range(1, num_image_tokens + 1):
+            step.report(done, on_step, on_tokens)
+            if done < num_image_tokens:
+                stepper.run(step, step.prepare(done))
+    step.check_finite()
+    return step.tokens
 
 
-def _draw_plainly(drawing: Drawing, noise: _Noise, tokens: Tensor, report: Callable[[int], None]) -> None:
-    cells = tokens.shape[1]
-    for cell in range(cells):
-        tokens[:, cell] = drawing.choose(drawing.logits(), noise.at(cell))
-        report(cell)
-        if cell + 1 < cells:
-            drawing.advance(tokens[:, cell])
+class DrawingStep:
+    """One step of a drawing: embed the tokens chosen last, run the decoder, score, guide, pick, write.
 
+    Nothing that it does depends on which step it is, and all it touches keeps its address, so that it can be
+    captured. Rows of the decoder are the pictures, then, under guidance, the rows that they are guided away
+    from.
 
-def _draw_repeatedly(drawing: RepeatedDrawing, report: Callable[[int], None]) -> None:
-    device = drawing.tokens.device
-    repeats, pace = Repeats(drawing.step, capture_for(device)), Pace(device)
-    drawing.begin()
-    report(0)
-    try:
-        for cell in range(1, drawing.tokens.shape[1]):
-            drawing.prepare(cell)
-            repeats(drawing.decoder.reach(cell - 1))
-            pace.step()
-            report(cell)
-    finally:
-        pace.finish()
-
-
-class _Noise:
-    """Gumbel noise of the pictures, computed a block of cells at a time."""
-
-    def __init__(
-        self, seeds: Sequence[int], options: DrawOptions, language: Language, device: torch.device
-    ) -> None:
-        self.cells = block_cells(len(seeds)) if device.type == "cuda" else _NOISE_BLOCK
-        self._codes = language.image_token_embedding.num_embeddings
-        self._key = noise_key(seeds, device) if options.temperature > 0 else None
-        self._block: Tensor | None = None
-
-    def block(self, cell: int) -> Tensor | None:
-        """Return noise (b, cells, v) for the block that begins at a cell, or None where nothing is random."""
-        if self._key is None:
-            return None
-        return keyed_noise(self._key, range(cell, cell + self.cells), self._codes)
-
-    def at(self, cell: int) -> Tensor | None:
-        """Return noise (b, v) for one cell; cells are asked for in order."""
-        if cell % self.cells == 0:
-            self._block = self.block(cell)
-        return None if self._block is None else self._block[:, cell % self.cells]
-
-
-class Drawing:
-    """The decoder's side of a drawing: a row per picture, then the rows they are guided away from."""
+    Attributes:
+        tokens: (b, n) int64, filled cell by cell.
+        first: (rows, d), the hidden states that the first cell comes from.
+        can_be_captured: whether the step may be captured.
+    """
 
     def __init__(
         self,
@@ -173,24 +130,42 @@ class Drawing:
         pad: int,
         compute: Compute,
     ) -> None:
-        self._language, self._compute, self._options = language, compute, options
+        """Prefill the prompts; see `generate_image_tokens`."""
+        self._language = language
+        self._compute = compute
+        self._options = options
         self._guidance = options.guidance(PUBLISHED_GUIDANCE)
         self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
-        distinct = list(dict.fromkeys(rows))
-        prompts = pad_left(distinct, pad, compute.device)
-        self._sequences = Sequences(language, prompts, None, new_tokens=num_image_tokens, compute=compute)
-        self._sequences.select([distinct.index(row) for row in rows])
+        sequences = _prefilled(language, rows, pad, num_image_tokens, compute)
+        self.first = sequences.hidden
+        self._decoder = decoder_for(language.language_model, sequences, compute)
+        self.can_be_captured = self._decoder.can_be_captured
+        self._table = self._embedding_table() if self.can_be_captured else None  # (v, d)
+        self._noise = _noise_of(pictures, options, language, compute.device)
+        device, images = compute.device, len(pictures)
+        self.tokens = torch.empty(images, num_image_tokens, dtype=torch.int64, device=device)
+        self._last = torch.zeros(images, dtype=torch.int64, device=device)
+        self._cell = torch.zeros(1, dtype=torch.int64, device=device)
+        self._is_finite = torch.ones(images, dtype=torch.bool, device=device)
 
-    @property
-    def hidden(self) -> Tensor:
-        """The hidden states (rows, d) that the next cell comes from."""
-        return self._sequences.hidden
+    def prepare(self, cell: int) -> int:
+        """Get ready for the step that chooses a cell; return what the shapes in it depend on."""
+        if self._noise is not None:
+            self._noise.prepare(cell)
+        return self._decoder.prepare(cell - 1)
 
-    def logits(self) -> Tensor:
-        """Return the guided image logits (b, v) float32 of the next cell."""
-        return self.score(self.hidden)
+    def __call__(self) -> None:
+        """Do the step."""
+        self.choose(self.feed(self._last))
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """Append tokens (b,) to every row of their picture; return the next hidden states (rows, d)."""
+        embeddings = self._embed(tokens) if self._table is None else self._table.index_select(0, tokens)
+        if self._is_guided:
+            embeddings = torch.cat((embeddings, embeddings))
+        return self._decoder.step(embeddings)
 
     def score(self, hidden: Tensor) -> Tensor:
         """Return the guided image logits (b, v) float32 that hidden states (rows, d) give."""
@@ -201,77 +176,62 @@ class Drawing:
         cond_logits, uncond_logits = logits.chunk(2)
         return guide(keep_min_p(cond_logits, min_p), uncond_logits, cfg_weight)
 
-    def choose(self, logits: Tensor, noise: Tensor | None) -> Tensor:
-        """Return the next token (b,) of each picture."""
-        options = self._options
-        return next_tokens(
+    def choose(self, hidden: Tensor) -> None:
+        """Choose the next token of each picture from hidden states (rows, d), and write it down."""
+        logits = self.score(hidden)
+        chosen = next_tokens(
             logits,
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            noise=noise,
+            temperature=self._options.temperature,
+            top_k=self._options.top_k,
+            top_p=self._options.top_p,
+            noise=None if self._noise is None else self._noise.next(),
         )
+        self._is_finite.logical_and_(are_finite(logits, chosen))
+        self._last.copy_(chosen)
+        self.tokens.index_copy_(1, self._cell, chosen[:, None])
+        self._cell.add_(1)
 
-    def for_all_rows(self, embeddings: Tensor) -> Tensor:
-        """Give every row (rows, d) the embedding of its picture (b, d)."""
-        return torch.cat((embeddings, embeddings)) if self._is_guided else embeddings
+    def report(self, done: int, on_step: OnStep | None, on_tokens: OnTokens | None) -> None:
+        """Tell callers of the cells so far; a CPU, where that waits for nothing, looks for broken scores."""
+        if self._compute.device.type == "cpu":
+            self.check_finite()
+        if on_tokens is not None:
+            on_tokens(self.tokens[:, :done])
+        if on_step is not None:
+            on_step(done, self.tokens.shape[1])
 
-    def advance(self, tokens: Tensor) -> None:
-        """Feed the chosen tokens (b,) to every row of their picture and compute the next hidden state."""
-        self._sequences.feed(self.for_all_rows(self.embed(tokens)))
+    def check_finite(self) -> None:
+        """Raise SamplingError if the scores of a picture were no numbers; this waits for the device."""
+        broken = tuple(row for row, is_finite in enumerate(self._is_finite.tolist()) if not is_finite)
+        if broken:
+            raise not_finite(broken, self._compute.dtype)
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def _embed(self, tokens: Tensor) -> Tensor:
         """Return embeddings (…, d) of image tokens."""
         return self._language.embed_image_tokens(tokens, self._compute.dtype)
 
-    def embedding_table(self) -> Tensor:
-        """Return the embeddings (v, d) of all image tokens."""
+    def _embedding_table(self) -> Tensor:
+        """Return the embeddings (v, d) of all image tokens: one look-up a step instead of an aligner."""
         codes = self._language.image_token_embedding.num_embeddings
-        return self.embed(torch.arange(codes, device=self._compute.device))
-
-    def fixed(self, weights: Sequence[LayerWeights]) -> FixedDecoder:
-        """Hand the rows over to a decoder whose memory never moves."""
-        return self._sequences.fixed(weights)
+        return self._embed(torch.arange(codes, device=self._compute.device))
 
 
-class RepeatedDrawing:
-    """A drawing whose every step is the same work on the same memory: feed the last token, choose the next.
+def _prefilled(
+    language: Language, rows: Sequence[PromptPlan], pad: int, new_tokens: int, compute: Compute
+) -> Sequences:
+    """Prefill every distinct row once, then repeat it for the pictures that share it."""
+    distinct = list(dict.fromkeys(rows))
+    prompts = pad_left(distinct, pad, compute.device)
+    sequences = prefill(language, prompts, None, new_tokens=new_tokens, compute=compute)
+    return sequences.select([distinct.index(row) for row in rows])
 
-    Attributes:
-        decoder: of all rows.
-        tokens: (b, n), filled cell by cell.
-    """
 
-    def __init__(
-        self, drawing: Drawing, weights: Sequence[LayerWeights], noise: _Noise, tokens: Tensor
-    ) -> None:
-        self.decoder, self.tokens = drawing.fixed(weights), tokens
-        self._drawing, self._source, self._table = drawing, noise, drawing.embedding_table()
-        self._noise = noise.block(0)
-        self._last = torch.zeros_like(tokens[:, 0])
-        self._cell = torch.zeros(1, dtype=torch.int64, device=tokens.device)
-        self._cell_in_block = torch.zeros_like(self._cell)
-
-    def begin(self) -> None:
-        """Choose the first token, from what the prefill left."""
-        self._choose(self._drawing.hidden)
-
-    def prepare(self, cell: int) -> None:
-        """Renew the noise before a cell that begins a block."""
-        if self._noise is not None and cell % self._source.cells == 0:
-            fresh = self._source.block(cell)
-            if fresh is not None:
-                self._noise.copy_(fresh)
-            self._cell_in_block.zero_()
-
-    def step(self, reach: int) -> None:
-        """Do one step; nothing it does depends on which."""
-        embeddings = self._table.index_select(0, self._last)
-        self._choose(self.decoder.step(self._drawing.for_all_rows(embeddings), reach))
-
-    def _choose(self, hidden: Tensor) -> None:
-        noise = None if self._noise is None else self._noise.index_select(1, self._cell_in_block)[:, 0]
-        self._last.copy_(self._drawing.choose(self._drawing.score(hidden), noise))
-        self.tokens.index_copy_(1, self._cell, self._last[:, None])
-        self._cell.add_(1)
-        self._cell_in_block.add_(1)
+def _noise_of(
+    pictures: Sequence[DrawPlan], options: DrawOptions, language: Language, device: torch.device
+) -> NoiseBlocks | None:
+    """Return the noise that cells are drawn with, or None where nothing is random."""
+    if options.temperature == 0:
+        return None
+    seeds = [picture.seed for picture in pictures]
+    length = block_cells(len(seeds)) if device.type == "cuda" else _NOISE_BLOCK
+    return NoiseBlocks(seeds, language.image_token_embedding.num_embeddings, device, length=length)

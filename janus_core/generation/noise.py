@@ -10,10 +10,14 @@ Changing any number below changes every picture ever drawn from a seed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger("janus.noise")
 
 WORD_BITS = 32
 WORD_MASK = 0xFFFFFFFF
@@ -103,9 +107,92 @@ def keyed_noise(key: Key, positions: Sequence[int], num_codes: int) -> Tensor:
     return torch.stack([gumbel(word) for word in words], dim=-1).flatten(-2)[..., :num_codes]
 
 
+class NoiseBlocks:
+    """Noise of some rows for one position after the other, computed a block ahead and kept at one address.
+
+    Attributes:
+        length: positions of a block.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], num_codes: int, device: torch.device, *, length: int, first: int = 0
+    ) -> None:
+        """Compute the first block.
+
+        Args:
+            seeds: one per row, see `gumbel_noise`.
+            num_codes: size of the codebook or vocabulary.
+            device: where the noise is needed.
+            length: positions of a block.
+            first: the position that `next` begins with.
+        """
+        self.length = length
+        self._device = device
+        self._num_codes = num_codes
+        self._seeds = list(seeds)
+        self._key = noise_key(seeds, noise_device(device))
+        self._end = first + length
+        self._block = self._compute(first)  # (b, length, v)
+        self._place = torch.zeros(1, dtype=torch.int64, device=device)  # in the block
+
+    def _compute(self, first: int) -> Tensor:
+        return keyed_noise(self._key, range(first, first + self.length), self._num_codes).to(self._device)
+
+    def prepare(self, position: int) -> None:
+        """Compute the next block where the position begins one; positions are asked for in order."""
+        if position == self._end:
+            self._block.copy_(self._compute(position))
+            self._place.zero_()
+            self._end += self.length
+
+    def next(self) -> Tensor:
+        """Return the noise (b, v) of the current position, and go on to the one behind it.
+
+        The position is read on the device, so that a captured step does the same work every time.
+        """
+        noise = self._block.index_select(1, self._place)[:, 0]
+        self._place.add_(1)
+        return noise
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Make row i what was row `rows[i]`, in memory of its own."""
+        index = torch.tensor(rows, device=self._device)
+        self._seeds = [self._seeds[row] for row in rows]
+        self._key = noise_key(self._seeds, noise_device(self._device))
+        self._block = self._block[index]
+        self._place = self._place.clone()
+
+
 def block_cells(rows: int) -> int:
     """Return for how many positions a GPU should make noise together: enough to fill it, no more."""
     return max(_LEAST_CELLS, min(_MOST_CELLS, _CELLS_OF_ONE_ROW // rows))
+
+
+@lru_cache
+def noise_device(device: torch.device) -> torch.device:
+    """Return where to compute the noise for a device: there, or on the CPU where its integers differ.
+
+    CUDA and CPUs multiply 64-bit integers modulo 2^64; of other devices that is shown by a trial, once a
+    process.
+    """
+    if device.type in ("cpu", "cuda") and torch.version.hip is None:
+        return device
+    cpu = torch.device("cpu")
+    try:
+        is_right = torch.equal(_trial(device).cpu(), _trial(cpu))
+    except RuntimeError:  # an operation that the device lacks
+        is_right = False
+    if is_right:
+        return device
+    log.warning("Janus: 64-bit integers differ on %s, so the noise is computed on the CPU, slower.", device)
+    return cpu
+
+
+def _trial(device: torch.device) -> Tensor:
+    """Return random words (64, 4) of counters and keys whose products fill all 64 bits."""
+    counter = torch.arange(256, dtype=torch.int64, device=device).reshape(64, 4) * 0x01FEDCBB & WORD_MASK
+    key = torch.tensor([0xFFFFFFFF, 0x9ABCDEF0], dtype=torch.int64, device=device)
+    return philox4x32(counter, key)
 
 
 def _column(numbers: Sequence[int], device: torch.device | str) -> Tensor:

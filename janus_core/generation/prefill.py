@@ -15,10 +15,9 @@ from ..errors import PromptError
 from ..inputs.prompting import PromptPlan
 from ..model.config import LanguageConfig
 from ..model.kv_cache import KVCache, cache_dtype
-from ..model.language_model import LanguageModel
 from ..model.model import TextLanguage
 from ..options import Compute
-from .fixed_decoder import FixedDecoder, LayerWeights, is_plain
+from .steps import Sequences
 
 _WORTH_SHARING = 16  # tokens; a prompt in two passes needs a mask, which costs about as much as a few tokens
 
@@ -88,94 +87,44 @@ def check_context(plans: Sequence[PromptPlan], config: LanguageConfig, needed: i
         )
 
 
-def is_repeatable(model: LanguageModel, compute: Compute) -> bool:
-    """Tell whether steps may be captured: on CUDA, with all weights there, in layers as built."""
-    is_allowed = compute.is_resident and compute.device.type == "cuda"
-    return is_allowed and is_plain(model, compute.device, compute.dtype)
+def prefill(
+    language: TextLanguage,
+    prompts: PaddedPrompts,
+    image_embeddings: Tensor | None,
+    *,
+    new_tokens: int,
+    compute: Compute,
+) -> Sequences:
+    """Run the decoder over prompts and return them as sequences, ready for their next token.
 
-
-class Sequences:
-    """Sequences under way: what the decoder remembers of them and the hidden state the next token comes from.
-
-    Attributes:
-        hidden: (b, d), the last hidden state of each row.
+    Args:
+        language: ready on the device of `compute`.
+        prompts: the rows.
+        image_embeddings: (pictures, n, d) of all rows in order, or None.
+        new_tokens: how many tokens will follow at most; the cache has room for them.
+        compute: device and dtype.
     """
+    model, shared = language.language_model, prompts.shared
+    rows, length = prompts.token_ids.shape
 
-    def __init__(
-        self,
-        language: TextLanguage,
-        prompts: PaddedPrompts,
-        image_embeddings: Tensor | None,
-        *,
-        new_tokens: int,
-        compute: Compute,
-    ) -> None:
-        """Prefill.
+    def new_cache(rows: int, capacity: int) -> KVCache:
+        dtype = cache_dtype(compute.dtype, compute.device)
+        return KVCache(model.config, rows=rows, capacity=capacity, dtype=dtype, device=compute.device)
 
-        Args:
-            language: ready on the device of `compute`.
-            prompts: the rows.
-            image_embeddings: (pictures, n, d) of all rows in order, or None.
-            new_tokens: how many tokens will follow at most.
-            compute: device and dtype.
-        """
-        self._language, self._dtype = language, compute.dtype
-        model, shared = language.language_model, prompts.shared
-        rows, length = prompts.token_ids.shape
-        self._cache = KVCache(
-            model.config,
-            rows=rows,
-            capacity=length + new_tokens,
-            dtype=cache_dtype(compute.dtype, compute.device),
-            device=compute.device,
-        )
-        embeddings = language.embed_prompt(
-            prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
-        )
-        if shared:
-            once = KVCache(
-                model.config,
-                rows=1,
-                capacity=shared,
-                dtype=self._cache.keys.dtype,
-                device=compute.device,
-            )
-            model(embeddings[:1, :shared], prompts.positions[:1, :shared], cache=once)
-            self._cache.begin_with(once)
-        self._positions, self._attended = prompts.positions[:, -1:], _with_room(prompts.attended, new_tokens)
-        self.hidden: Tensor = model(
-            embeddings[:, shared:],
-            prompts.positions[:, shared:],
-            cache=self._cache,
-            attended=prompts.attended,
-        )[:, -1]
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Make row i continue what was row `rows[i]`: drop, reorder or repeat rows."""
-        if list(rows) == list(range(self.hidden.shape[0])):
-            return
-        index = torch.tensor(rows, device=self.hidden.device)
-        self.hidden, self._positions = self.hidden[index], self._positions[index]
-        self._attended = None if self._attended is None else self._attended[index]
-        self._cache = self._cache.select(index)
-
-    def fixed(self, weights: Sequence[LayerWeights]) -> FixedDecoder:
-        """Hand the sequences over to a decoder whose memory never moves; this object is then used up."""
-        model = self._language.language_model
-        attended = None if self._attended is None else self._attended[:, : self._cache.length]
-        return FixedDecoder(model, weights, self._cache, self._positions[:, 0], attended, self._dtype)
-
-    def feed(self, embeddings: Tensor) -> None:
-        """Append one token's embedding (b, d) to every row and compute the next hidden state."""
-        self._positions = self._positions + 1
-        attended = None if self._attended is None else self._attended[:, : self._cache.length + 1]
-        self.hidden = self._language.language_model(
-            embeddings[:, None].to(self._dtype), self._positions, cache=self._cache, attended=attended
-        )[:, -1]
-
-
-def _with_room(attended: Tensor | None, new_tokens: int) -> Tensor | None:
-    """Widen `attended` (b, t) by all the tokens to come, once, instead of by each."""
-    if attended is None:
-        return None
-    return torch.cat((attended, attended.new_ones(len(attended), new_tokens)), dim=1)
+    cache = new_cache(rows, length + new_tokens)
+    embeddings = language.embed_prompt(
+        prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
+    )  # (b, t, d)
+    if shared:
+        once = new_cache(1, shared)
+        model(embeddings[:1, :shared], prompts.positions[:1, :shared], cache=once)
+        cache.begin_with(once)
+    hidden = model(
+        embeddings[:, shared:], prompts.positions[:, shared:], cache=cache, attended=prompts.attended
+    )  # (b, t - shared, d)
+    return Sequences(
+        hidden=hidden[:, -1],
+        cache=cache,
+        positions=prompts.positions[:, -1],
+        attended=prompts.attended,
+    )

@@ -14,6 +14,7 @@ trusted: the options objects upstairs check their ranges.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -171,6 +172,35 @@ def next_tokens(
     logits = keep_top_p(logits, top_p)
     logits = keep_min_p(logits, min_p)
     return pick(logits, noise)
+
+
+def are_finite(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Tell of each row whether its scores were numbers, by the score of the token chosen from them.
+
+    A NaN or an infinity is always chosen, since it counts as the largest, and minus infinity only where
+    nothing else is left. So one look at the chosen token tells of all.
+
+    Args:
+        logits: (b, v), before any filter.
+        chosen: (b,) int64.
+
+    Returns: (b,) bool, without waiting for the device.
+    """
+    return logits.gather(1, chosen[:, None])[:, 0].isfinite()
+
+
+def not_finite(rows: Sequence[int], dtype: torch.dtype) -> SamplingError:
+    """Return the error for rows whose scores are no numbers in a dtype."""
+    name, one = str(dtype).removeprefix("torch."), rows[0] + 1
+    which = f"Number {one}" if len(rows) == 1 else f"{len(rows)} of the batch, first number {one},"
+    cure = (
+        "Load the model in bfloat16 or float32."
+        if dtype == torch.float16
+        else "The weights are probably damaged: fetch them again."
+    )
+    return SamplingError(
+        f"{which} cannot be made: the model's scores in {name} are no finite numbers. {cure}", tuple(rows)
+    )
 
 
 def _keep_from(logits: Tensor, threshold: Tensor) -> Tensor:

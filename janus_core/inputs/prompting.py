@@ -30,15 +30,23 @@ CAPTION_STYLES = {
 }
 
 
-def caption_instruction(style: str) -> str:
-    """Return how to ask for a caption of this style.
+CUSTOM_STYLE = "custom"  # asks nothing by itself
+
+
+def caption_request(style: str, question: str = "") -> str:
+    """Return what to ask for a caption: the style's instruction, and behind it what a person asks besides.
+
+    Args:
+        style: a key of `CAPTION_STYLES`, or `CUSTOM_STYLE`, by which the question alone is asked.
+        question: may be empty.
 
     Raises:
         PromptError: there is no such style.
     """
-    if style not in CAPTION_STYLES:
-        raise PromptError(f'There is no caption style "{style}". Choose one of {", ".join(CAPTION_STYLES)}.')
-    return CAPTION_STYLES[style]
+    known = (*CAPTION_STYLES, CUSTOM_STYLE)
+    if style not in known:
+        raise PromptError(f'There is no caption style "{style}". Choose one of {", ".join(known)}.')
+    return f"{CAPTION_STYLES.get(style, '')} {question}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)

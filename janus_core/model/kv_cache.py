@@ -38,6 +38,11 @@ class KVCache:
         return self.both[:, 0]
 
     @property
+    def slots(self) -> int:
+        """How many tokens fit."""
+        return self.both.shape[4]
+
+    @property
     def values(self) -> Tensor:
         """The values, as `keys`."""
         return self.both[:, 1]

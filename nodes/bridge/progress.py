@@ -1,7 +1,7 @@
 """What a person sees while a node works: progress, live preview, the text as it is written; and Cancel.
 
-Every callback first asks ComfyUI whether the run was cancelled, so a run ends within one token; answers on an
-NVIDIA card, which are looked at rarely, within sixteen.
+Every callback first asks ComfyUI whether the person cancelled, so a node ends within one token; answers on an
+NVIDIA card, which are read from it in blocks, within sixteen.
 """
 
 import time
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...janus_core import decoded_preview, preview_image, to_uint8
-from .memory import HostedJanus
+from .hosting import HostedJanus
 
 _PREVIEW_INTERVAL_S = 0.25
 _PREVIEW_SHARE = 0.02  # of the time, at most, for decoded ones
@@ -92,8 +92,9 @@ class AnswerProgress(Progress):
         self._texts: dict[int, str] = {}
 
     def restart(self) -> None:
-        """Forget what a run wrote that ended for lack of memory."""
-        self._done, self._texts = 0, {}
+        """Forget what an attempt wrote that ran out of memory."""
+        self._done = 0
+        self._texts = {}
 
     def on_text(self, row: int, text: str) -> None:
         """Take the text so far of answer `row`, one token longer; raises when the person cancelled."""

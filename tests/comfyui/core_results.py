@@ -46,6 +46,11 @@ def texts(janus: Janus, folder: Path) -> dict[str, list[str]]:
             janus.caption([landscape], style, options=_SHORT)[0] for style in ("detailed", "tags", "text")
         ],
         "caption custom": janus.caption([landscape], question="Which colours?", options=_SHORT),
+        "caption and question": janus.caption(
+            [landscape],
+            question="Describe this image in one short sentence. Which colours?",
+            options=_SHORT,
+        ),
         "caption 3": janus.caption(_pattern(3, 64, 64), "short", options=_SHORT),
         "caption 17": janus.caption(_pattern(17, 64, 64), "short", options=_SHORT),
         "caption sampled": janus.caption(_pattern(3, 64, 64), "short", options=_SAMPLED, seed=7),
@@ -63,7 +68,7 @@ def texts(janus: Janus, folder: Path) -> dict[str, list[str]]:
 
 def drawings(janus: Janus, folder: Path) -> dict[str, np.ndarray]:
     """Return pictures as 8-bit samples, and image tokens, of every case."""
-    steered = DrawOptions(cfg_weight=2.0, temperature=0.7, top_k=20, top_p=0.8)
+    steered = DrawOptions(cfg_weight=2.0, temperature=0.7, top_k=20, top_p=0.8, min_p=0.2)
     cases = {
         "draw 1": janus.draw("a red circle"),
         "draw 3": janus.draw("a red circle", num_images=3, seed=5),

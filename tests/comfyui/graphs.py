@@ -7,17 +7,18 @@ Link = list[Any]
 _TEXT = {"seed": 0, "temperature": 0.0, "top_k": 0, "top_p": 0.95, "max_new_tokens": 16}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "JanusLoad": {"model": "janus-tiny", "dtype": "float32", "residency": "auto"},
-    "JanusCaption": {"question": "", "style": "short", "prefix": "", "suffix": "", **_TEXT},
+    "JanusCaption": {"style": "short", "question": "", "prefix": "", "suffix": "", **_TEXT},
     "JanusAsk": {"question": "What is this?", "ask_each": False, **_TEXT},
     "JanusDraw": {
         "prompt": "a red circle",
         "negative_prompt": "",
         "seed": 0,
         "batch_size": 1,
-        "cfg_weight": 5.0,
+        "cfg_weight": 0.0,
         "temperature": 1.0,
         "top_k": 0,
         "top_p": 1.0,
+        "min_p": -1.0,
     },
     "JanusEncodeImage": {"fit": "crop"},
     "JanusDecodeTokens": {},

@@ -14,7 +14,7 @@ LOCALE = _PACK / "locales" / "en" / "nodeDefs.json"
 HEAD = """# The nodes
 
 Written by `tests/comfyui/node_table.py` from the nodes' own schemas, and held against them by a test. *Optional* inputs
-may stay unconnected; *advanced* ones hide behind "Show advanced inputs" on newer ComfyUI.
+may stay unconnected, and be left out of prompts sent by API; *advanced* ones hide behind "Show advanced inputs" on newer ComfyUI.
 """  # noqa: E501
 
 

@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -75,10 +75,11 @@ class Stage:
 
         self.torch, self.is_cpu, self.folder = torch, is_cpu, folder
         self.mm = importlib.import_module("comfy.model_management")
-        self.memory = importlib.import_module("janus_pack.nodes.bridge.memory")
-        self.drawing = importlib.import_module("janus_pack.janus_core.generation.drawing")
-        self.writing = importlib.import_module("janus_pack.janus_core.generation.answering")
-        self.repeats = importlib.import_module("janus_pack.janus_core.generation.repeats")
+        self.hosting, self.batching = (
+            importlib.import_module(f"janus_pack.nodes.bridge.{name}") for name in ("hosting", "batching")
+        )
+        self.decoder = importlib.import_module("janus_pack.janus_core.generation.static_decoder")
+        self.capturing = importlib.import_module("janus_pack.janus_core.generation.capturing")
         self.options = importlib.import_module("janus_pack.janus_core.options").TextOptions
         self.device = self.mm.get_torch_device()
         self.captures = 0
@@ -87,36 +88,38 @@ class Stage:
             self._take_the_way_of_a_gpu()
 
     def _take_the_way_of_a_gpu(self) -> None:
-        """Have layers of ComfyUI, nothing packed, and steps repeated where the host allows it."""
-        ops, host = importlib.import_module("comfy.ops"), self.memory
-        host._layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
-        for room in (self.drawing, self.writing):
-            room.is_repeatable = lambda model, compute: compute.is_resident
-            room.capture_for = lambda device: self._counted
+        """Have layers of ComfyUI, nothing packed, and steps with fixed buffers where the host allows it."""
+        ops, hosting = importlib.import_module("comfy.ops"), self.hosting
+        hosting._layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
+        self.decoder.may_capture = lambda model, compute: compute.is_resident
+        run, stepper = self.capturing.Stepper.run, self.capturing.Stepper
 
-    def _counted(self, run: Callable[[], None]) -> Callable[[], None]:
-        self.captures += 1
-        return self.repeats.run_plainly(run)
+        def counted(stepping: Any, step: Any, key: int) -> None:
+            if key and key not in vars(stepping).setdefault("seen", set()):
+                stepping.seen.add(key)
+                self.captures += 1
+            run(stepping, step, key)
+
+        stepper.run = counted
 
     def _count_captures(self) -> None:
-        capture = self.repeats.CudaCapture._record
+        capture = self.capturing._Workshop._record
 
-        def counted(capturing: Any, graph: Any, run: Any) -> None:
-            capture(capturing, graph, run)
+        def counted(workshop: Any, graph: Any, step: Any, pool: Any) -> None:
+            capture(workshop, graph, step, pool)
             self.captures += 1
 
-        self.repeats.CudaCapture._record = counted
+        self.capturing._Workshop._record = counted
 
     def host(self, residency: str, dtype: str = "float32") -> Any:
         """Load the model as the node does."""
         with self.torch.inference_mode():
-            return self.memory.host(self.folder, dtype, residency)
+            return self.hosting.host(self.folder, dtype, residency)
 
     def draw(self, model: Any, pictures: int = 1, together: int = 4) -> Any:
         """Draw and return the image tokens."""
         with self.torch.inference_mode():
-            janus = model.ready_to_draw(min(pictures, together))
-            drawn = janus.draw("a red circle", num_images=pictures, seed=_SEED, batch_size=together)
+            drawn = model.janus.draw("a red circle", num_images=pictures, seed=_SEED, batch_size=together)
         return drawn.tokens.grid
 
     def answer(self, model: Any) -> str:
@@ -124,8 +127,7 @@ class Stage:
         options = self.options(max_new_tokens=_ANSWER_TOKENS)
         picture = self.torch.linspace(0, 1, 64 * 64 * 3).view(64, 64, 3)
         with self.torch.inference_mode():
-            janus = model.ready_to_answer(1, 1, _ANSWER_TOKENS)
-            [text] = janus.caption([picture], options=options)
+            [text] = model.janus.caption([picture], options=options)
         return str(text)
 
     def allocated(self) -> int:
@@ -252,7 +254,7 @@ def check_drawing_leaves_words_away(stage: Stage) -> dict[str, Any]:
     assert words not in [entry.model for entry in stage.mm.current_loaded_models]
     drawn, size = stage.allocated(), int(words.model_size())
     with stage.torch.inference_mode():
-        model.ready_to_answer(1, 0, 1)
+        model.janus.ask("What?", options=stage.options(max_new_tokens=1))
     assert words in [entry.model for entry in stage.mm.current_loaded_models]
     answering = stage.allocated()
     if not stage.is_cpu:
@@ -309,7 +311,7 @@ def check_too_little_memory_for_a_batch(stage: Stage) -> dict[str, Any]:
             needs = [core.draw_bytes(model.janus.config, count, 128, stage.torch.float32) for count in (2, 8)]
             stack.enter_context(stage.filled(leave=sum(needs) // 2))
             stack.enter_context(mock.patch.object(stage.mm, "load_models_gpu"))  # it would make room
-        found = stage.memory.in_batches(run, pictures)
+        found = stage.batching.in_batches(run, pictures)
     assert stage.torch.equal(found, expected)
     assert len(tried) > 1, "everything fitted at once"
     return {"tried": tried}

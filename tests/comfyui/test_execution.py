@@ -65,6 +65,41 @@ def test_pictures_of_any_size_are_read(client: Client, graph: Graph, height: int
     assert client.pictures(run, shown).shape == (1, 64, 64, 3)
 
 
+def test_a_prompt_may_leave_out_all_that_has_a_default(client: Client, graph: Graph) -> None:
+    """Core fills no defaults in prompts sent by API: they come from the nodes, the same as the page's."""
+    required = {"model", "image", "image_tokens", "prompt", "question"}
+    pairs: list[tuple[str, ...]] = []
+    for is_bare in (False, True):
+        model = graph.load()
+        nodes = {
+            "JanusCaption": {"image": graph.picture("landscape.png"), "style": "detailed"},
+            "JanusAsk": {"image": graph.picture("landscape.png"), "question": "What is this?"},
+            "JanusDraw": {"prompt": "a red circle"},
+            "JanusEncodeImage": {"image": graph.picture("landscape.png")},
+        }
+        added = {}
+        for kind, inputs in nodes.items():
+            added[kind] = graph.add(kind, model=model, **inputs)
+            sent = graph[added[kind]]["inputs"]
+            sent |= {"max_new_tokens": 512} if "max_new_tokens" in sent else {}
+            if is_bare:
+                graph[added[kind]]["inputs"] = {name: sent[name] for name in sent if name in required}
+        decode = graph.add("JanusDecodeTokens", model=model, image_tokens=[added["JanusEncodeImage"], 0])
+        pairs.append(
+            (
+                added["JanusCaption"],
+                added["JanusAsk"],
+                graph.saved([added["JanusDraw"], 0]),
+                graph.saved([decode, 0]),
+            )
+        )
+    run = finished(client, graph)
+    for full, bare in zip(*(texts[:2] for texts in pairs), strict=True):
+        assert run.answers(bare) == run.answers(full)
+    for full, bare in zip(*(saved[2:] for saved in pairs), strict=True):
+        assert np.array_equal(client.pictures(run, bare), client.pictures(run, full))
+
+
 def everything(graph: Graph) -> dict[str, str]:
     """Add one of each node that computes; returns their ids by kind."""
     model, picture = graph.load(), graph.picture("landscape.png")

@@ -30,6 +30,7 @@ DRAWINGS = {
         "temperature": 0.7,
         "top_k": 20,
         "top_p": 0.8,
+        "min_p": 0.2,
     },
 }
 
@@ -82,10 +83,11 @@ def test_custom_caption_asks_the_persons_question(client: Client, graph: Graph, 
     assert answers(client, graph, node) == core.texts["caption custom"]
 
 
-def test_question_of_another_style_is_not_asked(client: Client, graph: Graph, core: CoreResults) -> None:
+def test_question_of_another_style_is_asked_besides(client: Client, graph: Graph, core: CoreResults) -> None:
     picture = graph.picture("landscape.png")
     node = graph.add("JanusCaption", model=graph.load(), image=picture, question="Which colours?")
-    assert answers(client, graph, node) == core.texts["caption"]
+    assert answers(client, graph, node) == core.texts["caption and question"]
+    assert core.texts["caption and question"] != core.texts["caption"]
 
 
 def test_prefix_and_suffix_stand_round_every_caption(client: Client, graph: Graph, core: CoreResults) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from janus_core import DrawOptions, Janus, load_janus
-from janus_core.generation.drawing import Drawing, DrawPlan
+from janus_core.generation.drawing import DrawingStep, DrawPlan
 from janus_core.inputs.prompting import PromptPlan
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -99,7 +99,7 @@ def guided_logits() -> Callable[[Janus, tuple[PromptPlan, PromptPlan], DrawOptio
     def compute(
         janus: Janus, rows: tuple[PromptPlan, PromptPlan], options: DrawOptions, fed: Tensor
     ) -> Tensor:
-        drawing = Drawing(
+        step = DrawingStep(
             janus.model.language,
             [DrawPlan(cond=rows[0], uncond=rows[1], seed=0)],
             options,
@@ -107,10 +107,8 @@ def guided_logits() -> Callable[[Janus, tuple[PromptPlan, PromptPlan], DrawOptio
             pad=janus.tokenizer.special.pad,
             compute=janus.compute,
         )
-        found = [drawing.logits()]
-        for token in fed[:-1]:
-            drawing.advance(token[None])
-            found.append(drawing.logits())
+        found = [step.score(step.first)]
+        found += [step.score(step.feed(token[None])) for token in fed[:-1]]
         return torch.cat(found)
 
     return compute

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import Drawn, DrawOptions, Janus, to_uint8
-from janus_core.generation.prefill import Sequences, pad_left
+from janus_core.generation.prefill import pad_left, prefill
+from janus_core.generation.static_decoder import decoder_for
 from janus_core.inputs.preprocessing import to_images
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
@@ -32,11 +33,12 @@ def row_logits(janus: Janus, plans: Sequence[PromptPlan], fed: Tensor) -> Tensor
     """Return (cells, rows, v): each row's image logits when the ids `fed` (n,) are drawn."""
     language = janus.model.language
     prompts = pad_left(plans, janus.tokenizer.special.pad, janus.compute.device)
-    sequences = Sequences(language, prompts, None, new_tokens=len(fed), compute=janus.compute)
+    sequences = prefill(language, prompts, None, new_tokens=len(fed), compute=janus.compute)
+    decoder = decoder_for(language.language_model, sequences, janus.compute)
     found = [language.generation_head(sequences.hidden)]
     for token in fed[:-1]:
-        sequences.feed(language.embed_image_tokens(token.expand(len(plans)), torch.float32))
-        found.append(language.generation_head(sequences.hidden))
+        hidden = decoder.step(language.embed_image_tokens(token.expand(len(plans)), torch.float32))
+        found.append(language.generation_head(hidden))
     return torch.stack(found)
 
 

@@ -25,7 +25,7 @@ from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Run, Stopwatch, interleave
-from janus_core.generation.repeats import CudaCapture
+from janus_core.generation.capturing import _Workshop
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -117,8 +117,7 @@ def test_a_prompt_can_be_made_longer(bench: Bench) -> None:
 def test_the_way_of_a_gpu_can_be_walked_on_a_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bench.ours.draw(16, greedy=True)
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("drawing", "answering"):
-            patch.setattr(f"janus_core.generation.{room}.is_repeatable", lambda model, compute: True)
+        patch.setattr("janus_core.generation.static_decoder.may_capture", lambda model, compute: True)
         assert torch.equal(bench.contenders["ours unpacked"].draw(16, greedy=True), plain)
 
 
@@ -160,11 +159,13 @@ def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
 
 
 def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CudaCapture, "__init__", lambda self, device: None)
-    monkeypatch.setattr(CudaCapture, "__call__", lambda self, run: run)
-    capture = CudaCapture(CPU)
+    monkeypatch.setattr(_Workshop, "__init__", lambda self, device: None)
+    monkeypatch.setattr(_Workshop, "capture", lambda self, step, pool: None)
+    workshop = _Workshop(CPU)
     ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
-    timing = interleave({"a": Run(work=lambda: capture(lambda: None))}, 1, Stopwatch("wall", CPU))["a"]
+    timing = interleave(
+        {"a": Run(work=lambda: workshop.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
+    )["a"]
     assert (timing.capture_s, timing.median_s) == (3, 6)
 
 

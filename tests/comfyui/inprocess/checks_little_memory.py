@@ -8,7 +8,7 @@ import comfy.model_management as mm
 import torch
 from janus_pack.janus_core import SamplingError
 from janus_pack.nodes.ask_caption import JanusAsk
-from janus_pack.nodes.bridge import memory, progress
+from janus_pack.nodes.bridge import batching, hosting, progress
 from janus_pack.nodes.draw import JanusDraw
 from janus_pack.nodes.keep_tokens import JanusDecodeTokens, JanusEncodeImage
 
@@ -20,7 +20,7 @@ _LEVEL = 1 / 255
 
 
 def hosted(models):
-    return memory.host(models / "janus-tiny", "float32", "fast")
+    return hosting.host(models / "janus-tiny", "float32", "fast")
 
 
 def pictures(count):
@@ -37,7 +37,7 @@ def tried_sizes(first, fits, error):
             raise error
         return "done"
 
-    assert memory.in_batches(run, first) == "done"
+    assert batching.in_batches(run, first) == "done"
     return sizes
 
 
@@ -103,12 +103,10 @@ def executed(node, *arguments, **inputs):
 def check_a_drawing_survives_a_lack_of_memory(models: Path) -> None:
     """The language model refuses more than four rows, two pictures and what they are guided away from."""
     model = hosted(models)
-    expected = model.ready_to_draw(5).draw("a red circle", num_images=5, seed=5)
+    expected = model.janus.draw("a red circle", num_images=5, seed=5, batch_size=5)
     with refusing(model.janus.model.language.language_model, 4) as rows:
-        result = memory.in_batches(
-            lambda size: model.ready_to_draw(size).draw(
-                "a red circle", num_images=5, seed=5, batch_size=size
-            ),
+        result = batching.in_batches(
+            lambda size: model.janus.draw("a red circle", num_images=5, seed=5, batch_size=size),
             5,
         )
     assert max(rows) > 4
@@ -145,7 +143,7 @@ def check_one_question_is_not_asked_again_for_lack_of_memory(models: Path) -> No
     inputs = {"seed": 0, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 4}
     with refusing(model.janus.model.language.language_model, 0) as rows:
         try:
-            executed(JanusAsk, model, "What?", False, image=pictures(3), **inputs)
+            executed(JanusAsk, model, "What?", image=pictures(3), **inputs)
         except SamplingError as error:
             message = str(error)
     assert "out of memory even for one" in message

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from janus_pack.nodes.ask_caption import JanusAsk, JanusCaption
-from janus_pack.nodes.bridge import memory
+from janus_pack.nodes.bridge import hosting
 from janus_pack.nodes.draw import JanusDraw
 from janus_pack.nodes.keep_tokens import JanusDecodeTokens, JanusEncodeImage
 
@@ -27,9 +27,9 @@ def executed(node, *arguments, **inputs):
 
 def everything(models, images):
     """Execute all nodes that compute; returns their outputs."""
-    model = memory.host(models / "janus-tiny", "float32", "auto")
-    [captions] = executed(JanusCaption, model, images, "", "short", "", "", **_TEXT)
-    answers, chats = executed(JanusAsk, model, "What?", False, image=images, **_TEXT)
+    model = hosting.host(models / "janus-tiny", "float32", "auto")
+    [captions] = executed(JanusCaption, model, images, "short", **_TEXT)
+    answers, chats = executed(JanusAsk, model, "What?", image=images, **_TEXT)
     drawn, tokens = executed(JanusDraw, model, "a circle", "", **_DRAW)
     [encoded] = executed(JanusEncodeImage, model, images, "crop")
     [decoded] = executed(JanusDecodeTokens, model, encoded)
@@ -37,7 +37,7 @@ def everything(models, images):
 
 
 def check_a_guidance_far_above_the_recommended_one_is_remarked(models: Path) -> None:
-    model = memory.host(models / "janus-tiny", "float32", "fast")
+    model = hosting.host(models / "janus-tiny", "float32", "fast")
     for weight, is_far in ((10.0, False), (10.5, True)):
         with captured_log() as heard:
             executed(JanusDraw, model, "a circle", "", **{**_DRAW, "cfg_weight": weight})
@@ -86,7 +86,7 @@ def check_pictures_are_not_modified(models: Path) -> None:
 
 
 def check_tokens_are_not_modified(models: Path) -> None:
-    model = memory.host(models / "janus-tiny", "float32", "auto")
+    model = hosting.host(models / "janus-tiny", "float32", "auto")
     _, tokens = executed(JanusDraw, model, "a circle", "", **_DRAW)
     before = tokens.grid.clone()
     executed(JanusDecodeTokens, model, tokens)
@@ -95,8 +95,8 @@ def check_tokens_are_not_modified(models: Path) -> None:
 
 def check_a_chat_given_is_not_modified(models: Path) -> None:
     *_, chats, _, _, _, _ = everything(models, some_images())
-    model = memory.host(models / "janus-tiny", "float32", "auto")
-    _, further = executed(JanusAsk, model, "And?", False, chat=chats[0], **_TEXT)
+    model = hosting.host(models / "janus-tiny", "float32", "auto")
+    _, further = executed(JanusAsk, model, "And?", chat=chats[0], **_TEXT)
     assert len(chats[0]) == 2
     assert len(further[0]) == 4
 

@@ -11,10 +11,18 @@ import comfy.model_patcher as mp
 import comfy.ops
 import torch
 from comfy.cli_args import args
-from janus_pack.janus_core import DrawOptions, TextOptions
-from janus_pack.janus_core.generation.fixed_decoder import merged
+from janus_pack.janus_core import (
+    DrawOptions,
+    TextOptions,
+    Turn,
+    answer_bytes,
+    decode_bytes,
+    draw_bytes,
+)
+from janus_pack.janus_core.generation.static_decoder import joined
+from janus_pack.janus_core.inputs.prompting import plan_drawing
 from janus_pack.janus_core.residency import packing
-from janus_pack.nodes.bridge import memory
+from janus_pack.nodes.bridge import hosting
 from torch import nn
 
 _LEVEL = 1 / 255
@@ -23,12 +31,17 @@ _LEVEL = 1 / 255
 def hosted(models, dtype, residency):
     """Return a model in the layers that it has on a GPU."""
     layers = comfy.ops.disable_weight_init if residency == "fast" else comfy.ops.manual_cast
-    with mock.patch.object(memory, "_layers", return_value=layers):
-        return memory.host(models / "janus-tiny", dtype, residency)
+    with mock.patch.object(hosting, "_layers", return_value=layers):
+        return hosting.host(models / "janus-tiny", dtype, residency)
 
 
 def drawn(model, num_images=3):
-    return model.ready_to_draw(num_images).draw("a red circle", num_images=num_images, seed=5)
+    return model.janus.draw("a red circle", num_images=num_images, seed=5)
+
+
+def described(model, num_pictures=1):
+    """Return captions of four tokens."""
+    return model.janus.caption(pictures(num_pictures), options=TextOptions(max_new_tokens=4))
 
 
 def pictures(count=3):
@@ -59,7 +72,7 @@ def check_streamed_weights_decode_the_same_picture(models: Path) -> None:
 def check_streamed_weights_encode_the_same_tokens(models: Path) -> None:
     many = pictures(48)
     fast, offload = (
-        hosted(models, "float32", residency).ready_for_tokens(48).encode(many)
+        hosted(models, "float32", residency).janus.encode(many, batch_size=48)
         for residency in ("fast", "offload")
     )
     different = int((fast.grid != offload.grid).sum())
@@ -69,7 +82,7 @@ def check_streamed_weights_encode_the_same_tokens(models: Path) -> None:
 def check_streamed_weights_write_the_same_text(models: Path) -> None:
     options = TextOptions(max_new_tokens=60)
     fast, offload = (
-        hosted(models, "float32", residency).ready_to_answer(3, 1, 60).caption(pictures(), options=options)
+        hosted(models, "float32", residency).janus.caption(pictures(), options=options)
         for residency in ("fast", "offload")
     )
     assert fast == offload
@@ -79,7 +92,7 @@ def check_half_precision_runs_streamed(models: Path) -> None:
     for dtype in ("bfloat16", "float16"):
         model = hosted(models, dtype, "offload")
         assert drawn(model).images.isfinite().all()
-        answers = model.ready_to_answer(3, 1, 4).caption(pictures(), options=TextOptions(max_new_tokens=4))
+        answers = described(model, 3)
         assert len(answers) == 3
 
 
@@ -93,7 +106,7 @@ def check_a_model_is_known_by_its_patchers(models: Path) -> None:
 def check_only_what_a_task_needs_is_loaded(models: Path) -> None:
     mm.unload_all_models()
     model = hosted(models, "float32", "fast")
-    model.ready_for_tokens(1)
+    model.janus.encode(pictures(1))
     loaded = [entry.model for entry in mm.current_loaded_models]
     assert loaded == [model.parts["vq_tokenizer"]]
     mm.unload_all_models()
@@ -118,9 +131,9 @@ def check_words_are_loaded_to_answer_and_not_to_draw(models: Path) -> None:
     for residency in ("fast", "offload"):
         model = hosted(models, "float32", residency)
         mm.unload_all_models()
-        model.ready_to_draw(1)
+        drawn(model, 1)
         assert model.parts["words"] not in [entry.model for entry in mm.current_loaded_models]
-        model.ready_to_answer(1, 1, 4)
+        described(model)
         assert model.parts["words"] in [entry.model for entry in mm.current_loaded_models]
 
 
@@ -131,7 +144,7 @@ def check_the_layer_of_words_is_never_asked(models: Path) -> None:
         table = model.janus.model.language.language_model.embed_tokens
         with mock.patch.object(table, "forward", side_effect=AssertionError("the layer was asked")):
             drawn(model, 1)
-            model.ready_to_answer(1, 1, 4).caption(pictures(1), options=TextOptions(max_new_tokens=4))
+            described(model)
 
 
 def check_paged_weights_keep_the_files_dtype(models: Path) -> None:
@@ -155,13 +168,13 @@ def check_a_whole_model_on_a_cpu_is_packed(models: Path) -> None:
     options = TextOptions(max_new_tokens=8)
 
     def said(model):
-        return model.ready_to_answer(1, 1, 8).caption(pictures(1), options=options)
+        return model.janus.caption(pictures(1), options=options)
 
     expected = hosted(models, "float32", "fast")
     grid, text = drawn(expected).tokens.grid, said(expected)
     with mock.patch.object(packing, "_LEAST", 0):
         for residency, is_packed in (("fast", True), ("offload", False)):
-            model = memory.host(models / "janus-tiny", "float32", residency)
+            model = hosting.host(models / "janus-tiny", "float32", residency)
             for _ in range(2):
                 assert torch.equal(drawn(model).tokens.grid, grid)
                 assert said(model) == text
@@ -186,7 +199,7 @@ def check_layers_that_get_memory_only_with_their_weights_draw_the_same(models: P
         for residency in ("fast", "offload"):
             model = hosted(models, "float32", residency)
             assert torch.equal(drawn(model).tokens.grid, expected), residency
-            assert model.ready_to_answer(3, 1, 4).caption(pictures(), options=TextOptions(max_new_tokens=4))
+            assert described(model, 3)
 
 
 def check_files_that_mix_dtypes_draw_the_same_however_resident(models: Path) -> None:
@@ -200,50 +213,77 @@ def check_files_that_mix_dtypes_draw_the_same_however_resident(models: Path) -> 
         torch.save(mixed, shard)
     grids = {}
     for residency in ("fast", "offload"):
-        model = memory.host(folder, "float32", residency)
+        model = hosting.host(folder, "float32", residency)
         kept = {parameter.dtype for parameter in model.janus.model.parameters()}
         assert len(kept) == (1 if residency == "fast" else 3), kept
         grids[residency] = drawn(model).tokens.grid
-        assert model.ready_to_answer(3, 1, 4).caption(pictures(), options=TextOptions(max_new_tokens=4))
-        assert memory.host(folder, "bfloat16", residency).ready_to_draw(1).draw("a").images.isfinite().all()
+        assert described(model, 3)
+        assert hosting.host(folder, "bfloat16", residency).janus.draw("a").images.isfinite().all()
     assert torch.equal(grids["fast"], grids["offload"])
 
 
-def check_estimates_grow_with_the_task(models: Path) -> None:
-    """What ComfyUI is asked to keep free covers at least the largest tensor of the task."""
-    asked = []
+def check_the_memory_asked_for_is_that_of_the_very_prompt(models: Path) -> None:
+    """What ComfyUI is asked to keep free follows from the plan that is then computed, pictures included."""
     model = hosted(models, "float32", "fast")
-    load = mm.load_models_gpu
-    mm.load_models_gpu = lambda patchers, memory_required=0: asked.append((len(patchers), memory_required))
-    try:
-        model.ready_to_draw(1)
-        model.ready_to_draw(8)
-        model.ready_to_answer(1, 0, 16)
-        model.ready_to_answer(8, 1, 512)
-        model.ready_for_tokens(1)
-        model.ready_to_draw(1, "a circle " * 500)
-        model.ready_to_answer(1, 0, 16, "a circle " * 500)
-    finally:
-        mm.load_models_gpu = load
-    assert [parts for parts, _ in asked] == [2, 2, 2, 3, 1, 2, 2]
-    sizes = [size for _, size in asked]
-    assert sizes[1] > 4 * sizes[0] > 0
-    assert sizes[3] > 4 * sizes[2] > 0
-    assert sizes[5] > 2 * sizes[0]
-    assert sizes[6] > 2 * sizes[2]
+    janus, config = model.janus, model.janus.config
+    for prompt, count in (("a", 1), ("a", 8), ("a circle " * 50, 1)):
+        tokens = len(plan_drawing(prompt, janus.tokenizer))
+        expected = ["language", "vq_tokenizer"], draw_bytes(config, count, tokens, torch.float32)
+        assert asked_for(model, janus.draw, prompt, num_images=count, batch_size=8) == expected
+    for shown, question in ((0, "Who?"), (1, "Who?"), (2, "Who is it? " * 9)):
+        turns = [Turn(role="user", text=question, images=tuple(pictures(shown)))]
+        tokens = len(janus.plan_conversation(turns))
+        parts = ["seeing", "language", "words"] if shown else ["language", "words"]
+        options = TextOptions(max_new_tokens=16)
+        found = asked_for(model, janus.answer, [turns] * 3, options=options)
+        assert found == (parts, answer_bytes(config, 3, tokens, 16, torch.float32))
+    kept = janus.encode(pictures(2))
+    expected = ["vq_tokenizer"], decode_bytes(config, 2)
+    assert asked_for(model, janus.decode, kept) == asked_for(model, janus.encode, pictures(2)) == expected
 
 
-def resident(model):
-    return model.ready_to_draw(1).compute.is_resident
+def asked_for(model, work, *arguments, **options):
+    """Return which parts and how many bytes ComfyUI is asked for at the beginning of some work."""
+    asked = []
+
+    def load(patchers, memory_required):
+        asked.append(([name for name, part in model.parts.items() if part in patchers], memory_required))
+        raise InterruptedError  # before anything is computed
+
+    with mock.patch.object(mm, "load_models_gpu", load), contextlib.suppress(InterruptedError):
+        work(*arguments, **options)
+    [first] = asked
+    return first
+
+
+def check_a_prompt_is_tokenised_once(models: Path) -> None:
+    """What plans a prompt says how long it is; nobody encodes it again to find out."""
+    janus = hosted(models, "float32", "fast").janus
+    encode, seen = type(janus.tokenizer).encode, []
+
+    def counted(self, text):
+        seen.append(text)
+        return encode(self, text)
+
+    with mock.patch.object(type(janus.tokenizer), "encode", counted):
+        janus.draw("a very odd circle")
+        janus.ask("An odd question?", options=TextOptions(max_new_tokens=2))
+    assert sum("a very odd circle" in text for text in seen) == 1
+    assert sum("An odd question?" in text for text in seen) == 1
+
+
+def resident(model, *tasks):
+    """Tell whether steps of tasks, by default of a drawing, may be captured."""
+    return model.janus.ready(*(tasks or ("draw", "decode")), memory_required=0).is_resident
 
 
 def check_streamed_words_forbid_to_capture_answers_alone(models: Path) -> None:
     model = hosted(models, "float32", "fast")
-    assert model.ready_to_answer(1, 1, 4).compute.is_resident
+    assert resident(model, "see", "answer")
     with mock.patch.object(mm, "load_models_gpu"):
         model.parts["words"].model.model_lowvram = True
-        assert not model.ready_to_answer(1, 1, 4).compute.is_resident
-        assert not model.ready_to_answer(1, 0, 4).compute.is_resident
+        assert not resident(model, "see", "answer")
+        assert not resident(model, "answer")
         assert resident(model)  # a drawing step meets no words
 
 
@@ -279,8 +319,8 @@ def check_weights_laid_side_by_side_can_be_evicted_and_come_back(models: Path) -
     expected = drawn(model, 1).tokens.grid
     decoder = model.janus.model.language.language_model
     for _ in range(2):
-        with torch.inference_mode(), merged(decoder):
-            pass
+        for layer in decoder.layers:
+            joined((layer.mlp.gate_proj, layer.mlp.up_proj))
         mm.unload_all_models()
         assert torch.equal(drawn(model, 1).tokens.grid, expected)
 
@@ -289,6 +329,6 @@ def check_drawing_options_reach_the_core(models: Path) -> None:
     model = hosted(models, "float32", "fast")
     greedy = DrawOptions(temperature=0.0)
     first, second = (
-        model.ready_to_draw(1).draw("a red circle", seed=seed, options=greedy).tokens.grid for seed in (1, 2)
+        model.janus.draw("a red circle", seed=seed, options=greedy).tokens.grid for seed in (1, 2)
     )
     assert torch.equal(first, second)

@@ -8,10 +8,10 @@ from pathlib import Path
 import comfy.model_patcher
 import comfy.ops
 import torch
-from janus_pack.janus_core import Compute, build_model, read_checkpoint
+from janus_pack.janus_core import Compute, build_model, read_checkpoint, split_parts
 from janus_pack.janus_core.checkpoints.load import assign_weights
-from janus_pack.janus_core.generation.prefill import PaddedPrompts, Sequences
-from janus_pack.nodes.bridge.memory import split
+from janus_pack.janus_core.generation.prefill import PaddedPrompts, prefill
+from janus_pack.janus_core.generation.static_decoder import decoder_for
 from torch import nn
 
 META, CPU = torch.device("meta"), torch.device("cpu")
@@ -24,7 +24,7 @@ def half_loaded(models, part, operations=comfy.ops.manual_cast, on=("cpu", "meta
     checkpoint = read_checkpoint(models / "janus-tiny")
     model = build_model(checkpoint.config, operations)
     assign_weights(model, checkpoint.state_dict)
-    module = split(model)[part]
+    module = split_parts(model)[part]
     patcher = comfy.model_patcher.ModelPatcher(module, load_device=META, offload_device=CPU)
     patcher.patch_model(META, lowvram_model_memory=patcher.model_size() // 2)
     places = {parameter.device.type for parameter in module.parameters()}
@@ -44,7 +44,7 @@ def see(model):
 
 
 def prefilled(model, *, is_padded):
-    """Return sequences after their prompt, which holds a picture."""
+    """Return the hidden states after a prompt with a picture, and the decoder that goes on from there."""
     patches = model.config.vision.num_patches
     is_image = torch.zeros(_ROWS, _LENGTH, dtype=torch.bool, device=META)
     prompts = PaddedPrompts(
@@ -55,7 +55,8 @@ def prefilled(model, *, is_padded):
     )
     pictures = torch.zeros(_ROWS, patches, model.config.language.hidden_size, device=META, dtype=_DTYPE)
     compute = Compute(device=META, dtype=_DTYPE)
-    return Sequences(model.language, prompts, pictures, new_tokens=_NEW, compute=compute)
+    sequences = prefill(model.language, prompts, pictures, new_tokens=_NEW, compute=compute)
+    return sequences.hidden, decoder_for(model.language.language_model, sequences, compute)
 
 
 def check_seeing_runs_half_loaded(models: Path) -> None:
@@ -66,12 +67,13 @@ def check_seeing_runs_half_loaded(models: Path) -> None:
 
 def check_language_answers_half_loaded(models: Path) -> None:
     model = with_words_loaded(half_loaded(models, "language"))
-    sequences = prefilled(model, is_padded=True)
-    decoder = model.language.language_model
-    logits = decoder.lm_head(sequences.hidden)
+    hidden, decoder = prefilled(model, is_padded=True)
+    language_model = model.language.language_model
+    logits = language_model.lm_head(hidden)
     assert logits.shape == (_ROWS, model.config.language.vocab_size), logits.shape
-    sequences.feed(decoder.embed_words(torch.zeros(_ROWS, dtype=torch.int64, device=META), _DTYPE))
-    assert decoder.lm_head(sequences.hidden).device == META
+    words = torch.zeros(_ROWS, dtype=torch.int64, device=META)
+    hidden = decoder.step(language_model.embed_words(words, _DTYPE))
+    assert language_model.lm_head(hidden).device == META
 
 
 def check_words_answer_streamed(models: Path) -> None:
@@ -83,18 +85,18 @@ def check_words_answer_streamed(models: Path) -> None:
 
 def check_language_draws_half_loaded(models: Path) -> None:
     model = with_words_loaded(half_loaded(models, "language"))
-    sequences = prefilled(model, is_padded=False)
-    logits = model.language.generation_head(sequences.hidden)
+    hidden, decoder = prefilled(model, is_padded=False)
+    logits = model.language.generation_head(hidden)
     assert logits.shape == (_ROWS, model.config.vq.codebook_size), logits.shape
     tokens = torch.zeros(_ROWS, dtype=torch.int64, device=META)
-    sequences.feed(model.language.embed_image_tokens(tokens, _DTYPE))
-    assert model.language.generation_head(sequences.hidden).device == META
+    hidden = decoder.step(model.language.embed_image_tokens(tokens, _DTYPE))
+    assert model.language.generation_head(hidden).device == META
 
 
 def check_parts_hold_every_weight_once(models: Path) -> None:
     checkpoint = read_checkpoint(models / "janus-tiny")
     model = build_model(checkpoint.config, comfy.ops.manual_cast)
-    held = [id(parameter) for part in split(model).values() for parameter in part.parameters()]
+    held = [id(parameter) for part in split_parts(model).values() for parameter in part.parameters()]
     assert sorted(held) == sorted(map(id, model.parameters()))
 
 

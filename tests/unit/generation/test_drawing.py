@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, PromptError
-from janus_core.generation.drawing import Drawing, DrawPlan
+from janus_core.generation.drawing import DrawingStep, DrawPlan
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
 GREEDY = DrawOptions(temperature=0.0)
@@ -128,22 +128,22 @@ def test_guided_logits_are_float32_in_half_precision(make_janus: Callable[[torch
     half = make_janus(torch.bfloat16)
     cond, uncond = rows(half, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
-    drawing = Drawing(
+    step = DrawingStep(
         half.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=half.compute
     )
-    assert drawing.logits().dtype == torch.float32
+    assert step.score(step.first).dtype == torch.float32
 
 
 @torch.inference_mode()
 def test_guidance_sharpens_the_prompt_against_the_padding(janus: Janus) -> None:
     cond, uncond = rows(janus, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
-    drawing = Drawing(
+    step = DrawingStep(
         janus.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=janus.compute
     )
     away = image_logits(janus, uncond, [])
     expected = away + 5.0 * (image_logits(janus, cond, []) - away)
-    assert_close(drawing.logits()[0], expected, atol=1e-4, rtol=0)
+    assert_close(step.score(step.first)[0], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("blank", [" ", "\n"])
@@ -226,7 +226,7 @@ def test_the_seed_past_the_largest_is_zero(janus: Janus) -> None:
 
 def test_cells_draw_different_noise(janus: Janus, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = torch.zeros(1, janus.config.vq.codebook_size)
-    monkeypatch.setattr(Drawing, "logits", lambda _: flat)
+    monkeypatch.setattr(DrawingStep, "score", lambda *_: flat)
     assert len(set(grids(janus, "a cat")[0])) > 8
 
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import Janus, JanusConfig, PromptError
-from janus_core.generation.prefill import PaddedPrompts, Sequences, check_context, pad_left, shared_words
+from janus_core.generation.prefill import PaddedPrompts, check_context, pad_left, prefill, shared_words
+from janus_core.generation.steps import Sequences
 from janus_core.inputs.prompting import PromptPlan, plan_drawing
 
 CPU = torch.device("cpu")
@@ -30,12 +30,7 @@ def plans(janus: Janus) -> list[PromptPlan]:
 
 def begin(janus: Janus, plans: list[PromptPlan], new_tokens: int = 4) -> Sequences:
     prompts = pad_left(plans, janus.tokenizer.special.pad, CPU, shared=shared_words(plans))
-    return Sequences(janus.model.language, prompts, None, new_tokens=new_tokens, compute=janus.compute)
-
-
-def word(janus: Janus, *token_ids: int) -> Tensor:
-    embedded: Tensor = janus.model.language.language_model.embed_tokens(torch.tensor(token_ids))
-    return embedded
+    return prefill(janus.model.language, prompts, None, new_tokens=new_tokens, compute=janus.compute)
 
 
 # padding
@@ -105,18 +100,6 @@ def test_shared_words_are_computed_once(janus: Janus, rows_run: list[int]) -> No
     assert rows_run == [1, 3]
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("row", range(3))
-def test_prompts_that_share_words_go_on_as_they_would_alone(janus: Janus, row: int) -> None:
-    plans = sharing((1, 2, 3), (4,), (5, 6))
-    alone, together = begin(janus, [plans[row]]), begin(janus, plans)
-    assert_close(together.hidden[row], alone.hidden[0])
-    for step in range(3):
-        alone.feed(word(janus, 50 + row + step))
-        together.feed(word(janus, *(50 + other + step for other in range(3))))
-        assert_close(together.hidden[row], alone.hidden[0])
-
-
 # the context
 
 
@@ -141,30 +124,3 @@ def test_a_prompt_among_others_equals_the_prompt_alone(
 ) -> None:
     alone, together = begin(janus, [plans[row]]), begin(janus, plans)
     assert_close(together.hidden[row], alone.hidden[0])
-
-
-@pytest.mark.parametrize("row", range(3))
-def test_what_follows_a_prompt_among_others_equals_what_follows_it_alone(
-    janus: Janus, plans: list[PromptPlan], row: int
-) -> None:
-    alone, together = begin(janus, [plans[row]]), begin(janus, plans)
-    for step in range(3):
-        alone.feed(word(janus, 50 + row + step))
-        together.feed(word(janus, *(50 + other + step for other in range(3))))
-    assert_close(together.hidden[row], alone.hidden[0])
-
-
-@pytest.mark.parametrize("rows", [[2], [1, 0, 2], [0, 0, 2, 1, 1]], ids=["drop", "reorder", "repeat"])
-def test_selected_rows_go_on_as_they_were(janus: Janus, plans: list[PromptPlan], rows: list[int]) -> None:
-    everything, selected = begin(janus, plans), begin(janus, plans)
-    selected.select(rows)
-    everything.feed(word(janus, 50, 51, 52))
-    selected.feed(word(janus, *(50 + row for row in rows)))
-    assert_close(selected.hidden, everything.hidden[rows])
-
-
-def test_selecting_all_rows_changes_nothing(janus: Janus, plans: list[PromptPlan]) -> None:
-    sequences = begin(janus, plans)
-    before = sequences.hidden
-    sequences.select([0, 1, 2])
-    assert sequences.hidden is before

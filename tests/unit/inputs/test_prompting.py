@@ -11,6 +11,7 @@ from janus_core.inputs.prompting import (
     SYSTEM_TEXT,
     PromptPlan,
     TurnText,
+    caption_request,
     plan_conversation,
     plan_drawing,
     unconditional,
@@ -276,3 +277,27 @@ def test_the_unconditional_row_is_padded_between_its_ends(tokenizer: TextTokeniz
 def test_an_empty_drawing_prompt_is_its_own_unconditional_row(tokenizer: TextTokenizer, prompt: str) -> None:
     plan = plan_drawing(prompt, tokenizer)
     assert plan == unconditional(plan, tokenizer)
+
+
+# what a caption asks
+
+
+@pytest.mark.parametrize(
+    ("style", "question", "asked"),
+    [
+        ("short", "", "Describe this image in one short sentence."),
+        ("short", " ", "Describe this image in one short sentence."),
+        ("short", "Which colours?", "Describe this image in one short sentence. Which colours?"),
+        ("custom", "Which colours?", "Which colours?"),
+        ("custom", "", ""),
+    ],
+)
+def test_a_caption_asks_the_style_s_instruction_and_the_question(
+    style: str, question: str, asked: str
+) -> None:
+    assert caption_request(style, question) == asked
+
+
+def test_an_unknown_caption_style_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(PromptError, match=r'no caption style "loud".* short, detailed, tags, text, custom\.'):
+        caption_request("loud", "Which colours?")

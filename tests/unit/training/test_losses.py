@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from janus_core import Compute, JanusModel
-from janus_core.generation.drawing import Drawing, DrawPlan
-from janus_core.generation.prefill import Sequences, pad_left
+from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.prefill import pad_left, prefill
+from janus_core.generation.static_decoder import decoder_for
 from janus_core.inputs.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, unconditional
 from janus_core.inputs.text_tokenizer import TextTokenizer
 from janus_core.options import DrawOptions
@@ -153,7 +154,7 @@ def test_the_drawing_loss_is_what_the_inference_path_gives_the_true_tokens(
     plans = [DrawPlan(cond=sample.plan, uncond=sample.plan, seed=0) for sample in samples]
     scores = []
     with torch.no_grad():
-        drawing = Drawing(
+        step = DrawingStep(
             model.language,
             plans,
             DrawOptions(cfg_weight=1.0),
@@ -161,9 +162,10 @@ def test_the_drawing_loss_is_what_the_inference_path_gives_the_true_tokens(
             pad=words.special.pad,
             compute=COMPUTE,
         )
+        hidden = step.first
         for cell in range(16):
-            scores.append(drawing.logits().log_softmax(-1).gather(1, tokens[:, cell : cell + 1]))
-            drawing.advance(tokens[:, cell])
+            scores.append(step.score(hidden).log_softmax(-1).gather(1, tokens[:, cell : cell + 1]))
+            hidden = step.feed(tokens[:, cell])
 
     loss = task_of(model, words, replace(STAGE, mix=(0, 0, 1)), generation=samples).loss(0)
 
@@ -196,11 +198,13 @@ def test_an_answer_is_scored_as_the_inference_path_scores_it(model: JanusModel, 
     with torch.no_grad():
         images = model.seeing(sample.pixel_values)
         prompts = pad_left([plan], words.special.pad, CPU)
-        row = Sequences(model.language, prompts, images, new_tokens=len(answer), compute=COMPUTE)
+        row = prefill(model.language, prompts, images, new_tokens=len(answer), compute=COMPUTE)
+        decoder = decoder_for(model.language.language_model, row, COMPUTE)
+        hidden = row.hidden
         for token in answer:
-            logits = model.language.language_model.lm_head(row.hidden)
+            logits = model.language.language_model.lm_head(hidden)
             scores.append(logits.log_softmax(-1)[0, token])
-            row.feed(model.language.language_model.embed_tokens(token[None]))
+            hidden = decoder.step(model.language.language_model.embed_tokens(token[None]))
 
     loss = task_of(model, words, replace(STAGE, mix=(1, 0, 0)), understanding=[sample]).loss(0)
 

@@ -1,4 +1,4 @@
-"""Answers by repeated steps and by blocks of tokens, on a CPU without graphs: the same as plain ones."""
+"""Answers by static steps and in blocks of tokens, on a CPU without graphs: the same as streamed ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from janus_core import Answer, Compute, Janus, TextOptions, Turn
-from janus_core.generation import answering
-from janus_core.generation.answering import PlainWriter
-from janus_core.generation.fixed_decoder import FixedDecoder
-from janus_core.generation.repeats import Pace
+from janus_core.generation import answering, static_decoder
+from janus_core.generation.capturing import Pace
+from janus_core.generation.static_decoder import StaticDecoder
 
 QUESTIONS = (
     "Who?",
@@ -45,24 +44,21 @@ def answers(janus: Janus, options: TextOptions, images: Sequence[Image.Image] = 
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let a CPU take the way of a GPU, without graphs; returns the rows of every step."""
     rows: list[int] = []
-    step = FixedDecoder.step
+    step = StaticDecoder.step
 
-    def counted(self: FixedDecoder, embeddings: Tensor, reach: int) -> Tensor:
+    def counted(self: StaticDecoder, embeddings: Tensor) -> Tensor:
         rows.append(len(embeddings))
-        return step(self, embeddings, reach)
+        return step(self, embeddings)
 
-    monkeypatch.setattr(FixedDecoder, "step", counted)
-    monkeypatch.setattr(answering, "is_repeatable", lambda model, compute: True)
+    monkeypatch.setattr(StaticDecoder, "step", counted)
+    monkeypatch.setattr(static_decoder, "may_capture", lambda model, compute: True)
     return rows
 
 
 def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a CPU look at its tokens as rarely as at those of a GPU."""
 
-    def blocked(*arguments: Any, block: int) -> PlainWriter:
-        return PlainWriter(*arguments, block=16)
-
-    monkeypatch.setattr(answering, "PlainWriter", blocked)
+    monkeypatch.setattr(answering, "_looks_rarely", lambda step, compute: True)
 
 
 def ends_sometimes(janus: Janus) -> Janus:
@@ -75,13 +71,13 @@ def ends_sometimes(janus: Janus) -> Janus:
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("ends", [False, True], ids=["endless", "ending"])
-@pytest.mark.parametrize("way", ["repeated", "in blocks"])
-def test_the_answers_are_those_of_the_plain_loop(
+@pytest.mark.parametrize("way", ["static", "in blocks"])
+def test_the_answers_are_those_of_the_streamed_loop(
     janus: Janus, options: TextOptions, ends: bool, way: str, request: pytest.FixtureRequest
 ) -> None:
     model = ends_sometimes(janus) if ends else janus
     plain = answers(model, options)
-    if way == "repeated":
+    if way == "static":
         request.getfixturevalue("steps")
     else:
         in_blocks(request.getfixturevalue("monkeypatch"))
@@ -103,11 +99,13 @@ def test_finished_rows_leave_the_batch_once_enough_of_them_are(
     lengths = [len(answer.token_ids) for answer in answers(janus, options)]
     early = sum(length <= 16 for length in lengths)
     assert 2 <= early < len(lengths)
-    assert max(lengths) > 17
+    assert max(lengths) > 33
     steps = request.getfixturevalue("steps")
     answers(janus, options)
-    assert steps[:15] == [5] * 15  # the first token comes from the prefill
-    assert steps[15] == 5 - early
+    assert (
+        steps[:31] == [5] * 31
+    )  # the first token comes from the prefill; a second block was queued before a look
+    assert steps[31] == 5 - sum(length <= 32 for length in lengths)
 
 
 def test_a_block_reports_every_token(janus: Janus, steps: list[int]) -> None:
@@ -130,13 +128,26 @@ def test_a_block_does_not_write_past_the_room_of_the_cache(janus: Janus, steps: 
     assert len(steps) == 17
 
 
+def test_no_more_than_one_block_is_queued_ahead(janus: Janus, steps: list[int]) -> None:
+    """What an end mark makes needless is a block at most, and no row is written twice."""
+    model = ends_sometimes(janus)
+    steps.clear()
+    [answer] = model.answer([[Turn(role="user", text="Who?")]], options=TextOptions(max_new_tokens=100))
+    blocks = -(-len(answer.token_ids) // 16)
+    assert blocks < 5
+    assert len(steps) == 16 * (blocks + 1) - 1
+
+
 @pytest.mark.parametrize(
-    ("device", "is_resident", "tokens"),
-    [("cuda", True, 16), ("cuda", False, 1), ("mps", True, 1), ("cpu", True, 1)],
+    ("device", "is_resident", "rarely"),
+    [("cuda", True, True), ("cuda", False, False), ("mps", True, False), ("cpu", True, False)],
 )
-def test_only_whole_models_on_cuda_are_looked_at_rarely(device: str, is_resident: bool, tokens: int) -> None:
+def test_only_whole_models_on_cuda_are_looked_at_rarely(device: str, is_resident: bool, rarely: bool) -> None:
+    class Step:
+        can_be_captured = False
+
     compute = Compute(device=torch.device(device), dtype=torch.float32, is_resident=is_resident)
-    assert answering._block(compute) == tokens
+    assert answering._looks_rarely(Step(), compute) is rarely  # type: ignore[arg-type]
 
 
 def test_steps_under_way_end_before_an_error_goes_on(
@@ -150,7 +161,7 @@ def test_steps_under_way_end_before_an_error_goes_on(
         raise ValueError("no memory")
 
     monkeypatch.setattr(Pace, "finish", lambda _: finished.append(1))
-    monkeypatch.setattr(FixedDecoder, "step", fail)
+    monkeypatch.setattr(StaticDecoder, "step", fail)
     with pytest.raises(ValueError, match="no memory"):
         answers(janus, OPTIONS["greedy"])
     assert finished == [1]

@@ -1,0 +1,121 @@
+"""Sequences after their prompt, and the decoder's step that makes each one token longer.
+
+A step takes an embedding for every row and returns the hidden state that the row's next token comes from. It
+knows nothing of what a token is, of scores or of noise. `StreamedDecoder` runs the model's own layers,
+wherever a host keeps their weights; `static_decoder` computes the same with fixed buffers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..model.kv_cache import KVCache
+from ..model.language_model import LanguageModel
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sequences:
+    """Rows under way: what the decoder remembers of each, and where its next token comes from.
+
+    Attributes:
+        hidden: (b, d), the last hidden state of each row.
+        cache: keys and values of all tokens so far; whoever steps takes it over.
+        positions: (b,) int64, where the last stored token of each row stands.
+        attended: (b, stored) bool, False at padding, or None where there is none.
+    """
+
+    hidden: Tensor
+    cache: KVCache
+    positions: Tensor
+    attended: Tensor | None
+
+    def select(self, rows: Sequence[int]) -> Sequences:
+        """Return sequences whose row i goes on with row `rows[i]` of these: drop, reorder or repeat."""
+        if list(rows) == list(range(len(self.hidden))):
+            return self
+        index = torch.tensor(rows, device=self.hidden.device)
+        return Sequences(
+            hidden=self.hidden[index],
+            cache=self.cache.select(index),
+            positions=self.positions[index],
+            attended=None if self.attended is None else self.attended[index],
+        )
+
+
+class Decoder(Protocol):
+    """Rows that grow by one token a step.
+
+    Attributes:
+        can_be_captured: whether a step keeps every shape and address, and its weights their places.
+    """
+
+    can_be_captured: bool
+
+    def prepare(self, done: int) -> int:
+        """Get ready for the step after `done` steps; return what the shapes in that step depend on."""
+
+    def step(self, embeddings: Tensor) -> Tensor:
+        """Append one token's embedding (b, d) to every row and return the next hidden states (b, d)."""
+
+    def select(self, rows: Sequence[int]) -> Decoder:
+        """Return a decoder whose row i goes on with what is row `rows[i]` here."""
+
+
+class StreamedDecoder:
+    """Steps through the model's own layers: whatever they are made of, wherever their weights rest."""
+
+    can_be_captured = False
+
+    def __init__(self, model: LanguageModel, sequences: Sequences, compute_dtype: torch.dtype) -> None:
+        """Take sequences over.
+
+        Args:
+            model: whose layers run.
+            sequences: filled by a prefill, with room in their cache for all steps to come.
+            compute_dtype: of embeddings and hidden states.
+        """
+        self._model = model
+        self._dtype = compute_dtype
+        self._cache = sequences.cache
+        self._positions = sequences.positions
+        self._attended = _widened(sequences)
+
+    def prepare(self, done: int) -> int:
+        """Nothing is prepared: shapes follow the cache, which grows by itself."""
+        return 0
+
+    def step(self, embeddings: Tensor) -> Tensor:
+        """Append one token's embedding (b, d) to every row and return the next hidden states (b, d)."""
+        self._positions = self._positions + 1
+        attended = None if self._attended is None else self._attended[:, : self._cache.length + 1]
+        hidden: Tensor = self._model(
+            embeddings[:, None].to(self._dtype),
+            self._positions[:, None],
+            cache=self._cache,
+            attended=attended,
+        )
+        return hidden[:, -1]
+
+    def select(self, rows: Sequence[int]) -> StreamedDecoder:
+        """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
+        index = torch.tensor(rows, device=self._positions.device)
+        selected = copy.copy(self)
+        selected._cache = self._cache.select(index)
+        selected._positions = self._positions[index]
+        selected._attended = None if self._attended is None else self._attended[index]
+        return selected
+
+
+def _widened(sequences: Sequences) -> Tensor | None:
+    """Widen `attended` (b, stored) to the whole cache once, instead of by a column each step."""
+    attended, slots = sequences.attended, sequences.cache.slots
+    if attended is None:
+        return None
+    stored = sequences.cache.length
+    return torch.cat((attended[:, :stored], attended.new_ones(len(attended), slots - stored)), dim=1)

@@ -1,0 +1,196 @@
+"""A model inside ComfyUI: patchers own its weights, which ComfyUI's memory manager loads, streams and evicts.
+
+One patcher a part. The engine says which tasks come next and how many bytes they take beside the weights; the
+engine's table says which parts these tasks need; ComfyUI makes room for both.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import comfy.model_management as mm
+import comfy.model_patcher as mp
+import comfy.ops
+import torch
+from comfy.cli_args import args
+from torch import Tensor, nn
+
+from ...janus_core import (
+    Checkpoint,
+    Compute,
+    Janus,
+    Part,
+    SamplingError,
+    Task,
+    assemble,
+    build_model,
+    draw_bytes,
+    fit_code_colours,
+    parts_for,
+    read_checkpoint,
+    split_parts,
+)
+
+log = logging.getLogger("janus.hosting")
+
+Residency = Literal["auto", "fast", "offload"]
+
+_SHARE_OF_DEVICE = 0.8
+_DRAWN_TOGETHER = 4  # pictures whose needs decide whether a model may stay whole on the device
+_PROMPT_TOKENS = 128  # of a drawing prompt that is longer than most
+_CAPTURED: tuple[Task, ...] = ("answer", "draw")  # tasks whose steps the engine may capture as a graph
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Patchers:
+    """Owner of a model's weights, as the engine asks it: a patcher for every part.
+
+    Attributes:
+        parts: the patchers.
+        is_fast: meant to stay whole on the device; ComfyUI may have no room for that.
+    """
+
+    def __init__(self, parts: dict[Part, mp.ModelPatcher], compute: Compute, is_fast: bool) -> None:
+        self.parts = parts
+        self.is_fast = is_fast
+        self._compute = compute
+
+    def ready(self, *tasks: Task, memory_required: int) -> Compute:
+        """Have ComfyUI load the parts that tasks need, with `memory_required` bytes free beside them.
+
+        Whether steps may be captured is decided anew each time, after loading: a graph keeps the addresses of
+        all weights that a step multiplies by, so these parts must be whole and rest where they are.
+        """
+        mm.load_models_gpu([self.parts[part] for part in parts_for(*tasks)], memory_required=memory_required)
+        stepped = parts_for(*(task for task in tasks if task in _CAPTURED))
+        is_resident = self.is_fast and all(_stays_in_place(self.parts[part]) for part in stepped)
+        return dataclasses.replace(self._compute, is_resident=is_resident)
+
+
+class HostedJanus:
+    """A loaded model as it travels along a JANUS link.
+
+    It holds the engine's model, and that the patchers; no module leads back to them, so that dropping the
+    link frees the weights at once.
+
+    Attributes:
+        janus: the engine's model; its layers come from ComfyUI, and the patchers own its weights.
+    """
+
+    def __init__(self, janus: Janus, patchers: Patchers) -> None:
+        self.janus = dataclasses.replace(janus, owner=patchers)
+        self._patchers = patchers
+        self._code_colours: Tensor | None = None
+
+    @property
+    def parts(self) -> dict[Part, mp.ModelPatcher]:
+        """The patcher of every part."""
+        return self._patchers.parts
+
+    @property
+    def patcher(self) -> mp.ModelPatcher:
+        """The largest part: by this name ComfyUI recognises a value that holds a model."""
+        return self.parts["language"]
+
+    def get_models(self) -> list[mp.ModelPatcher]:
+        """Return all patchers, for ComfyUI."""
+        return list(self.parts.values())
+
+    def code_colours(self) -> Tensor:
+        """Return the preview's colour of every code, fitted when first asked for."""
+        if self._code_colours is None:
+            janus = self.janus
+            self._code_colours = fit_code_colours(
+                janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device
+            )
+        return self._code_colours
+
+
+def _stays_in_place(patcher: mp.ModelPatcher) -> bool:
+    """Tell whether a loaded part is whole, unpatched and unstreamed, and ComfyUI allows CUDA graphs."""
+    is_dynamic = getattr(patcher, "is_dynamic", lambda: False)()
+    if getattr(args, "disable_cuda_graphs", False) or is_dynamic:
+        return False
+    if getattr(patcher.model, "model_lowvram", False):
+        return False
+    hooks = ("weight_function", "bias_function")
+    return not any(getattr(layer, hook, ()) for layer in patcher.model.modules() for hook in hooks)
+
+
+def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
+    """Read a model folder and wrap it for ComfyUI.
+
+    Args:
+        folder: in any published layout.
+        dtype: "auto" asks ComfyUI, else the arithmetic to use.
+        residency: fast keeps the model whole on the device where ComfyUI can make room, offload streams it,
+            auto decides by size.
+
+    Raises:
+        CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such dtype or residency.
+    """
+    _check_choice("dtype", dtype, ("auto", *_DTYPES))
+    _check_choice("residency", residency, get_args(Residency))
+    device = mm.get_torch_device()
+    checkpoint = read_checkpoint(folder)
+    parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
+    compute = _DTYPES.get(dtype) or mm.unet_dtype(
+        device=device,
+        model_params=parameters,
+        supported_dtypes=[torch.bfloat16, torch.float16, torch.float32],
+        weight_dtype=stored,
+    )
+    is_fast = residency == "fast" or (
+        residency == "auto" and _fits(checkpoint, parameters * compute.itemsize, compute, device)
+    )
+    operations = _layers(is_fast, device)
+    model = build_model(checkpoint.config, operations)
+    offload = mm.unet_offload_device()
+    janus = assemble(
+        checkpoint,
+        model,
+        Compute(device=device, dtype=compute),
+        weights_on=offload,
+        weights_dtype=compute if is_fast else None,
+    )
+    if hasattr(mm, "archive_model_dtypes"):  # paged weights come to the device in the dtype that it notes
+        mm.archive_model_dtypes(model)
+    patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
+    modules = split_parts(model)
+    if operations is nn:  # packing replaces the text head, and nobody should keep the one it was made of
+        del modules["words"]["lm_head"]
+    log.info(
+        "Janus: %s ready, %.1f million parameters, %s, %s",
+        folder.name,
+        parameters / 1e6,
+        str(compute).removeprefix("torch."),
+        "whole on the device" if is_fast else "streamed",
+    )
+    parts = {
+        name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()
+    }
+    return HostedJanus(janus, Patchers(parts, janus.compute, is_fast))
+
+
+def _layers(is_fast: bool, device: torch.device) -> Any:
+    """Return the layer classes for a model that is whole on the device, or streamed.
+
+    A whole model is converted once; a streamed one keeps the file's mapped tensors, converted at each use. On
+    a CPU nothing is ever moved, so a whole model there has torch's own layers, which the engine packs.
+    """
+    if not is_fast:
+        return comfy.ops.manual_cast
+    return nn if device.type == "cpu" else comfy.ops.disable_weight_init
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse what is not in a list: neither 0.3.64 nor a link checks a combo's value."""
+    if value not in choices:
+        raise SamplingError(f'There is no {name} "{value}". Choose one of {", ".join(choices)}.')
+
+
+def _fits(checkpoint: Checkpoint, weights: int, dtype: torch.dtype, device: torch.device) -> bool:
+    needed = weights + draw_bytes(checkpoint.config, _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype)
+    return bool(needed <= _SHARE_OF_DEVICE * mm.get_total_memory(device))
