@@ -11,8 +11,9 @@ from ..errors import OutputError, SamplingError
 from ..inputs.image_tokens import Drawn
 from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions
+from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
 from .files import ready_folder, save_picture, unused
-from .models import load_autoregressive, model_name
+from .models import is_flow, load_autoregressive, model_name
 from .terminal import progress, remark, report
 
 _DEMO = (
@@ -27,6 +28,10 @@ _SHORT = TextOptions(max_new_tokens=32)
 
 def draw(arguments: Namespace) -> None:
     """Draw pictures, batch by batch; finished batches stay when the rest is interrupted."""
+    if is_flow(arguments):
+        draw_flow(arguments)
+        return
+    refuse_flags(arguments, FLOW_FLAGS, model_name(arguments), "JanusFlow models")
     options = DrawOptions.from_numbers(
         cfg_weight=arguments.cfg,
         temperature=arguments.temperature,
