@@ -9,8 +9,9 @@ VENV_FLAGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+GROUP := $(RUN) tools/install_group.py
 
-.PHONY: demo test test-comfyui test-browser thumbnails lint format bench clean
+.PHONY: demo test test-comfyui test-browser thumbnails coverage lint format bench house clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m janus_core demo --out out/demo
@@ -22,18 +23,28 @@ test-comfyui: $(VENV)/.test
 	$(RUN) -m pytest tests/comfyui
 
 test-browser: $(VENV)/.test
-	$(PIP) playwright
+	$(GROUP) browser
 	$(RUN) -m pytest tests/browser
 
 # Takes the pictures of the example workflows anew: once another model ships with the package, or a node has changed.
 thumbnails: $(VENV)/.test
-	$(PIP) playwright
+	$(GROUP) browser
 	JANUS_THUMBNAILS=1 $(RUN) -m pytest tests/browser -k result
+
+# Lines and branches that `make test` reaches, by file; nothing fails below a figure.
+coverage: $(VENV)/.test
+	$(GROUP) coverage
+	mkdir -p out
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest tests/unit tests/parity tests/cli
+	$(RUN) -m coverage combine
+	$(RUN) -m coverage report
 
 lint: $(VENV)/.lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m tools.node_types
 	$(RUN) -m codespell_lib .
 
 format: $(VENV)/.lint
@@ -43,6 +54,10 @@ format: $(VENV)/.lint
 bench: $(VENV)/.test
 	$(RUN) -m benchmarks --size tiny
 
+# Figures about the source itself: lengths, complexity, comments, duplication, rooms and arrows.
+house:
+	$(PYTHON) -m tools.house
+
 # torch comes first and alone, so that nothing installed later replaces it.
 $(VENV)/.installed: pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
@@ -51,11 +66,11 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(PIP) "pytest>=8" websocket-client
+	$(GROUP) test
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.installed
-	$(PIP) "ruff>=0.12" "mypy>=1.15" "codespell>=2.4"
+	$(GROUP) lint
 	touch $@
 
 clean:

@@ -29,7 +29,7 @@ from .sizes import SIZES, Size
 from .timing import Stopwatch, copy_bandwidth, interleave
 from .weights import weights_for
 
-_STAND_IN = "steps as a GPU repeats them"
+_STAND_IN = "static-shape steps, not captured"
 NAMES = [*ROWS, *LOAD_ROWS, PEAK_ROW]
 
 
@@ -81,8 +81,13 @@ def main() -> int:
 def _set_up(arguments: argparse.Namespace, device: torch.device) -> None:
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     if arguments.stand_in:
-        static_decoder.may_capture = lambda model, compute: True
-        contenders.pack_for_drawing = janus.pack_for_answering = lambda language: None  # type: ignore[assignment]
+        # Static-shape steps read the layers as they were loaded, so nothing may be packed meanwhile.
+        for room, name, stand_in in (
+            (static_decoder, "may_capture", lambda model, compute: True),
+            (contenders, "pack_for_drawing", lambda language: None),
+            (janus, "pack_for_answering", lambda language: None),
+        ):
+            setattr(room, name, stand_in)
 
 
 def _refusal(names: list[str], size: str, device: torch.device) -> str | None:
@@ -104,16 +109,16 @@ def _cell(size: Size, arguments: argparse.Namespace, device: torch.device) -> st
 def _check(
     size: Size, device: torch.device, workdir: Path, which: list[str], results: Path, is_stand_in: bool
 ) -> None:
-    """Compare all contenders in float32, unless these results say that this commit was compared already."""
+    """Compare all contenders in float32, unless the results say that this commit was compared already."""
     what = f"{size.name}, {_STAND_IN}" if is_stand_in else size.name
     if is_checked(results, what, {"ours", "transformers", *which}):
         return
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 would round to 10 bits
         compared = make_contenders(size, torch.float32, device, workdir, {*which, "transformers"})
         equal = check_equality(Bench(size=size, device=device, contenders=compared))
     print("equal:", equal, flush=True)
     note_check(results, what, {**equal, "contenders": list(compared)})
-    del compared
+    del compared  # the float32 weights, before the timed contenders are built
     gc.collect()
 
 
@@ -139,11 +144,11 @@ def _others(everyone: Contenders) -> Contenders:
 def time_row(
     name: str, bench: Bench, repeats: int, clock: Any, dtype: torch.dtype, common: dict[str, Any]
 ) -> dict[str, Any]:
-    """Time one row; `repeats` 0 is the row's own number."""
+    """Time one row; `repeats` 0 takes the row's default."""
     row, work = ROWS[name], bench.work
     times = repeats or row.repeats
     warm_up = None if row.warm_up is None else row.warm_up(bench)
-    timings = interleave(row.runs(bench), times, Stopwatch(clock, bench.device), warm_up)
+    timings = interleave(row.trials(bench), times, Stopwatch(clock, bench.device), warm_up)
     found: dict[str, Any] = {
         "title": row.title.format(**asdict(work)),
         "unit": row.unit,
@@ -151,7 +156,7 @@ def time_row(
         "repeats": times,
         "timings": {who: asdict(timing) for who, timing in timings.items()},
     }
-    if name == "later_steps":  # about as long as the mean of a picture's steps
+    if name == "later_steps":  # mid-picture steps take about the mean of all steps of a picture
         found["picture_steps"] = bench.size.config.num_image_tokens
     if row.steps(work):
         read = step_bytes(bench.size.config, dtype, row.rows(work)) * row.steps(work)
@@ -177,7 +182,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="default: torch's")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="see timing.py")
     parser.add_argument("--no-check", dest="check", action="store_false", help="compare nothing beforehand")
-    parser.add_argument("--stand-in", action="store_true", help="repeat steps on a CPU as a GPU would")
+    parser.add_argument(
+        "--stand-in", action="store_true", help="on a CPU: the static-shape steps of a GPU, not captured"
+    )
     parser.add_argument("--workdir", default=str(Path(tempfile.gettempdir()) / "janus-benchmarks"))
     parser.add_argument("--results", help="a JSON file; default: this machine's, and the page is rewritten")
     return parser.parse_args()

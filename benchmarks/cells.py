@@ -1,8 +1,8 @@
 """All rows on a GPU, in cells of a few minutes: `python -m benchmarks.cells`, or one with `--cell 3`.
 
-Every cell is a command of its own that merges into the results of the machine, so a run that was cut short
-goes on with the next cell. `--dry` walks through the same cells with the tiny size on a CPU, where steps are
-repeated without graphs, and keeps no results.
+Every cell is a command of its own that merges into the results of the machine, so that an interrupted
+measurement continues with the next cell. `--dry` runs the same cells at the tiny size on a CPU, with
+static-shape steps that are not captured, and keeps no results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_LIMIT_S = 480
+_LIMIT_S = 480  # a cell that hangs is killed after this
 _ALL = "ours,authors,transformers,compiled"
 _TWO = "ours,transformers"
 
@@ -53,8 +53,8 @@ def command(cell: list[str], *, is_dry: bool, folder: Path) -> list[str]:
 
 
 def run_within(line: list[str], limit_s: float) -> int:
-    """Run a command and return its code, or 124 once it and all that it started were stopped."""
-    started = subprocess.Popen(line, start_new_session=True)
+    """Run a command and return its exit code, or 124 after killing it and its children at the limit."""
+    started = subprocess.Popen(line, start_new_session=True)  # a group of its own, to be killed as one
     try:
         return started.wait(limit_s)
     except subprocess.TimeoutExpired:
@@ -63,7 +63,7 @@ def run_within(line: list[str], limit_s: float) -> int:
         if started.poll() is None:
             if hasattr(os, "killpg"):
                 os.killpg(started.pid, signal.SIGKILL)
-            else:  # Windows knows no such groups
+            else:  # Windows has no process groups
                 started.kill()
             started.wait()
 

@@ -1,7 +1,7 @@
 """Our side of the comparison, and what every contender can be asked for.
 
-A contender draws tokens, answers about pictures, decodes and encodes; what it lacks raises
-NotImplementedError and is left out of the row.
+A contender draws tokens, answers about pictures, decodes and encodes; what it cannot do raises
+NotImplementedError, and the rows leave it out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .weights import byte_tokenizer
 PROMPT = "A red cube on a table."
 QUESTION = "Describe the picture."
 CFG_WEIGHT = 5.0
-_DECODED_TOGETHER = 4
+_DECODED_TOGETHER = 4  # as `Janus.decode` does by default
 
 
 class Contender(Protocol):
@@ -64,7 +64,7 @@ def tokenizer_of_bytes() -> TextTokenizer:
 
 
 class Ours:
-    """This project, as its public methods run it.
+    """This project, called through its public methods.
 
     `packs` False leaves the layers as they were loaded; `is_brought` True leaves weights on the CPU until a
     task needs them.
@@ -110,6 +110,7 @@ class Ours:
         on_step: OnStep | None = None,
         on_tokens: OnTokens | None = None,
     ) -> Tensor:
+        """Draw the first `steps` image tokens (pictures, steps), guided, with callbacks if given."""
         janus = self.janus
         if self.packs:
             pack_for_drawing(janus.model.language)
@@ -128,6 +129,7 @@ class Ours:
             )
 
     def answer(self, images: Sequence[Image], tokens: int) -> Tensor:
+        """Return greedy answers (b, tokens); the random text head never ends one early."""
         asked = [(Turn(role="user", text=QUESTION, images=(image,)),) for image in images]
         options = TextOptions(temperature=0.0, max_new_tokens=tokens)
         answers = self.janus.answer(asked, system="", options=options)
@@ -135,10 +137,12 @@ class Ours:
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
+        """Return pixel values (b, 3, h, w) of image tokens (b, h, w), a few pictures at a time."""
         return torch.cat([self.janus.decode_pixels(chunk) for chunk in tokens.split(_DECODED_TOGETHER)])
 
     @torch.inference_mode()
     def encode(self, pixel_values: Tensor) -> Tensor:
+        """Return image tokens (b, h, w) of pixel values (b, 3, h, w)."""
         return self.janus.model.vq_tokenizer.encode(
             pixel_values.to(self.janus.vq_dtype, memory_format=torch.channels_last)
         )

@@ -1,7 +1,7 @@
-"""The check before the clock starts: all contenders compute the same from the same float32 weights.
+"""The check before any timing: all contenders compute the same tokens from the same float32 weights.
 
-In half precision they need not: sums of another order may move a near-tie. There the first difference is
-shown with how near the tie was.
+In half precision they need not: another order of summation may flip a near-tie. There the first difference is
+reported with its margin.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIXEL_TOLERANCE = 1e-3
 def check_equality(bench: Bench) -> dict[str, float]:
     """Compare greedy image tokens, greedy answers and a decoded picture, in float32.
 
-    Ours are compared in a batch as well: each picture and each answer must be what it is alone.
+    Ours is also compared with itself in a batch: every picture and answer must equal the one computed alone.
 
     Returns: how many image tokens and answer tokens were compared, the largest difference of a pixel value.
 
@@ -48,7 +48,7 @@ def check_equality(bench: Bench) -> dict[str, float]:
         _refuse("A greedy answer in a batch", alone, together)
     codes = grid(config, bench.device)
     difference = float((ours.decode(codes) - reference.decode(codes)).abs().max())
-    if not difference <= _PIXEL_TOLERANCE:
+    if not difference <= _PIXEL_TOLERANCE:  # written so that NaN fails too
         raise SystemExit(f"Decoded pixel values of transformers differ from ours by {difference}.")
     return {"image_tokens": steps, "answer_tokens": tokens, "largest_pixel_difference": difference}
 
@@ -68,9 +68,9 @@ def first_difference(ours: Tensor, theirs: Tensor) -> int | None:
 
 
 def near_ties(ours: Ours, contenders: Contenders, steps: int) -> dict[str, dict[str, Any]]:
-    """Return for each contender where its greedy image tokens first part from ours, and how near the tie was.
+    """Return for each contender where its greedy image tokens first differ from ours, and by what margin.
 
-    `margin` is the difference of our two logits there, `spread` their standard deviation over all codes.
+    `margin` is the difference of our two logits there, `spread` the standard deviation of our logits.
     """
     mine = ours.draw(steps, greedy=True)[0]
     found: dict[str, dict[str, Any]] = {}

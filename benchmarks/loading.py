@@ -1,7 +1,7 @@
-"""Load time and private memory, each measured in a process of its own.
+"""Load time and private memory, each measured in a fresh process.
 
-Private memory is the peak of RssAnon while the process works, read from outside; weights mapped from a file
-are page cache, not private. Linux only; elsewhere memory is left out.
+Private memory is the peak of RssAnon, polled from the parent process; weights mapped from a file are page
+cache, not private. Linux only: elsewhere the figure is 0.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def touch(tensors: Iterable[Tensor]) -> None:
 
 
 def _bare(folder: Path, dtype: torch.dtype) -> None:
-    """Map the file, convert where needed, assign to a model without memory: the least that a loader does."""
+    """Map the file, convert where needed, assign to a meta-device model: the least a loader can do."""
     from safetensors.torch import load_file
 
     from janus_core import build_model
@@ -49,13 +49,13 @@ def _bare(folder: Path, dtype: torch.dtype) -> None:
         published = torch.load(folder / "pytorch_model.bin", mmap=True, weights_only=True, map_location="cpu")
     weights = {ours: published[published_names(ours, "authors")[0]] for ours in model.state_dict()}
     table = "seeing.vision_tower.position_embedding.weight"
-    weights[table] = weights[table][0]
+    weights[table] = weights[table][0]  # (1, n, c) in the file
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
     touch(model.parameters())
 
 
 def _ours(folder: Path, dtype: torch.dtype) -> None:
-    """Load; weights in another dtype are converted too, which otherwise happens when a task needs them."""
+    """Load and convert: without a task, weights stored in another dtype would stay unconverted."""
     from janus_core import load_janus
 
     janus = load_janus(folder, dtype=dtype, device="cpu")
@@ -100,7 +100,7 @@ LOAD_ROWS = {
 def time_loading(
     row: str, size: Size, dtype: torch.dtype, workdir: Path, repeats: int, clock: Clock
 ) -> dict[str, Any]:
-    """Load in turns, each time in a new process; the first turn finds the file cold and is not counted.
+    """Load in turns, each time in a new process; the first turn fills the page cache and is not counted.
 
     Args:
         row: a key of `LOAD_ROWS`.
@@ -112,13 +112,12 @@ def time_loading(
     """
     file, stored = LOAD_ROWS[row].file, LOAD_ROWS[row].stored or dtype
     folders, times = make_folders(size, stored, workdir, file), repeats or 3
-    runs: dict[str, list[dict[str, float]]] = {who: [] for who in LOADERS}
+    found: dict[str, list[dict[str, float]]] = {who: [] for who in LOADERS}
     for _ in range(times + 1):
         for who in LOADERS:
-            runs[who].append(
-                measure(who, folders.native if who == "transformers" else folders.authors, dtype)
-            )
-    seconds = {who: [run[f"{clock}_s"] for run in all_runs] for who, all_runs in runs.items()}
+            folder = folders.native if who == "transformers" else folders.authors
+            found[who].append(measure(who, folder, dtype))
+    seconds = {who: [one[f"{clock}_s"] for one in several] for who, several in found.items()}
     written = sum(path.stat().st_size for path in folders.authors.iterdir())
     return {
         "title": f"Load {written / 1e6:.0f} MB of {str(stored).removeprefix('torch.')} {file}, touch all",
@@ -130,8 +129,8 @@ def time_loading(
             for who, s in seconds.items()
         },
         "bytes": {
-            who: statistics.median(run["private_bytes"] for run in all_runs[1:])
-            for who, all_runs in runs.items()
+            who: statistics.median(one["private_bytes"] for one in several[1:])
+            for who, several in found.items()
         },
     }
 
@@ -139,16 +138,16 @@ def time_loading(
 def measure(who: str, folder: Path, dtype: torch.dtype) -> dict[str, float]:
     """Run one loader in a new process.
 
-    Returns: `wall_s` and `cpu_s` once libraries are imported, and `private_bytes` at the peak.
+    Returns: `wall_s` and `cpu_s` without the imports, and `private_bytes` at the peak.
     """
     name, threads = str(dtype).removeprefix("torch."), str(torch.get_num_threads())
     return watch([sys.executable, "-m", "benchmarks.loading", who, str(folder), name, threads])
 
 
 def watch(command: list[str]) -> dict[str, float]:
-    """Run a process that says when it is ready and ends with a line of JSON.
+    """Run a process that prints `READY` after its imports and a line of JSON at its end.
 
-    Returns: what the JSON holds, and `private_bytes` at the peak, less what was held when it was ready.
+    Returns: the JSON's content, and `private_bytes`: the peak above what the process held when ready.
     """
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
@@ -157,7 +156,7 @@ def watch(command: list[str]) -> dict[str, float]:
         before = peak = _private_bytes(process.pid)
         while process.poll() is None:
             peak = max(peak, _private_bytes(process.pid))
-            time.sleep(0.002)
+            time.sleep(0.002)  # a peak shorter than this is missed
         found = json.loads(process.stdout.read() or "{}")
     if not found:
         raise SystemExit(f"This process ended early: {' '.join(command)}")
@@ -184,11 +183,12 @@ def _import_libraries() -> None:
 
 
 def main() -> None:
+    """Load once and print the seconds; the parent process watches the memory."""
     who, folder, dtype, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     _import_libraries()
     print(READY, flush=True)
-    time.sleep(0.05)  # let the parent note what the libraries themselves hold
+    time.sleep(0.05)  # the parent reads what the libraries alone hold
     wall, cpu = time.perf_counter(), time.process_time()
     LOADERS[who](Path(folder), getattr(torch, dtype))
     print(json.dumps({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}), flush=True)

@@ -1,6 +1,6 @@
-"""The memory of drawing one picture, weights included: a process for each contender.
+"""Peak memory of drawing one picture, weights included, each contender in a process of its own.
 
-On a GPU the peak of what torch has allocated there. On a CPU the peak of private memory, which leaves out
+On a GPU this is the peak of what torch allocated there, on a CPU the peak of private memory, which leaves out
 weights mapped from a file.
 """
 
@@ -26,7 +26,7 @@ from .weights import weights_for
 
 PEAK_ROW = "peak"
 _CONTENDERS = ("ours", "transformers")
-_STEPS_ON_CPU = 8  # what is allocated afterwards is the same in every step
+_STEPS_ON_CPU = 8  # later steps allocate nothing more
 
 
 def time_peak(size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def time_peak(size: Size, dtype: torch.dtype, device: torch.device, workdir: Pat
         "count": 1,
         "repeats": 1,
         "timings": {
-            who: {"median_s": run["wall_s"], "fastest_s": run["wall_s"], "warm_up_s": 0.0}
-            for who, run in found.items()
+            who: {"median_s": one["wall_s"], "fastest_s": one["wall_s"], "warm_up_s": 0.0}
+            for who, one in found.items()
         },
-        "bytes": {who: run[key] for who, run in found.items()},
+        "bytes": {who: one[key] for who, one in found.items()},
     }
 
 
@@ -67,7 +67,9 @@ def _prepared(who: str, size: Size, dtype: torch.dtype, device: torch.device, wo
     ours = Ours(size.config, weights, dtype, device)
     if who == "ours":
         return ours
-    empty = replace(ours.janus, model=build_model(size.config))  # of ours it needs the tokenizer alone
+    empty = replace(
+        ours.janus, model=build_model(size.config)
+    )  # only our tokenizer is needed; drop our weights
     return Transformers(empty, weights, dtype)
 
 
@@ -80,13 +82,14 @@ def _draw(contender: Contender, size: Size, device: torch.device) -> None:
 
 
 def main() -> None:
+    """Draw once and print seconds and device bytes; the parent process watches the private memory."""
     who, name, dtype, device_name, workdir = sys.argv[1:]
     device = torch.device(device_name)
     import transformers.models.janus.modeling_janus
 
     _ = transformers
     print(READY, flush=True)
-    time.sleep(0.05)  # let the parent note what the libraries themselves hold
+    time.sleep(0.05)  # the parent reads what the libraries alone hold
     started = time.perf_counter()
     size = SIZES[name]
     _draw(_prepared(who, size, getattr(torch, dtype), device, Path(workdir)), size, device)

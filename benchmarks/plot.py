@@ -1,4 +1,4 @@
-"""A bar for every row and contender, how many times as long as ours it takes: a PNG, given matplotlib."""
+"""A bar chart of the ratios to our time, one bar per row and contender, as a PNG; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .report import ratios_of
 
 
 def plot(content: dict[str, Any], path: Path) -> bool:
-    """Draw the ratios of all rows and tell whether that was possible."""
+    """Write the chart; return False where matplotlib is missing."""
     try:
         import matplotlib as mpl
     except ImportError:
         return False
-    mpl.use("Agg")
+    mpl.use("Agg")  # draws without a display
     from matplotlib import pyplot as plt
 
     bars = [

@@ -1,6 +1,6 @@
-"""Those we are compared with: the authors' loop, the same compiled, and transformers' own Janus.
+"""The other contenders: the authors' loop, the same compiled, and transformers' own Janus.
 
-All are built from the same tensors as ours, without copying them.
+All share their tensors with ours.
 """
 
 from __future__ import annotations
@@ -21,35 +21,39 @@ from janus_core.inputs.prompting import unconditional
 from .contenders import CFG_WEIGHT, QUESTION, prompt_plan
 from .weights import GENERATION, native_config, published, text_config
 
-_WHOLE_PICTURE = 576  # tokens that a static cache has room for beside the prompt
+_WHOLE_PICTURE = 576  # slots of the static cache beyond the prompt
 
 
 class Authors:
     """The authors' way of drawing: transformers' Llama with a growing cache, two interleaved rows a picture.
 
     Rebuilt from its description: rows alternate between prompt and padding, nothing is masked, each step is a
-    softmax and a multinomial draw. Seeing and decoding are transformers' part of the table.
+    softmax and a multinomial draw. The authors' code for seeing and decoding is not rebuilt: there
+    `Transformers` is the contender.
     """
 
     def __init__(self, ours: Janus, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
         from transformers import LlamaConfig, LlamaModel
         from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-        config, self.device = ours.config, ours.compute.device
+        config = ours.config
+        self.device = ours.compute.device
         tensors = {name: tensor.to(dtype) for name, tensor in published(weights, "authors").items()}
         self.llama_config = LlamaConfig(**text_config(config))
         self.llama_config._attn_implementation = "sdpa"
         with torch.device("meta"):
             self.llama: Any = LlamaModel(self.llama_config)
             self.parts = _generation_parts(config)
+        # Its frequencies are computed, not loaded, so this one module cannot start on the meta device.
         self.llama.rotary_emb = LlamaRotaryEmbedding(self.llama_config).to(self.device)
         prefix = "language_model.model."
         _assign(self.llama, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         _assign(self.parts, {k: v for k, v in tensors.items() if k.startswith("gen_") and ".gen" not in k})
-        self.tokenizer, self.cache_name = ours.tokenizer, _cache_argument(self.llama)
+        self.tokenizer = ours.tokenizer
+        self.cache_name = _cache_argument(self.llama)
 
     def prompt(self, pictures: int, context: int) -> Tensor:
-        """Return embeddings (2 pictures, t, d) of prompt and padding in turns."""
+        """Return embeddings (2 pictures, t, d), prompt and padded rows alternating."""
         cond = prompt_plan(self.tokenizer, context)
         rows = [cond.token_ids, unconditional(cond, self.tokenizer).token_ids] * pictures
         embeddings: Tensor = self.llama.embed_tokens(torch.tensor(rows, device=self.device))
@@ -58,18 +62,19 @@ class Authors:
     def choose(self, hidden: Tensor, greedy: bool) -> Tensor:
         """Return the next token (pictures, 1) of hidden states (2 pictures, d)."""
         logits = self.parts["gen_head"](hidden)
-        cond, uncond = logits[0::2], logits[1::2]
+        cond, uncond = logits[0::2], logits[1::2]  # (pictures, v) each
         probabilities = torch.softmax(uncond + CFG_WEIGHT * (cond - uncond), dim=-1)
         return probabilities.argmax(-1, keepdim=True) if greedy else probabilities.multinomial(1)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Return embeddings (2 pictures, 1, d) of tokens (pictures, 1), given to both rows."""
+        """Return embeddings (2 pictures, 1, d) of tokens (pictures, 1), one for each of the two rows."""
         both = tokens.repeat_interleave(2, dim=0)
         embeddings: Tensor = self.parts["gen_aligner"](self.parts["gen_embed"](both))
         return embeddings
 
     @torch.inference_mode()
     def draw(self, steps: int, *, greedy: bool = False, pictures: int = 1, context: int = 0) -> Tensor:
+        """Draw image tokens (pictures, steps), sampled from torch's global generator unless greedy."""
         from transformers import DynamicCache
 
         cache = {self.cache_name: DynamicCache()}
@@ -83,24 +88,27 @@ class Authors:
         return drawn
 
     def answer(self, images: Sequence[Image], tokens: int) -> Tensor:
+        """Not rebuilt."""
         raise NotImplementedError
 
     def decode(self, tokens: Tensor) -> Tensor:
+        """Not rebuilt."""
         raise NotImplementedError
 
     def encode(self, pixel_values: Tensor) -> Tensor:
+        """Not rebuilt."""
         raise NotImplementedError
 
 
 class Compiled(Authors):
-    """The same loop with a static cache, its whole step compiled, with CUDA graphs where there is CUDA."""
+    """The authors' loop with a static cache and a compiled step, on CUDA with CUDA graphs."""
 
     def __init__(self, ours: Janus, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
         super().__init__(ours, weights, dtype)
         self.steps: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def _prepared(self, pictures: int, slots: int) -> tuple[Any, Any]:
-        """Return cache and compiled step for a number of pictures and slots, made when first asked for."""
+        """Return the cache and the compiled step for these shapes, made on first use."""
         from transformers import StaticCache
 
         if (pictures, slots) not in self.steps:
@@ -118,6 +126,7 @@ class Compiled(Authors):
 
     @torch.inference_mode()
     def draw(self, steps: int, *, greedy: bool = False, pictures: int = 1, context: int = 0) -> Tensor:
+        """Draw image tokens (pictures, steps) through the compiled step, the first from the prefill."""
         embeddings = self.prompt(pictures, context)
         cache, step = self._prepared(pictures, embeddings.shape[1] + _WHOLE_PICTURE)
         cache.reset()
@@ -127,7 +136,7 @@ class Compiled(Authors):
         drawn[:, 0] = chosen[:, 0]
         for index in range(1, steps):
             torch.compiler.cudagraph_mark_step_begin()
-            chosen = step(chosen.clone(), greedy)
+            chosen = step(chosen.clone(), greedy)  # a graph overwrites its output at the next replay
             drawn[:, index] = chosen[:, 0]
         return drawn
 
@@ -145,7 +154,7 @@ class _Head(nn.Module):
         self.vision_head = nn.Linear(head.inner_width, head.codebook_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.vision_head(nn.functional.gelu(self.output_mlp_projector(hidden)))  # type: ignore[no-any-return]
+        return self.vision_head(nn.functional.gelu(self.output_mlp_projector(hidden)))
 
 
 class _Projector(nn.Module):
@@ -157,7 +166,7 @@ class _Projector(nn.Module):
         )
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.layers(codes)  # type: ignore[no-any-return]
+        return self.layers(codes)
 
 
 def _generation_parts(config: JanusConfig) -> nn.ModuleDict:
@@ -178,9 +187,10 @@ class Transformers:
         from transformers import GenerationConfig, JanusForConditionalGeneration, logging
         from transformers import JanusConfig as NativeConfig
 
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self.ours, self.device = ours, ours.compute.device
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        self.ours = ours
+        self.device = ours.compute.device
         self.model: Any = JanusForConditionalGeneration.from_pretrained(
             None,
             config=NativeConfig.from_dict(native_config(ours.config)),
@@ -193,11 +203,12 @@ class Transformers:
         self.model.requires_grad_(False)
 
     def draw(self, steps: int, *, greedy: bool = False, pictures: int = 1, context: int = 0) -> Tensor:
+        """Draw image tokens (pictures, steps) with `generate`."""
         plan = prompt_plan(self.ours.tokenizer, context)
         prompt = torch.tensor([plan.token_ids], device=self.device)
         tower = self.model.model.vision_model.config
         whole = tower.num_image_tokens
-        tower.num_image_tokens = steps  # the loop's length; the cache keeps the size of a whole picture
+        tower.num_image_tokens = steps  # `generate` loops this often; the cache still holds a whole picture
         several = {"num_return_sequences": pictures} if pictures > 1 else {}
         try:
             drawn = self.model.generate(
@@ -211,9 +222,10 @@ class Transformers:
             )
         finally:
             tower.num_image_tokens = whole
-        return drawn  # type: ignore[no-any-return]
+        return drawn
 
     def answer(self, images: Sequence[Image], tokens: int) -> Tensor:
+        """Return greedy answers (b, tokens) of `generate`."""
         config, dtype = self.ours.config, self.model.dtype
         turn = Turn(role="user", text=QUESTION, images=(images[0],))
         plan = self.ours.plan_conversation([turn], system="")
@@ -227,13 +239,15 @@ class Transformers:
             max_new_tokens=tokens,
             min_new_tokens=tokens,
         )
-        return answers[:, prompt.shape[1] :].cpu()  # type: ignore[no-any-return]
+        return answers[:, prompt.shape[1] :].cpu()
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
-        return self.model.model.vqmodel.decode(tokens.flatten(1))  # type: ignore[no-any-return]
+        """Return pixel values of image tokens (b, h, w)."""
+        return self.model.model.vqmodel.decode(tokens.flatten(1))
 
     @torch.inference_mode()
     def encode(self, pixel_values: Tensor) -> Tensor:
+        """Return image tokens of pixel values (b, 3, h, w); codes are compared without normalising them."""
         found = self.model.model.vqmodel.encode(pixel_values.to(self.model.dtype))
-        return found.image_tokens  # type: ignore[no-any-return]
+        return found.image_tokens

@@ -1,4 +1,4 @@
-"""Results as JSON that grows row by row, one file a machine; the table and the plot are read from it."""
+"""Results as JSON, one file per machine, merged row by row; the table and the plot are made from it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from janus_core import JanusConfig, build_model
 HERE = Path(__file__).parent
 _START, _END = "<!-- results -->", "<!-- end of results -->"
 _MB = 1e6
-_UNKNOWN, _CHANGED = "unknown", "+"  # instead of a commit, and behind one
+_UNKNOWN = "unknown"  # stands for the commit outside a git checkout
+_CHANGED = "+"  # follows the commit where the code differs from it
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself."""
+    """Return the processor's model name."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8").splitlines():
@@ -32,12 +33,12 @@ def cpu_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what the GPU or the processor calls itself."""
+    """Return the name of the GPU or of the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def commit() -> str:
-    """Return the commit that is measured, marked where code has changed since."""
+    """Return the measured commit, with a mark where tracked or new Python files differ from it."""
     name = _git("rev-parse", "--short", "HEAD")
     if not name:
         return _UNKNOWN
@@ -50,7 +51,7 @@ def _git(*arguments: str) -> str:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return what a reader needs to judge the figures."""
+    """Return hardware, library versions and commit, kept with every row."""
     return {
         "device": device_name(device),
         "cpu": cpu_name(),
@@ -73,7 +74,7 @@ def results_file(device: torch.device) -> Path:
 
 
 def step_bytes(config: JanusConfig, dtype: torch.dtype, rows: int = 2) -> int:
-    """Return the bytes that one drawing step reads: decoder and generation head, and the cache half full.
+    """Return the bytes that one drawing step reads: decoder, generation head and a half-full cache.
 
     Args:
         config: the architecture.
@@ -84,6 +85,7 @@ def step_bytes(config: JanusConfig, dtype: torch.dtype, rows: int = 2) -> int:
     parts = (language.language_model.layers, language.generation_head, language.generation_aligner)
     entries = sum(parameter.numel() for part in parts for parameter in part.parameters())
     text = config.language
+    # keys and values of every row, layer and slot
     cached = 2 * rows * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
     return (entries + cached * config.num_image_tokens // 2) * dtype.itemsize
 
@@ -117,7 +119,7 @@ def note_check(path: Path, size: str, found: dict[str, Any]) -> None:
 
 
 def is_checked(path: Path, size: str, contenders: set[str]) -> bool:
-    """Tell whether these contenders were compared at this very commit, with nothing changed since."""
+    """Tell whether these contenders were compared at this commit and no file has changed since."""
     check, now = read(path)["checks"].get(size, {}), commit()
     is_known = now != _UNKNOWN and not now.endswith(_CHANGED)
     return is_known and check.get("commit") == now and contenders <= set(check["contenders"])
@@ -148,13 +150,15 @@ def table(content: dict[str, Any]) -> str:
 
 
 def _all(rows: dict[str, Any], name: str) -> str:
-    """Return every value that rows, which may be of different days, have under a name."""
+    """Return the distinct values of a column: rows may come from different days."""
     return " and ".join(sorted({row[name] for row in rows.values()}))
 
 
 def _half_precision(rows: dict[str, Any]) -> list[str]:
-    """Say where greedy tokens first part in half precision, and how near the tie was."""
-    found = next((row["near_ties"] for row in rows.values() if "near_ties" in row), {})
+    """Say where greedy tokens first differ in half precision, and by what margin."""
+    found: dict[str, dict[str, Any]] = next(
+        (row["near_ties"] for row in rows.values() if "near_ties" in row), {}
+    )
     parts = []
     for who, tie in found.items():
         place = tie["first_difference"]

@@ -1,4 +1,4 @@
-"""The rows of the table: what each contender runs in one repeat, and how much work that is."""
+"""The rows of the table: what each contender does in one trial, and how much work that is."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from janus_core import JanusConfig, decoded_preview, fit_code_colours, preview_i
 
 from .contenders import Contender, Ours
 from .sizes import Size, Work
-from .timing import Run, Runs
+from .timing import Trial, Trials
 
 Contenders = dict[str, Contender]
 
 _WARM_UP_STEPS = 4
 _PACKING_STEPS = 48
-_PREVIEW_INTERVAL_S, _PREVIEW_SHARE = 0.25, 0.02  # as the node does it
+# As in nodes/bridge/progress.py, which cannot be imported without ComfyUI.
+_PREVIEW_INTERVAL_S = 0.25
+_PREVIEW_SHARE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +43,18 @@ class Bench:
 
     @property
     def work(self) -> Work:
-        """How much one run of each row does here."""
+        """How much one trial of each row does here."""
         return self.size.work(self.device.type)
 
     @property
     def ours(self) -> Ours:
-        """Our side, with all that only it can do."""
+        """Our contender, with the methods that only it has."""
         ours = self.contenders["ours"]
         assert isinstance(ours, Ours)
         return ours
 
 
-MakeRuns = Callable[[Bench], Runs]
+MakeTrials = Callable[[Bench], Trials]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +62,20 @@ class Row:
     """One row.
 
     Attributes:
-        title: what one run does, with {draw_steps}, {answer_tokens} … of the size filled in.
-        runs: builds what each contender runs.
-        warm_up: builds the shorter runs before; None where a whole run is short or must be whole.
-        count: image tokens, tokens or pictures of one run, to turn seconds into a rate.
+        title: what one trial does, with {draw_steps}, {answer_tokens} … of the size filled in.
+        trials: builds what each contender does.
+        warm_up: builds shorter trials for the warm-up; None where the full trial is short or cannot be cut.
+        count: image tokens, tokens or pictures of one trial, to turn seconds into a rate.
         unit: of `count`.
         repeats: by default.
-        steps: how many times one run reads all weights of a drawing step, so that bandwidth is the limit; 0
-            where it is not.
+        steps: how many times one trial reads all weights of a drawing step; 0 where bandwidth is not the
+            limit.
         rows: rows of the decoder in such a step.
     """
 
     title: str
-    runs: MakeRuns
-    warm_up: MakeRuns | None = None
+    trials: MakeTrials
+    warm_up: MakeTrials | None = None
     count: Callable[[Work], int]
     unit: str
     repeats: int
@@ -103,60 +105,60 @@ def pixels(config: JanusConfig, device: torch.device) -> Tensor:
     return values.to(device)
 
 
-def _each(bench: Bench, names: tuple[str, ...], use: Callable[[Contender], Callable[[], object]]) -> Runs:
-    return {name: Run(work=use(bench.contenders[name])) for name in names if name in bench.contenders}
+def _each(bench: Bench, names: tuple[str, ...], use: Callable[[Contender], Callable[[], object]]) -> Trials:
+    return {name: Trial(work=use(bench.contenders[name])) for name in names if name in bench.contenders}
 
 
-def _pictures(bench: Bench, count: int, steps: int | None = None) -> Runs:
+def _pictures(bench: Bench, count: int, steps: int | None = None) -> Trials:
     """Draw pictures and decode them; the authors' tokens are decoded by transformers' VQ model."""
     work, side = bench.work, bench.size.config.grid_side
     length = steps or work.draw_steps
 
-    def run(who: Contender) -> Callable[[], object]:
+    def trial(who: Contender) -> Callable[[], object]:
         decoder = who if isinstance(who, Ours) else bench.contenders.get("transformers", bench.ours)
 
         def drawn_and_decoded() -> Tensor:
             tokens = who.draw(length, pictures=count)
-            whole = torch.nn.functional.pad(tokens, (0, side * side - length))
+            whole = torch.nn.functional.pad(tokens, (0, side * side - length))  # a warm-up draws a few
             return decoder.decode(whole.view(count, side, side))
 
         return drawn_and_decoded
 
-    return _each(bench, _DRAWERS, run)
+    return _each(bench, _DRAWERS, trial)
 
 
-def _steps(which: int) -> MakeRuns:
-    """Time some steps at one length of the cache; a run of one step is taken off, with its prefill."""
+def _steps(which: int) -> MakeTrials:
+    """Time some steps at one cache length; the time of prefill and first step is subtracted."""
 
-    def runs(bench: Bench) -> Runs:
+    def trials(bench: Bench) -> Trials:
         work = bench.work
 
-        def run(who: Contender) -> Run:
+        def trial(who: Contender) -> Trial:
             length, context = 1 + work.timed_steps, work.contexts[which]
-            return Run(
+            return Trial(
                 work=lambda: who.draw(length, context=context), less=lambda: who.draw(1, context=context)
             )
 
-        return {name: run(bench.contenders[name]) for name in _DRAWERS if name in bench.contenders}
+        return {name: trial(bench.contenders[name]) for name in _DRAWERS if name in bench.contenders}
 
-    return runs
+    return trials
 
 
-def _packing(bench: Bench) -> Runs:
+def _packing(bench: Bench) -> Trials:
     steps = min(_PACKING_STEPS, bench.work.draw_steps)
     return _each(bench, ("ours", "ours unpacked"), lambda who: lambda: who.draw(steps))
 
 
-def _answer(tokens: Callable[[Work], int]) -> MakeRuns:
-    def runs(bench: Bench) -> Runs:
+def _answer(tokens: Callable[[Work], int]) -> MakeTrials:
+    def trials(bench: Bench) -> Trials:
         image, length = picture(bench.size.config), tokens(bench.work)
         return _each(bench, ("ours", "transformers"), lambda who: lambda: who.answer([image], length))
 
-    return runs
+    return trials
 
 
-def _captions(short: bool) -> MakeRuns:
-    def runs(bench: Bench) -> Runs:
+def _captions(short: bool) -> MakeTrials:
+    def trials(bench: Bench) -> Trials:
         work = bench.work
         many = 1 if short else work.captions
         alone = 1 if short else work.singles
@@ -164,32 +166,33 @@ def _captions(short: bool) -> MakeRuns:
         ours, reference = bench.ours, bench.contenders.get("transformers")
         tokens = 2 if short else work.caption_tokens
         found = {
-            "ours": Run(work=lambda: ours.answer(images, tokens)),
-            "ours, one by one": Run(
+            "ours": Trial(work=lambda: ours.answer(images, tokens)),
+            "ours, one by one": Trial(
                 work=lambda: [ours.answer([image], tokens) for image in images[:alone]], times=many / alone
             ),
         }
         if reference is not None:
-            found["transformers"] = Run(
+            found["transformers"] = Trial(
                 work=lambda: [reference.answer([image], tokens) for image in images[:alone]],
                 times=many / alone,
             )
         return found
 
-    return runs
+    return trials
 
 
 class _Watched:
-    """Draws as a node does it: a preview of the first picture, at most four a second."""
+    """Draws with progress and previews as the node does: the first picture, at most four a second."""
 
     def __init__(self, bench: Bench) -> None:
-        self._ours, self._config = bench.ours, bench.size.config
+        self._ours = bench.ours
+        self._config = bench.size.config
         self._colours: Tensor | None = None
         self._next_s = 0.0
         self.first_s: float | None = None
 
     def preview(self, tokens: Tensor) -> None:
-        """Make a preview where one is due."""
+        """Make a preview if one is due."""
         now = time.monotonic()
         if now < self._next_s:
             return
@@ -207,13 +210,13 @@ class _Watched:
         return preview_image(tokens, self._colours, side, self._config.vision.image_size)
 
     def draw(self, steps: int) -> None:
-        """Draw one picture's tokens under watch."""
+        """Draw one picture's tokens with progress and previews."""
         self._next_s = 0.0
         with torch.inference_mode():
             self._ours.draw(steps, on_step=lambda done, total: None, on_tokens=self.preview)
 
     def first(self, steps: int) -> None:
-        """Draw until the first preview is made, the colours of the codes fitted anew."""
+        """Draw until the first preview is made, fitting the colours of the codes again."""
         self._colours = None
 
         def stop(tokens: Tensor) -> None:
@@ -231,32 +234,32 @@ class _SeenError(Exception):
     """The first preview was made."""
 
 
-def _watched(bench: Bench) -> Runs:
+def _watched(bench: Bench) -> Trials:
     watched, steps = _Watched(bench), bench.work.draw_steps
     return {
-        "ours": Run(work=lambda: bench.ours.draw(steps)),
-        "ours, with progress and preview": Run(work=lambda: watched.draw(steps)),
+        "ours": Trial(work=lambda: bench.ours.draw(steps)),
+        "ours, with progress and preview": Trial(work=lambda: watched.draw(steps)),
     }
 
 
-def _first_preview(bench: Bench) -> Runs:
+def _first_preview(bench: Bench) -> Trials:
     watched, steps = _Watched(bench), bench.work.draw_steps
-    return {"ours": Run(work=lambda: watched.first(steps))}
+    return {"ours": Trial(work=lambda: watched.first(steps))}
 
 
-def _decode(bench: Bench) -> Runs:
+def _decode(bench: Bench) -> Trials:
     tokens = grid(bench.size.config, bench.device)
     return _each(bench, ("ours", "transformers"), lambda who: lambda: who.decode(tokens))
 
 
-def _encode(bench: Bench) -> Runs:
+def _encode(bench: Bench) -> Trials:
     values = pixels(bench.size.config, bench.device)
     return _each(bench, ("ours", "transformers"), lambda who: lambda: who.encode(values))
 
 
-def _one(title: str, runs: MakeRuns, unit: str = "pictures") -> Row:
-    """Return a row that does its work for one picture."""
-    return Row(title=title, runs=runs, count=lambda work: 1, unit=unit, repeats=5)
+def _one(title: str, trials: MakeTrials, unit: str = "pictures") -> Row:
+    """Return a row whose trial handles one picture."""
+    return Row(title=title, trials=trials, count=lambda work: 1, unit=unit, repeats=5)
 
 
 _DRAWERS = ("ours", "authors", "transformers", "compiled")
@@ -265,7 +268,7 @@ _STEPS = "{timed_steps} drawing steps of one picture, guidance 5, after a prompt
 ROWS = {
     "picture": Row(
         title="Draw one picture of {draw_steps} image tokens, guidance 5, and decode it",
-        runs=lambda bench: _pictures(bench, 1),
+        trials=lambda bench: _pictures(bench, 1),
         warm_up=lambda bench: _pictures(bench, 1, _WARM_UP_STEPS),
         count=lambda work: 1,
         unit="pictures",
@@ -274,7 +277,7 @@ ROWS = {
     ),
     "pictures": Row(
         title="The same with {together} pictures in a batch",
-        runs=lambda bench: _pictures(bench, bench.work.together),
+        trials=lambda bench: _pictures(bench, bench.work.together),
         warm_up=lambda bench: _pictures(bench, bench.work.together, _WARM_UP_STEPS),
         count=lambda work: work.together,
         unit="pictures",
@@ -284,7 +287,7 @@ ROWS = {
     ),
     "steps": Row(
         title=_STEPS % 0,
-        runs=_steps(0),
+        trials=_steps(0),
         count=lambda work: work.timed_steps,
         unit="steps",
         repeats=5,
@@ -292,7 +295,7 @@ ROWS = {
     ),
     "later_steps": Row(
         title=_STEPS % 1,
-        runs=_steps(1),
+        trials=_steps(1),
         count=lambda work: work.timed_steps,
         unit="steps",
         repeats=3,
@@ -300,7 +303,7 @@ ROWS = {
     ),
     "packing": Row(
         title=f"At most {_PACKING_STEPS} image tokens, with and without packed weights",
-        runs=_packing,
+        trials=_packing,
         count=lambda work: min(_PACKING_STEPS, work.draw_steps),
         unit="steps",
         repeats=5,
@@ -309,7 +312,7 @@ ROWS = {
     "prefill": _one("See one picture and find the first token of its caption", _answer(lambda work: 1)),
     "answer": Row(
         title="Caption one picture in {answer_tokens} tokens",
-        runs=_answer(lambda work: work.answer_tokens),
+        trials=_answer(lambda work: work.answer_tokens),
         warm_up=_answer(lambda work: 2),
         count=lambda work: work.answer_tokens,
         unit="tokens",
@@ -317,7 +320,7 @@ ROWS = {
     ),
     "captions": Row(
         title="Caption {captions} pictures in {caption_tokens} tokens each, one by one {singles} of them",
-        runs=_captions(short=False),
+        trials=_captions(short=False),
         warm_up=_captions(short=True),
         count=lambda work: work.captions,
         unit="pictures",
@@ -325,7 +328,7 @@ ROWS = {
     ),
     "watched": Row(
         title="Draw {draw_steps} image tokens, with and without progress and preview",
-        runs=_watched,
+        trials=_watched,
         count=lambda work: work.draw_steps,
         unit="image tokens",
         repeats=3,

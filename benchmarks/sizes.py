@@ -1,4 +1,4 @@
-"""The models that are measured: published proportions in four sizes, and how much work a row does at each.
+"""The measured architectures in four sizes, and how much work a row does at each.
 
 Numbers only; weights are made in `weights.py`.
 """
@@ -23,7 +23,7 @@ _CODE_WIDTH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """How much one run of each row does, so that no row takes minutes on a slow machine.
+    """How much one trial of each row does, so that no row takes minutes on a slow machine.
 
     Attributes:
         draw_steps: image tokens of a picture.
@@ -34,7 +34,7 @@ class Work:
         singles: how many of them are captioned one by one; the time is scaled up to all.
         together: pictures drawn in a batch.
         timed_steps: drawing steps timed at one length of the cache, the prefill taken off.
-        contexts: the two lengths of a prompt that those steps follow; half a picture lies between.
+        contexts: the two prompt lengths before those steps; they differ by half a picture.
     """
 
     draw_steps: int

@@ -1,4 +1,4 @@
-"""Interleaved timing: every repeat runs each contender once, so that a busy moment hits all of them alike."""
+"""Interleaved timing: every repeat runs each contender once, so that other load hits all of them alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
+from unittest.mock import patch
 
 import torch
 
@@ -17,13 +18,13 @@ Clock = Literal["wall", "cpu"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Trial:
     """What one contender does in one repeat.
 
     Attributes:
         work: what is timed.
-        less: also run and timed, and taken off: what `work` shares with it is not asked about.
-        times: the result counts so many times over; 4 where only a quarter of the row's work is done.
+        less: timed too and subtracted: the part of `work` that the row does not ask about, such as a prefill.
+        times: factor for the result; 4 where only a quarter of the row's work is done.
     """
 
     work: Callable[[], object]
@@ -31,7 +32,7 @@ class Run:
     times: float = 1.0
 
 
-Runs = Mapping[str, Run]
+Trials = Mapping[str, Trial]  # by name of contender
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,10 @@ class Timing:
     """Seconds of one contender in one row.
 
     Attributes:
-        median_s: of the repeats, without what was spent on capturing graphs.
+        median_s: of the repeats, without the time for capturing graphs.
         fastest_s: of the repeats, likewise.
-        warm_up_s: what came before them: packing, compiling, allocating, a first run.
-        capture_s: spent on capturing graphs in each repeat, the median.
+        warm_up_s: the trial before the repeats: packing, compiling, allocating.
+        capture_s: median time for capturing graphs in a repeat.
     """
 
     median_s: float
@@ -52,7 +53,7 @@ class Timing:
 
 
 class Stopwatch:
-    """Reads one of two clocks, waits for the device, and knows what was spent on capturing meanwhile."""
+    """Reads the wall or CPU clock after synchronising, and keeps the time for capturing graphs apart."""
 
     def __init__(self, clock: Clock, device: torch.device) -> None:
         self._read = time.process_time if clock == "cpu" else time.perf_counter
@@ -60,28 +61,29 @@ class Stopwatch:
         self._captured = 0.0
 
     def now(self) -> float:
-        """Return the seconds on the clock once the device has done all its work."""
+        """Return the clock's seconds once the device has finished all queued work."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return self._read()
 
     def seconds(self, work: Callable[[], object]) -> tuple[float, float]:
-        """Return the seconds of a call, and how many of them went into capturing."""
-        self._captured, started = 0.0, self.now()
+        """Return the seconds of a call, and how many of them were spent capturing."""
+        self._captured = 0.0
+        started = self.now()
         work()
         return self.now() - started, self._captured
 
-    def seconds_of(self, run: Run) -> tuple[float, float]:
-        """Return the seconds of a run as its row counts them."""
-        taken, captured = self.seconds(run.work)
-        if run.less is not None:
-            less, less_captured = self.seconds(run.less)
+    def seconds_of(self, trial: Trial) -> tuple[float, float]:
+        """Return the seconds of a trial, and of its captures, as its row counts them."""
+        taken, captured = self.seconds(trial.work)
+        if trial.less is not None:
+            less, less_captured = self.seconds(trial.less)
             taken, captured = taken - less, captured - less_captured
-        return taken * run.times, captured * run.times
+        return taken * trial.times, captured * trial.times
 
     @contextmanager
     def watching_captures(self) -> Iterator[None]:
-        """Time every capture of a graph while this lasts."""
+        """Time every capture of a graph inside this context."""
         capture = capturing._Workshop.capture
 
         def timed(
@@ -92,31 +94,28 @@ class Stopwatch:
             self._captured += self.now() - started
             return again
 
-        capturing._Workshop.capture = timed  # type: ignore[method-assign]
-        try:
+        with patch.object(capturing._Workshop, "capture", timed):
             yield
-        finally:
-            capturing._Workshop.capture = capture  # type: ignore[method-assign]
 
 
 def interleave(
-    runs: Runs, repeats: int, stopwatch: Stopwatch, warm_up: Runs | None = None
+    trials: Trials, repeats: int, stopwatch: Stopwatch, warm_up: Trials | None = None
 ) -> dict[str, Timing]:
-    """Time functions in turns.
+    """Time contenders in turns.
 
     Args:
-        runs: by name of contender.
+        trials: by name of contender.
         repeats: how often each is timed.
-        stopwatch: "wall", or "cpu" for the seconds that this process computed, all threads together. With one
-            thread on a machine that other jobs share, those are the seconds it would take in peace.
-        warm_up: shorter runs to begin with; by default `runs` themselves.
+        stopwatch: on the wall clock, or on the CPU clock, which sums this process's threads. With one thread
+            the latter is what an idle machine would take, even where other jobs share this one.
+        warm_up: shorter trials to begin with; by default `trials` themselves.
     """
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in trials}
     with stopwatch.watching_captures():
-        before = {name: stopwatch.seconds(run.work)[0] for name, run in (warm_up or runs).items()}
+        before = {name: stopwatch.seconds(trial.work)[0] for name, trial in (warm_up or trials).items()}
         for _ in range(repeats):
-            for name, run in runs.items():
-                taken[name].append(stopwatch.seconds_of(run))
+            for name, trial in trials.items():
+                taken[name].append(stopwatch.seconds_of(trial))
     return {name: _timing(before.get(name, 0.0), pairs) for name, pairs in taken.items()}
 
 
@@ -131,8 +130,8 @@ def _timing(warm_up_s: float, pairs: list[tuple[float, float]]) -> Timing:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Return the bytes per second that are read and written while copying, the best of several tries."""
+    """Return the bytes per second read and written by a copy, the best of seven."""
     source = torch.ones(2**26 if device.type == "cpu" else 2**30, device=device)
     target, stopwatch = torch.empty_like(source), Stopwatch("wall", device)
     best = min(stopwatch.seconds(lambda: target.copy_(source))[0] for _ in range(7))
-    return 2 * source.nbytes / best
+    return 2 * source.nbytes / best  # every byte is read once and written once

@@ -1,4 +1,4 @@
-"""Random weights as model folders: the authors' layout and its transformers-native twin, the same values.
+"""Random weights as model folders, the same values in the authors' layout and in that of transformers.
 
 Made once from a seed and kept in a folder of the caller's choice, never in the repository. Values are rounded
 to bfloat16 whatever the stored dtype, so a float32 folder holds exactly what its bfloat16 sibling holds.
@@ -43,7 +43,7 @@ GENERATION: dict[str, Any] = {
     "generation_kwargs": {"boi_token_id": _IDS[BEGIN_OF_IMAGE]},
 }
 FileKind = Literal["safetensors", "bin"]
-_LOUDER = 4.0  # of the two heads: a greedy choice then has a clear winner
+_LOUDER = 4.0  # gain of the two heads, so that greedy choices have a clear winner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ def weights_for(size: Size, dtype: torch.dtype, device: torch.device, workdir: P
 def random_weights(config: JanusConfig, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
     """Draw weights under our names that keep activations near unit size.
 
-    The text head gives the end mark a score of 0, which never wins, so every answer runs to its full length.
+    The text head gives the end-of-text token a logit of 0, which is never the largest, so that every answer
+    has its full length.
     """
     generator = torch.Generator(device).manual_seed(_SEED)
     weights = {

@@ -76,7 +76,7 @@ def _computes_bfloat16() -> bool:
     oneDNN says yes on any x86 with AVX-512 and imitates what is missing there, slower than float32; torch is
     built without oneDNN on Apple's computers.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):
         return torch.cpu._is_avx512_bf16_supported()

@@ -9,6 +9,7 @@ and added later would break every prompt that somebody has stored.
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
@@ -21,13 +22,13 @@ def schema(**fields: Any) -> io.Schema:
     return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
 
 
-def widget(kind: type, input_id: str, **options: Any) -> Any:
+def widget(kind: Callable[..., Any], input_id: str, **options: Any) -> Any:
     """Return an input such as `io.Int.Input`, optional where it has a default.
 
     Options that this release does not know are passed on as extras.
     """
     options = {"optional": "default" in options, **options}
-    known = inspect.signature(kind.__init__).parameters
+    known = inspect.signature(kind).parameters
     made = kind(input_id, **{name: value for name, value in options.items() if name in known})
     extras = {name: value for name, value in options.items() if name not in known}
     made.extra_dict = {**(made.extra_dict or {}), **extras}

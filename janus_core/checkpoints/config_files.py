@@ -50,6 +50,9 @@ _VQ = {"VQ-16": (128, (1, 1, 2, 2, 4), 2, 256)}
 _NORM_GROUPS = 32  # constant in the authors' code; one that differs stands beside the other sizes
 _VQ_KEYS = ("ch", "ch_mult", "num_res_blocks", "z_channels")
 
+# Ways of scaling rotary positions that a factor of 1 switches off, unless attention is scaled beside it.
+_PLAIN_AT_ONE = ("linear", "dynamic", "llama3", "yarn", "unnamed")
+_SCALES_ATTENTION = {"attention_factor", "mscale", "mscale_all_dim"}
 _HALF = (0.5, 0.5, 0.5)
 _LARGEST = 1_000_000  # no size of any Janus comes near; larger numbers are damaged files
 _MOST_LAYERS = 512
@@ -160,16 +163,16 @@ def parse_authors_vision(params: Section) -> VisionConfig:
     params.refuse("select_feature", ("same",), "only the features of all patches are used by Janus")
     layers = params.integer("layers", _MOST_LAYERS)
     select = params.content.get("select_layer", -1)
-    if not isinstance(select, int) or not -layers <= select < 0:
+    if not isinstance(select, int) or select < -layers:
         raise ConfigError(
-            f"The configuration's vision select_layer is {show(select)}; −{layers} … −1 can be used."
+            f"The configuration's vision select_layer is {show(select)}; −{layers} … {layers} can be used."
         )
     normalises = params.content.get("pixel_mean") is not None and params.content.get("pixel_std") is not None
     return VisionConfig(
         image_size=params.integer("image_size"),
         patch_size=params.integer("patch_size"),
         width=params.integer("width"),
-        layers=layers + select + 1,
+        layers=min(layers, select if select > 0 else layers + select + 1),  # as the authors count
         heads=params.integer("heads"),
         mlp_ratio=params.number("mlp_ratio"),
         pixel_mean=_three(params.value("pixel_mean"), "pixel_mean", positive=False) if normalises else None,
@@ -234,7 +237,8 @@ def _plain_rope(section: Section) -> dict[str, Any]:
         if section.content.get(key) is not None:
             rope |= section.section(key).content
     kind = rope.get("rope_type", rope.get("type", "unnamed" if "factor" in rope else "default"))
-    if kind != "default":
+    is_off = rope.get("factor") == 1 and kind in _PLAIN_AT_ONE and not _SCALES_ATTENTION & rope.keys()
+    if kind != "default" and not is_off:
         raise ConfigError(
             f"The configuration scales rotary positions ({show(kind)}); only plain ones are computed."
         )

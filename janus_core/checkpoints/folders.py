@@ -1,14 +1,34 @@
-"""Model folders by name: the models that ship with the package, and whether a folder holds a Janus at all."""
+"""Model folders by name and path: those that ship with the package, and those that lie deeper than one looks.
+
+A model may lie a folder deeper than its name: `owner/name`, a doubled folder out of a zip file, or the
+`snapshots` of a download cache. Reads `config.json`, never weights.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
-from .layout import read_json, recognise
+from .layout import find_weights, read_json, recognise
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
+_CACHE = "models--"  # how a download cache begins the name of a model's folder, `models--owner--name`
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundModel:
+    """A model folder that was found inside another.
+
+    Attributes:
+        name: what to call it: the model's own name, without owner.
+        folder: where its `config.json` lies.
+    """
+
+    name: str
+    folder: Path
 
 
 def bundled_models() -> dict[str, Path]:
@@ -17,14 +37,109 @@ def bundled_models() -> dict[str, Path]:
 
 
 def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the folder of a bundled model's name or of a path."""
+    """Return the folder of a bundled model's name or of a path; a model that lies deeper is found there.
+
+    Raises:
+        CheckpointError: several models lie in the folder; the message names them.
+    """
     bundled = bundled_models().get(os.fspath(name_or_path))
     if bundled is not None:
         return bundled
     try:
-        return Path(name_or_path).expanduser()
+        path = Path(name_or_path).expanduser()
     except RuntimeError:  # "~name" of nobody on this computer
-        return Path(name_or_path)
+        path = Path(name_or_path)
+    return path if _has_config(path) else _deeper(path)
+
+
+def _deeper(folder: Path) -> Path:
+    try:
+        inside = list(models_in(folder.parent / folder.name))
+    except OSError:  # no folder, or one that cannot be looked into: for whoever reads it to say
+        return folder
+    if len(inside) > 1:
+        names = ", ".join(f'"{model.folder}"' for model in inside[:5])
+        raise CheckpointError(f'"{folder}" holds {len(inside)} models. Choose one of them: {names}.')
+    return inside[0].folder if inside else folder
+
+
+def _has_config(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").exists()
+    except OSError:
+        return False
+
+
+def models_in(root: Path) -> Iterator[FoundModel]:
+    """Find folders of Janus models in a folder: itself, its subfolders, and one level below those.
+
+    Args:
+        root: a folder of models, a model's folder, or one of a download cache.
+
+    Raises:
+        OSError: it cannot be looked into.
+    """
+    if _has_config(root):
+        yield FoundModel(name=_name(root), folder=root)
+        return
+    snapshot = _snapshot(root)
+    if snapshot is not None:
+        yield FoundModel(name=_name(root), folder=snapshot)
+        return
+    for folder in _subfolders(root):
+        yield from _model_at(folder)
+
+
+def _model_at(folder: Path) -> Iterator[FoundModel]:
+    if _has_config(folder):
+        yield FoundModel(name=_name(folder), folder=folder)
+        return
+    snapshot = _snapshot(folder)
+    if snapshot is not None:
+        yield FoundModel(name=_name(folder), folder=snapshot)
+        return
+    for inner in _subfolders(folder):
+        deepest = inner if _has_config(inner) else _snapshot(inner)
+        if deepest is not None:
+            yield FoundModel(name=_name(inner), folder=deepest)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [Path(entry.path) for entry in entries if _is_folder(entry)]
+    except OSError:
+        if not folder.is_dir():
+            raise
+        return []  # not ours to look into
+    return sorted(found, key=lambda path: path.name.lower())
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir() and not entry.name.startswith(".")
+    except OSError:
+        return False
+
+
+def _snapshot(folder: Path) -> Path | None:
+    """Return the snapshot that a download cache's folder refers to as main, else its newest one."""
+    if not (folder / "snapshots").is_dir():
+        return None
+    snapshots = [path for path in _subfolders(folder / "snapshots") if _has_config(path)]
+    try:
+        main = folder / "snapshots" / (folder / "refs" / "main").read_text("utf-8").strip()
+    except (OSError, ValueError):
+        main = folder
+    if main in snapshots:
+        return main
+    return max(snapshots, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _name(folder: Path) -> str:
+    """Return a model's own name: the folder's, or the last part of `models--owner--name`."""
+    name = folder.resolve().name if folder.name in ("", ".", "..") else folder.name
+    return name.rpartition("--")[2] if name.startswith(_CACHE) else name
 
 
 def is_janusflow_folder(folder: str | os.PathLike[str]) -> bool:
@@ -42,3 +157,13 @@ def is_janus_folder(folder: str | os.PathLike[str]) -> bool:
     except CheckpointError:
         return False
     return True
+
+
+def is_complete_folder(folder: str | os.PathLike[str]) -> bool:
+    """Tell by names and lengths whether a folder has configuration, tokenizer and whole weight files."""
+    path = Path(folder)
+    try:
+        find_weights(path)
+    except (CheckpointError, OSError):
+        return False
+    return is_janus_folder(path) and (path / "tokenizer.json").is_file()

@@ -8,20 +8,28 @@ janusflow      config.json with `vision_gen_enc_config`: the authors' files of t
 from __future__ import annotations
 
 import json
+import logging
 import re
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import CheckpointError
+from .strangers import is_adapter_file, kind_by_ending, refuse_pretenders, refuse_unfinished, what_lies_there
+from .weight_files import refuse_cut_off
+
+log = logging.getLogger("janus.checkpoints")
 
 Layout = Literal["authors", "transformers", "janusflow"]
 
+# How to look for one kind of weight files: the paths, and for shards what makes them belong together.
+_Look = Callable[[Path], tuple[tuple[Path, ...], str]]
+
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SHARD = re.compile(r"(?P<stem>.+-)(?P<number>\d{1,5})-of-(?P<total>\d{1,5})(?P<suffix>\.\w+)")
-_LFS_MARK = b"version https://git-lfs"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LFS_MARK = "version https://git-lfs"
 _LARGEST_JSON = 2**26  # bytes; the index of a thousand tensors has 100 kB
 _FETCH_AGAIN = "Fetch it again from where it was published."
 
@@ -60,6 +68,7 @@ def find_files(folder: Path) -> CheckpointFiles:
     """
     try:
         _require_folder(folder)
+        _require_config(folder)
         config = read_json(folder / "config.json")
         return CheckpointFiles(
             folder=folder, layout=recognise(config, folder), config=config, weights=find_weights(folder)
@@ -72,10 +81,20 @@ def find_files(folder: Path) -> CheckpointFiles:
 
 def _require_folder(folder: Path) -> None:
     if not folder.is_dir():
+        kind = kind_by_ending(folder)
         what = "is a file, not a model folder" if folder.exists() else "does not exist"
+        if folder.exists() and kind:
+            what = f"is {kind}"
         raise CheckpointError(
             f'Cannot load "{folder}": it {what}. Give the folder that holds config.json and the weights.'
         )
+
+
+def _require_config(folder: Path) -> None:
+    """Say what a folder without a configuration is instead, where that can be told."""
+    found = None if _is_there(folder / "config.json") else what_lies_there(folder)
+    if found:
+        raise CheckpointError(f'"{folder}" {found}')
 
 
 def recognise(config: dict[str, Any], folder: Path) -> Layout:
@@ -101,45 +120,84 @@ def recognise(config: dict[str, Any], folder: Path) -> Layout:
 def find_weights(folder: Path) -> tuple[Path, ...]:
     """List the weight files of a folder: safetensors before .bin, a single file before shards.
 
+    Where files of the better kind are damaged or not all there and others are whole, those are taken, with a
+    remark.
+
     Raises:
         CheckpointError: there are none, some shards are missing, or one is no weight file at all.
     """
-    weights = _named_weights(folder) or _numbered_shards(folder) or _only_safetensors(folder)
-    if not weights:
-        raise CheckpointError(
-            f'"{folder}" has no weights: neither {" nor ".join(_WEIGHT_FILES)} nor an index of shards is '
-            "there. Download the weight files into this folder."
-        )
-    for path in weights:
-        check_weight_file(path)
-    return weights
+    reason: CheckpointError | None = None
+    for look in _CANDIDATES:
+        paths, which = look(folder)
+        try:
+            _require_all(folder, paths, which)
+            for path in paths:
+                check_weight_file(path)
+        except CheckpointError as error:
+            reason = reason or error
+            continue
+        if paths and reason is not None:
+            log.warning("Janus: %s %s is used instead.", reason, paths[0].name)
+        if paths:
+            return paths
+    raise reason or _without_weights(folder)
 
 
-def _named_weights(folder: Path) -> tuple[Path, ...]:
-    for name in _WEIGHT_FILES:
-        if _is_there(folder / name):
-            return (folder / name,)
-        index = folder / f"{name}.index.json"
-        if _is_there(index):
-            return _complete(folder, _names_in_index(index), f"named in {index.name}")
-    return ()
+def _without_weights(folder: Path) -> CheckpointError:
+    found = what_lies_there(folder)
+    if found:
+        return CheckpointError(f'"{folder}" {found}')
+    return CheckpointError(
+        f'"{folder}" has no weights: neither {" nor ".join(_WEIGHT_FILES)} nor an index of shards is '
+        "there. Download the weight files into this folder."
+    )
 
 
-def _numbered_shards(folder: Path) -> tuple[Path, ...]:
-    """Return shards whose index is missing; it is not needed, since their names tell how many there are."""
-    for suffix in ("safetensors", "bin"):
+def _single(name: str) -> _Look:
+    return lambda folder: ((folder / name,) if _is_there(folder / name) else (), "")
+
+
+def _indexed(name: str) -> _Look:
+    def look(folder: Path) -> tuple[tuple[Path, ...], str]:
+        index = folder / name
+        names = _names_in_index(index) if _is_there(index) else []
+        return tuple(folder / shard for shard in names), f"named in {name}"
+
+    return look
+
+
+def _numbered(suffix: str) -> _Look:
+    """Find shards whose index is missing; it is not needed, since their names tell how many there are."""
+
+    def look(folder: Path) -> tuple[tuple[Path, ...], str]:
         for path in sorted(folder.glob(f"*-of-*.{suffix}")):
             found = _SHARD.fullmatch(path.name)
             if found:
                 stem, number, total, end = found.groups()
                 names = [f"{stem}{i:0{len(number)}}-of-{total}{end}" for i in range(1, int(total) + 1)]
-                return _complete(folder, names, f'that belong to "{path.name}"')
-    return ()
+                return tuple(folder / name for name in names), f'that belong to "{path.name}"'
+        return (), ""
+
+    return look
 
 
-def _only_safetensors(folder: Path) -> tuple[Path, ...]:
-    found = tuple(folder.glob("*.safetensors"))
-    return found if len(found) == 1 else ()
+def _only_one(suffix: str) -> _Look:
+    def look(folder: Path) -> tuple[tuple[Path, ...], str]:
+        found = tuple(path for path in folder.glob(f"*.{suffix}") if not is_adapter_file(path))
+        return (found if len(found) == 1 and found[0].name not in _WEIGHT_FILES else ()), ""
+
+    return look
+
+
+_CANDIDATES = (
+    _single("model.safetensors"),
+    _indexed("model.safetensors.index.json"),
+    _single("pytorch_model.bin"),
+    _indexed("pytorch_model.bin.index.json"),
+    _numbered("safetensors"),
+    _numbered("bin"),
+    _only_one("safetensors"),
+)
 
 
 def _is_there(path: Path) -> bool:
@@ -165,39 +223,20 @@ def _is_file_name(name: object) -> bool:
     return Path(name).name == name and not {"\\", "\0"} & set(name)
 
 
-def _complete(folder: Path, names: list[str], which: str) -> tuple[Path, ...]:
-    missing = [name for name in names if not (folder / name).is_file()]
+def _require_all(folder: Path, paths: tuple[Path, ...], which: str) -> None:
+    missing = [path.name for path in paths if not path.is_file()] if which else []
     if missing:
         raise CheckpointError(
-            f'"{folder}" is incomplete: {len(missing)} of {len(names)} weight files {which} are missing, '
+            f'"{folder}" is incomplete: {len(missing)} of {len(paths)} weight files {which} are missing, '
             f'first "{missing[0]}". Continue the download.'
         )
-    return tuple(folder / name for name in names)
 
 
 def check_weight_file(path: Path) -> None:
-    """Refuse what only pretends to hold weights: a folder, a Git-LFS pointer, a web page, nothing at all."""
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "is a link to a file that is not there"
-        raise CheckpointError(f'"{path}" {what}. {_FETCH_AGAIN}')
-    try:
-        with path.open("rb") as file:
-            head = file.read(256)
-    except OSError as error:
-        raise CheckpointError(f'Cannot read "{path}": {error}. Check the permissions of the file.') from error
-    text = head.removeprefix(_BYTE_ORDER_MARK).lstrip()
-    if not text:
-        raise CheckpointError(f'"{path}" is empty. {_FETCH_AGAIN}')
-    if text.startswith(_LFS_MARK):
-        raise CheckpointError(
-            f'"{path}" is a Git-LFS pointer of a few lines, not the weights. Run "git lfs pull" in the '
-            "folder, or download the file itself."
-        )
-    if text.startswith(b"<") and b"\0" not in head[:8]:  # weights may start so too, but with zero bytes
-        raise CheckpointError(
-            f'"{path}" is a web page, not weights: the download was answered by an error or a login page. '
-            f"{_FETCH_AGAIN}"
-        )
+    """Refuse what is no whole weight file: a pretender, half a download, a file that ends too early."""
+    refuse_pretenders(path)
+    refuse_unfinished(path)
+    refuse_cut_off(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -207,7 +246,15 @@ def read_json(path: Path) -> dict[str, Any]:
             raise OSError("it is not a file")
         if path.stat().st_size > _LARGEST_JSON:
             raise OSError(f"it is larger than {_LARGEST_JSON // 2**20} MiB")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if text.startswith(_LFS_MARK):
+            raise CheckpointError(
+                f'"{path}" is a Git-LFS pointer of a few lines. Run "git lfs pull" in the folder, or '
+                "download the file itself."
+            )
+        content = json.loads(text)
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError(
             f'"{path.parent}" has no {path.name}. Download the whole model folder, not only the weights.'

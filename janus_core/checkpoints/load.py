@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import re
-import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, SamplingError
@@ -30,21 +25,20 @@ from ..model.model import JanusModel, build_model
 from ..options import PUBLISHED_GUIDANCE, Guidance
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
+from .gaps import refuse_gaps
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
-from .names import is_unused, match_suffixes, published_names
+from .names import is_unused, published_names
+from .strangers import remark_on_adapters
+from .weight_files import read_weight_file
+from .wrappers import fit_names, is_of_an_adapter
 
 log = logging.getLogger("janus.checkpoints")
 
 ReadTensors = Callable[[Path], dict[str, Tensor]]
 Model = TypeVar("Model", bound=nn.Module)
 
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _POSITIONS = "seeing.vision_tower.position_embedding.weight"  # the authors store it as a batch of one
-_ZIP_MARK = b"PK\x03\x04"
-# How torch's unpickler says that a file asks for more than tensors; anything else it says means damage.
-_CODE = re.compile(
-    r"(?:GLOBAL|Unsupported class) ([\w.]+)|unrecognized function|Can only (?:build|create)|TorchScript"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +106,8 @@ def read_checkpoint_and_model(
     published = read_all(files, read_tensors or read_weight_file)
     model = build_structure(lambda: build_model(config), files)
     state_dict = to_our_names(published, model, files)
+    refuse_gaps(state_dict, tokenizer.vocab_size, files.folder)
+    remark_on_adapters(files.folder)
     checkpoint = Checkpoint(
         config=config,
         tokenizer=tokenizer,
@@ -143,7 +139,7 @@ def read_guidance(folder: Path, published: Guidance = PUBLISHED_GUIDANCE) -> Gui
     `guidance_scale` is transformers' name for the weight; it writes 0 or nothing where there is none. A value
     that cannot be used is passed over with a warning: a model is good for more than drawing.
     """
-    content = read_optional_json(folder / "generation_config.json")
+    content = _lenient_json(folder / "generation_config.json")
     scale = content.get("guidance_scale")
     is_recommended = scale != 0 or isinstance(scale, bool)
     return Guidance(
@@ -173,6 +169,15 @@ def _usable(key: str, name: str, value: Any, fallback: float) -> float:
     return float(value)
 
 
+def _lenient_json(path: Path) -> dict[str, Any]:
+    """Read a file that a model can do without; one that cannot be read is passed over with a remark."""
+    try:
+        return read_optional_json(path)
+    except CheckpointError as error:
+        log.warning("Janus: %s The model is used without this file.", error)
+        return {}
+
+
 def check_vocabulary(config: LanguageConfig, tokenizer: TextTokenizer, folder: Path) -> None:
     """Raise CheckpointError where the tokenizer knows more tokens than the model has embeddings."""
     rows = config.vocab_size
@@ -194,68 +199,6 @@ def read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Ten
     return published
 
 
-def read_weight_file(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of one weight file, mapped from disk.
-
-    Raises:
-        CheckpointError: the file is damaged, or a pickle that wants to run code.
-    """
-    if path.suffix != ".safetensors":
-        return _read_pickle(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise _unreadable(path, str(error)) from error
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        is_zip = _is_plain_zip(path)  # what torch wrote before 1.6 is no zip file and cannot be mapped
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged files make torch talk of their pickle protocol
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:
-        found = _CODE.search(str(error))
-        if found:
-            what = f"something other than plain tensors{f' ({found[1]})' if found[1] else ''}"
-            raise CheckpointError(
-                f'"{path}" was refused: it holds {what}, which could run code on this computer. Use the '
-                "safetensors version of this model, or fetch the file from its publisher."
-            ) from error
-        # torch's own text for a broken pickle recommends to load it unsafely
-        is_broken = isinstance(error, pickle.UnpicklingError)
-        raise _unreadable(path, "its list of tensors is broken" if is_broken else str(error)) from error
-    if not isinstance(content, dict) or not content or not all(map(_is_named_tensor, content.items())):
-        raise CheckpointError(f'"{path}" is no table of named tensors. Fetch the model weights again.')
-    return {name: tensor.detach() for name, tensor in content.items()}
-
-
-def _is_plain_zip(path: Path) -> bool:
-    """Tell zip files from older ones; mapped, a compressed entry would silently be read as numbers."""
-    with path.open("rb") as file:
-        if file.read(len(_ZIP_MARK)) != _ZIP_MARK:
-            return False
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise OSError("it was compressed after it was written")
-    return True
-
-
-def _is_named_tensor(item: tuple[object, object]) -> bool:
-    name, tensor = item
-    if not isinstance(name, str) or not isinstance(tensor, Tensor):
-        return False
-    return tensor.layout == torch.strided and tensor.device.type == "cpu"
-
-
-def _unreadable(path: Path, reason: str) -> CheckpointError:
-    first_line = reason.partition("\n")[0].rstrip(".?")[:200] or "it ends too early"
-    return CheckpointError(
-        f'Cannot read "{path}": {first_line}. The file is damaged or incomplete: fetch it again.'
-    )
-
-
 def to_our_names(published: dict[str, Tensor], model: nn.Module, files: CheckpointFiles) -> dict[str, Tensor]:
     """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
 
@@ -266,13 +209,14 @@ def to_our_names(published: dict[str, Tensor], model: nn.Module, files: Checkpoi
     sources = {ours: published_names(ours, files.layout) for ours in expected}
     wanted = {name for names in sources.values() for name in names}
     published = {name: tensor for name, tensor in published.items() if not is_unused(name)}
-    if files.layout == "transformers":
-        renames = match_suffixes(published, wanted)
-        twice = [name for name, count in Counter(renames.values()).items() if count > 1]
-        _refuse(twice, "stored twice under different prefixes", "Fetch the weights again", files)
-        published = {renames[name]: tensor for name, tensor in published.items()}
+    renames = fit_names(published, wanted)
+    twice = [name for name, count in Counter(renames.values()).items() if count > 1]
+    _refuse(twice, "stored twice under different prefixes", "Fetch the weights again", files)
+    published = {renames[name]: tensor for name, tensor in published.items()}
     _check_dtypes(published, files)
     missing, foreign = wanted - published.keys(), published.keys() - wanted
+    unmerged = filter(is_of_an_adapter, foreign)
+    _refuse(unmerged, "of an adapter", "Merge it (merge_and_unload) and save the model again", files)
     _refuse(missing, "missing", "The download is probably incomplete: fetch it again", files)
     _refuse(foreign, "unexpected", "The weights do not belong to this config.json", files)
     _check_shapes(published, sources, expected, files)
@@ -327,6 +271,8 @@ def _check_shapes(
 
 def _gather(parts: list[Tensor], ours: str) -> Tensor:
     """Return one of our tensors: a single published one, mapped as it is, or several stacked."""
+    if parts[0].dtype == torch.float64:  # what numpy makes of numbers; no device computes a model in it
+        parts = [part.float() for part in parts]
     if len(parts) > 1:
         return torch.cat(parts)
     return parts[0].reshape(parts[0].shape[-2:]) if ours == _POSITIONS else parts[0]

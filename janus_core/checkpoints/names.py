@@ -7,8 +7,7 @@ here reads a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 from .layout import Layout
 
@@ -87,9 +86,13 @@ _JANUSFLOW = (
 
 _TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS, "janusflow": _JANUSFLOW}
 
-# Tensors that published files carry and no computation reads: SigLIP's pooling head, a training counter of
-# the codebook, rotary tables that old versions of transformers saved.
-_UNUSED = re.compile(r".*(\.attn_pool\..*|quantize\.codebook_used|\.rotary_emb\.inv_freq|\.position_ids)")
+# Tensors that files carry and no computation reads: SigLIP's pooling head, training counters of the codebook,
+# tables that old versions of transformers saved, what training and counting operations leave behind.
+_UNUSED = re.compile(
+    r".*(\.attn_pool\..*|quantize\.(codebook_used|cluster_size|embed_avg|initted)|\.position_ids"
+    r"|\.rotary_emb\.(inv_freq|cos_cached|sin_cached)|\.num_batches_tracked|(^|\.)total_(ops|params)"
+    r"|gen_vision_model\.loss\..*)"
+)
 
 _PLACEHOLDER = re.compile(r"\{(2k\+2|\w+)\}")
 _WIDER = {"rest": r".+", "half": r"encoder|decoder", "m": r"\w+", "p": r"weight|bias"}
@@ -117,19 +120,6 @@ def published_names(ours: str, layout: Layout) -> tuple[str, ...]:
     raise KeyError(ours)
 
 
-def match_suffixes(names: Iterable[str], expected: Iterable[str]) -> dict[str, str]:
-    """Map the names of a transformers-native file to the expected ones, whatever prefix it was saved with.
-
-    Files saved before mid-2025 lack the leading "model." or carry it elsewhere.
-    """
-    bare = {_bare(name): name for name in expected}
-    return {name: bare.get(_bare(name), name) for name in names}
-
-
-def _bare(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "model")
-
-
 def _fill(template: str, found: re.Match[str]) -> str:
     def value(mark: re.Match[str]) -> str:
         placeholder = mark.group(1)
@@ -140,7 +130,7 @@ def _fill(template: str, found: re.Match[str]) -> str:
     return _PLACEHOLDER.sub(value, template)
 
 
-@lru_cache(maxsize=len(_TABLES))
+@cache
 def _compiled(layout: Layout) -> tuple[tuple[re.Pattern[str], str], ...]:
     def to_group(mark: re.Match[str]) -> str:
         name = mark.group(1)

@@ -34,7 +34,7 @@ class GlobalResponseNorm(nn.Module):
         energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (b, 1, 1, c)
         share = energy / (energy.mean(dim=-1, keepdim=True) + _RESPONSE_EPS)
         weight, bias = self.weight.to(x.device, x.dtype), self.bias.to(x.device, x.dtype)
-        return bias + (weight * share + 1) * x  # type: ignore[no-any-return]
+        return bias + (weight * share + 1) * x
 
 
 class ConvNeXtBlock(nn.Module):
@@ -57,7 +57,7 @@ class ConvNeXtBlock(nn.Module):
         inner = self.channelwise_linear_2(self.channelwise_norm(inner))
         x = x + rearrange(inner, "b h w c -> b c h w")
         scale, shift = self.cond_embeds_mapper(F.silu(time))[..., None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift  # type: ignore[no-any-return]
+        return x * (1 + scale) + shift
 
 
 class BlockStack(nn.Module):

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..checkpoints.folders import resolve_model
+from ..checkpoints.gaps import refuse_gaps
 from ..checkpoints.layout import CheckpointFiles, find_files, read_optional_json
 from ..checkpoints.load import (
     ReadTensors,
@@ -19,9 +20,10 @@ from ..checkpoints.load import (
     check_vocabulary,
     read_all,
     read_guidance,
-    read_weight_file,
     to_our_names,
 )
+from ..checkpoints.strangers import remark_on_adapters
+from ..checkpoints.weight_files import read_weight_file
 from ..errors import CheckpointError, ConfigError
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..options import Guidance
@@ -76,10 +78,15 @@ def read_flow_checkpoint(
     check_vocabulary(config.language, tokenizer, files.folder)
     published = read_all(files, read_tensors or read_weight_file)
     model = build_structure(lambda: build_flow_model(config), files)
+    state_dict = to_our_names(published, model, files)
+    # The convolutional networks begin with zeros in places, and nobody has seen whether training leaves any.
+    looked_at = {name: tensor for name, tensor in state_dict.items() if not name.startswith("flow.")}
+    refuse_gaps(looked_at, tokenizer.vocab_size, files.folder)
+    remark_on_adapters(files.folder)
     checkpoint = FlowCheckpoint(
         config=config,
         tokenizer=tokenizer,
-        state_dict=to_our_names(published, model, files),
+        state_dict=state_dict,
         folder=files.folder,
         cfg_weight=read_guidance(files.folder, Guidance(cfg_weight=FLOW_CFG_WEIGHT)).cfg_weight,
     )

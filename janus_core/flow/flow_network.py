@@ -46,7 +46,7 @@ class TimeEmbedding(nn.Module):
     def forward(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
         """Return embeddings (b, d) in `dtype` of timesteps (b,) in 0..1000."""
         wave = sinusoids(timesteps, self.sinusoid_width).to(dtype)
-        return self.linear_2(F.silu(self.linear_1(wave)))  # type: ignore[no-any-return]
+        return self.linear_2(F.silu(self.linear_1(wave)))
 
 
 class FlowEncoder(nn.Module):
@@ -85,7 +85,7 @@ class FlowDecoder(nn.Module):
 
 
 def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
-    return rearrange(norm(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")  # type: ignore[no-any-return]
+    return rearrange(norm(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +130,9 @@ class FlowNetwork(nn.Module):
 
     def decode(self, hidden: Tensor, encoded: Encoded) -> Tensor:
         """Return the velocity (b, 4, 2h, 2w) from hidden states (b, n, d) at the places of the tokens."""
-        return self.decoder(self.joined_input(hidden, encoded), encoded.features, encoded.time)  # type: ignore[no-any-return]
+        return self.decoder(self.joined_input(hidden, encoded), encoded.features, encoded.time)
 
     def joined_input(self, hidden: Tensor, encoded: Encoded) -> Tensor:
         """Return hidden states (b, n, d) as a map (b, c, h, w)."""
         aligned = self.decoder_aligner(self.decoder_aligner_norm(hidden))
-        return rearrange(aligned, "b (h w) c -> b c h w", h=encoded.features.shape[2])  # type: ignore[no-any-return]
+        return rearrange(aligned, "b (h w) c -> b c h w", h=encoded.features.shape[2])

@@ -71,7 +71,7 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Tensor:
     if noise is None:
         raise ImageError(f'"{name}" has no tensor called "{_NOISE_KEY}". Store the noise under that name.')
     check_latents(noise, shape, f'The noise in "{name}"')
-    return noise.float()  # type: ignore[no-any-return]
+    return noise.float()
 
 
 def check_latents(latents: Tensor, shape: tuple[int, ...], name: str) -> None:

@@ -112,7 +112,7 @@ class _Workshop:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)
         self._lock = threading.Lock()
         self._keeper = _new_pool(device)
         self._shared = torch.cuda.graph_pool_handle() if self._keeper is None else self._keeper.id
@@ -212,7 +212,7 @@ class Pace:
         """Count a step that was queued, and wait for the step queued eight steps earlier."""
         if self._queued is None:
             return
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(blocking=True)
         event.record(torch.cuda.current_stream(self._device))
         self._queued.append(event)
         if len(self._queued) > _AHEAD:

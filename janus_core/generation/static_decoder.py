@@ -130,7 +130,7 @@ class StaticDecoder:
             x.addmm_(F.silu(gate) * up, weights.down.T)
         self._slot.add_(1)
         self._positions.add_(1)
-        return self._norm(x)  # type: ignore[no-any-return]
+        return self._norm(x)
 
     def _mixed(self, index: int, weights: LayerWeights, x: Tensor, table: tuple[Tensor, ...]) -> Tensor:
         """Return the values (b, heads times head_dim) that attention mixes, the new token stored."""

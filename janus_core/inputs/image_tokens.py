@@ -109,7 +109,7 @@ class ImageTokens:
         try:
             with safe_open(name, framework="pt") as file:
                 metadata = file.metadata() or {}
-                grid = file.get_tensor("grid") if "grid" in file.keys() else None  # noqa: SIM118
+                grid = file.get_tensor("grid") if "grid" in file.keys() else None  # noqa: SIM118 - not a container
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
             raise ImageError(f'Cannot read image tokens from "{name}": {error}. Make them again.') from error
         if grid is None or metadata.get("format") != _FORMAT or not metadata.get("codebook"):

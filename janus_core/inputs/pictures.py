@@ -6,24 +6,25 @@ Whatever is no picture is refused by name. This file knows nothing of models and
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageError
+from .colours import conversion_to_rgb, require_finite
+from .opening import SAVE_AGAIN, in_bands, load_picture, open_file, pillow_failures_named, remark_on_frames
 
 Picture: TypeAlias = Image.Image | str | os.PathLike[str] | Tensor | npt.NDArray[np.generic]
 
-_SAVE_AGAIN = "Open it in a picture editor and save it as PNG or JPEG."
 _NO_PIXELS = "has no pixels. Give a picture of at least 1×1."
 _CHANNELS = (1, 3, 4)
+_OVERSHOOT = 0.5  # beyond 0..1: what resampling and sharpening make of a hard edge
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,7 +41,7 @@ def as_several(pictures: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
     """Return pictures one by one: a single one as the only one, a batch (b, h, w, c) as its pictures."""
     is_one = isinstance(pictures, (Image.Image, str, os.PathLike))
     if is_one or (isinstance(pictures, (Tensor, np.ndarray)) and pictures.ndim != 4):
-        return (pictures,)  # type: ignore[return-value]
+        return (pictures,)  # type: ignore[return-value]  # `ndim` narrows no type
     if isinstance(pictures, Iterable):
         return tuple(pictures)
     raise ImageError(
@@ -52,14 +53,16 @@ def as_several(pictures: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
 def read_picture(source: Picture) -> Image.Image:
     """Return any picture as upright, opaque 8-bit RGB without metadata.
 
-    EXIF orientation is applied, transparency is laid over white, colour spaces are converted. Of an animated
-    file the first frame is taken, of a PIL picture the one it stands at. Grey of more than 8 bits is scaled:
-    I;16 from 0..65535; I from 0..255 if nothing exceeds 255, else from 0..65535; F from 0..1 if nothing is
-    above 2 (resampling overshoots), else from 0..255 if nothing is above 510, else from 0..65535.
+    EXIF orientation is applied, a colour profile is followed to sRGB, transparency is laid over white. Of an
+    animated file the first frame is taken, of a PIL picture the one it stands at. A picture above
+    67 megapixels comes at a fraction of its size. Grey of more than 8 bits is scaled: I;16 from 0..65535; I
+    from 0..255 if nothing exceeds 255, else from 0..65535; F from 0..1 if nothing is above 2 (resampling
+    overshoots), else from 0..255 if nothing is above 510, else from 0..65535.
 
     Args:
         source: a path, a PIL picture, or one picture as a tensor or array (h, w, c) with 1, 3 or 4 channels:
-            floating point in 0..1, clamped and rounded to 8 bits, or uint8.
+            floating point in 0..1, clamped and rounded to 8 bits, or uint8. What exceeds 0..1 by more than
+            resampling does is refused.
 
     Returns:
         A new picture in mode RGB; `source` keeps its pixels.
@@ -70,7 +73,7 @@ def read_picture(source: Picture) -> Image.Image:
     if isinstance(source, (Tensor, np.ndarray)):
         return samples_to_picture(read_samples(source))
     if isinstance(source, Image.Image):
-        return _decode(source, f"The PIL picture {source.size[0]}×{source.size[1]} in mode {source.mode}")
+        return _read_pil(source)
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(os.fsdecode(source)))
     kind = type(source).__name__
@@ -82,54 +85,32 @@ def read_picture(source: Picture) -> Image.Image:
 
 
 def _read_file(path: Path) -> Image.Image:
-    try:
-        file = path.open("rb")
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise ImageError(_why_closed(path, error)) from error
-    with file:
-        return _decode(file, f'The picture "{path}"')
-
-
-def _why_closed(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f'There is no picture "{path}" (relative paths start at "{Path.cwd()}"). Check the path.'
-    if isinstance(error, IsADirectoryError) or (isinstance(error, PermissionError) and path.is_dir()):
-        return f'"{path}" is a folder, not a picture. Name one of the files in it.'
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f'The picture "{path}" cannot be opened: {reason}. Check the path and its permissions.'
-
-
-def _decode(source: Image.Image | BinaryIO, name: str) -> Image.Image:
-    with _pillow_failures_named(name):
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
-        if picture.format == "EPS":  # decoding it would start an external program
-            raise ImageError(f"{name} is PostScript, a page description without pixels. {_SAVE_AGAIN}")
-        if 0 in picture.size:
-            raise ImageError(f"{name} {_NO_PIXELS}")
-        picture.load()
-        upright = _turn_upright(_to_rgb(picture, name), picture)
-    # Without metadata, so that reading the result again does not turn it again.
-    upright.info = {}
+    name = f'The picture "{path}"'
+    with open_file(path) as file, pillow_failures_named(name):
+        picture = load_picture(file, name)
+        upright = _to_upright_rgb(picture, name)
+        remark_on_frames(picture, name)
     return upright
 
 
-@contextmanager
-def _pillow_failures_named(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into an ImageError that starts with `name`; drop its warnings."""
-    with warnings.catch_warnings():
-        # Filters are shared by all threads: name Pillow, so that overlapping calls can silence nothing else.
-        warnings.filterwarnings("ignore", module=r"PIL\b")
-        try:
-            yield
-        except ImageError:
-            raise
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{name} is damaged, or in no known picture format. {_SAVE_AGAIN}") from error
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"{name} is too large to decode: {error} Make it smaller.") from error
-        except Exception as error:  # the decoders raise nearly anything on damaged files
-            reason = str(error).strip(" .")[:200] or type(error).__name__
-            raise ImageError(f"{name} is damaged or unsupported: {reason}. {_SAVE_AGAIN}") from error
+def _read_pil(source: Image.Image) -> Image.Image:
+    name = f"The PIL picture {source.size[0]}×{source.size[1]} in mode {source.mode}"
+    with pillow_failures_named(name):
+        if source.format == "EPS":  # decoding it would start an external program
+            raise ImageError(f"{name} is PostScript, a page description without pixels. {SAVE_AGAIN}")
+        source.load()
+        return _to_upright_rgb(source, name)
+
+
+def _to_upright_rgb(picture: Image.Image, name: str) -> Image.Image:
+    if 0 in picture.size:
+        raise ImageError(f"{name} {_NO_PIXELS}")
+    rgb = in_bands(picture, conversion_to_rgb(picture, name))
+    upright = _turn_upright(rgb, picture)
+    # A new picture without metadata, so that reading it again does not turn it again.
+    result = upright.copy() if upright is picture else upright
+    result.info = {}
+    return result
 
 
 def _turn_upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
@@ -138,43 +119,6 @@ def _turn_upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
         orientation = source.getexif().get(_ORIENTATION_TAG)
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return rgb if turn is None else rgb.transpose(turn)
-
-
-def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _deep_grey_to_rgb(picture, name)
-    if picture.mode == "La":  # Pillow offers no direct way from here
-        picture = picture.convert("LA")
-    if picture.has_transparency_data:
-        return _over_white(picture.convert("RGBA"))
-    return picture.convert("RGB")
-
-
-def _over_white(rgba: Image.Image) -> Image.Image:
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-
-
-def _deep_grey_to_rgb(picture: Image.Image, name: str) -> Image.Image:
-    samples = np.asarray(picture).astype(np.float32)  # (h, w)
-    _require_finite(samples, name)
-    top = float(samples.max())
-    if picture.mode == "F":
-        levels = [level for level in (1, 255, 65535) if top <= 2 * level]
-    else:
-        smallest = 255 if picture.mode == "I" else 65535
-        levels = [level for level in (255, 65535) if level >= max(smallest, top)]
-    if not levels:
-        raise ImageError(f"{name} has values up to {top:g}, of unknown scale. Scale it to 0..255 first.")
-    grey = np.rint(np.clip(samples / levels[0], 0, 1) * 255).astype(np.uint8)
-    transparent = picture.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[samples == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _require_finite(samples: npt.NDArray[np.float32], name: str) -> None:
-    if not np.isfinite(samples).all():
-        raise ImageError(f"{name} contains NaN or infinite values. Look for the step that made them.")
 
 
 def read_samples(source: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -203,10 +147,17 @@ def read_samples(source: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.flo
 def _read_floats(source: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what overflows is found infinite below
         samples = source.astype(np.float32)
-    _require_finite(samples, name)
-    top = float(samples.max())
-    if top >= 2 and (samples == np.rint(samples)).all():
-        raise ImageError(f"{name} holds whole numbers up to {top:g} where 0..1 is expected. Divide by 255.")
+    require_finite(samples, name)
+    low, top = float(samples.min()), float(samples.max())
+    if top > 1 + _OVERSHOOT:
+        what = "whole numbers" if (samples == np.rint(samples)).all() else "numbers"
+        cure = "Divide by 255." if top <= 255 + _OVERSHOOT * 255 else "Scale it to 0..1."
+        raise ImageError(f"{name} holds {what} up to {top:g} where 0..1 is expected. {cure}")
+    if low < -_OVERSHOOT:
+        raise ImageError(
+            f"{name} holds numbers down to {low:g} where 0..1 is expected. If it is scaled to -1..1, add 1 "
+            "and divide by 2."
+        )
     return samples.clip(0, 1)
 
 

@@ -11,6 +11,7 @@ keeps them. Source: huggingface/tokenizers, issues 1392 and 1424.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +21,21 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ..errors import CheckpointError
+from .byte_level import PROBE, is_byte_level, mended
+
+log = logging.getLogger("janus.inputs")
+
+_SHORT = "hello world 12"
+_MENDED = (
+    'Janus: the tokenizer "%s" was damaged when it was saved again; its byte-level steps were put back. '
+    "Take the file from the model that this one was tuned from to be rid of this remark."
+)
+_LOSES_TEXT = (
+    'The tokenizer "{source}" loses text: "{before}" comes back as "{after}". It was probably damaged when '
+    "it was saved again, as some releases of transformers do, and how it split text cannot be told from it. "
+    "Copy tokenizer.json from the model that this one was tuned from, for example Janus-Pro-1B."
+)
+_LFS_MARK = "version https://git-lfs"
 
 BOS = "<｜begin▁of▁sentence｜>"
 EOS = "<｜end▁of▁sentence｜>"
@@ -65,21 +81,42 @@ class TextTokenizer:
             CheckpointError: the content is damaged or a special token is missing.
         """
         try:
-            plain = json.loads(definition)
-            kept = [token for token in plain.get("added_tokens") or [] if _is_letter(token)]
-            plain |= {"added_tokens": kept, "post_processor": None, "truncation": None, "padding": None}
-            self._whole = Tokenizer.from_str(definition)
-            self._plain = Tokenizer.from_str(json.dumps(plain))
-            self._letters = {_id_of(token["content"], self._whole): token["content"] for token in kept}
-            # The twin numbers its added tokens anew.
-            self._true_ids = {_id_of(text, self._plain): token for token, text in self._letters.items()}
+            parsed = json.loads(definition)
+            self._build(parsed)
+            survives = self._survives()
+            if not survives and is_byte_level(parsed):
+                self._build(mended(parsed))
+                survives = self._survives()
+                if survives:
+                    log.warning(_MENDED, source)
         except BaseException as error:  # the tokenizers library panics with one
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             raise CheckpointError(
                 f'Cannot read the tokenizer "{source}": {str(error)[:200]}. Fetch the file again.'
             ) from error
+        if not survives:
+            raise CheckpointError(_LOSES_TEXT.format(source=source, before=_SHORT, after=self._shown()))
         self.special = self._find_special(source, names or {})
+
+    def _build(self, definition: dict[str, Any]) -> None:
+        """Make the tokenizer and its twin."""
+        kept = [token for token in definition.get("added_tokens") or [] if _is_letter(token)]
+        plain = definition | {
+            "added_tokens": kept, "post_processor": None, "truncation": None, "padding": None,
+        }  # fmt: skip
+        self._whole = Tokenizer.from_str(json.dumps(definition))
+        self._plain = Tokenizer.from_str(json.dumps(plain))
+        self._letters = {_id_of(token["content"], self._whole): token["content"] for token in kept}
+        # The twin numbers its added tokens anew.
+        self._true_ids = {_id_of(text, self._plain): token for token, text in self._letters.items()}
+
+    def _survives(self) -> bool:
+        """Tell whether text comes back from its token ids as it was."""
+        return self.decode(self.encode(PROBE)) == PROBE
+
+    def _shown(self) -> str:
+        return self.decode(self.encode(_SHORT))[:40]
 
     @property
     def vocab_size(self) -> int:
@@ -159,11 +196,23 @@ def read_tokenizer(folder: Path) -> TextTokenizer:
         definition = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise CheckpointError(
-            f'"{folder}" has no tokenizer.json. Download it from where the weights come from.'
+            f'"{folder}" has no tokenizer.json{_other_tokenizer(folder)}. Download it from where the weights '
+            "come from."
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f'Cannot read "{path}": {error}. Fetch the file again.') from error
+    if definition.startswith(_LFS_MARK):
+        raise CheckpointError(
+            f'"{path}" is a Git-LFS pointer of a few lines, not the tokenizer. Run "git lfs pull" in the '
+            "folder, or download the file itself."
+        )
     return TextTokenizer(definition, source=str(path), names=_special_names(folder))
+
+
+def _other_tokenizer(folder: Path) -> str:
+    """Say which file lies there instead."""
+    other = [name for name in ("tokenizer.model", "vocab.json") if (folder / name).exists()]
+    return f"; its {other[0]} is another kind of tokenizer file" if other else ""
 
 
 def _special_names(folder: Path) -> dict[str, str]:

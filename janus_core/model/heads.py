@@ -25,7 +25,7 @@ class Aligner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, input_width) to (…, output_width)."""
-        return self.layers(x)  # type: ignore[no-any-return]
+        return self.layers(x)
 
 
 class GenerationHead(nn.Module):
@@ -38,4 +38,4 @@ class GenerationHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (…, d) to (…, v)."""
-        return self.output(F.gelu(self.inner(hidden)))  # type: ignore[no-any-return]
+        return self.output(F.gelu(self.inner(hidden)))

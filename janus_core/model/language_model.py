@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.store(layer, k, v)
         is_causal = mask is None and q.shape[2] > 1
-        return self.o_proj(attend(q, k, v, mask=mask, is_causal=is_causal))  # type: ignore[no-any-return]
+        return self.o_proj(attend(q, k, v, mask=mask, is_causal=is_causal))
 
 
 class DecoderLayer(nn.Module):
@@ -64,7 +64,7 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """Map (b, t, d) to (b, t, d)."""
         x = x + self.self_attn(self.input_layernorm(x), table, mask, cache, layer)
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class LanguageModel(nn.Module):
@@ -113,7 +113,7 @@ class LanguageModel(nn.Module):
             x = layer(x, table, mask, cache, index)
         if cache is not None:
             cache.advance(embeddings.shape[1])
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
 
 def attention_mask(attended: Tensor | None, new: int, stored: int, device: torch.device) -> Tensor | None:

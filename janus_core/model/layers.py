@@ -18,27 +18,27 @@ class Operations(Protocol):
     """The layer classes a model is built from; `torch.nn` satisfies it."""
 
     @property
-    def Linear(self) -> type[nn.Linear]:  # noqa: N802 - named after torch.nn
+    def Linear(self) -> type[nn.Linear]:
         """Matrix product."""
 
     @property
-    def Embedding(self) -> type[nn.Embedding]:  # noqa: N802
+    def Embedding(self) -> type[nn.Embedding]:
         """Table look-up."""
 
     @property
-    def Conv2d(self) -> type[nn.Conv2d]:  # noqa: N802
+    def Conv2d(self) -> type[nn.Conv2d]:
         """Convolution over (b, c, h, w)."""
 
     @property
-    def LayerNorm(self) -> type[nn.LayerNorm]:  # noqa: N802
+    def LayerNorm(self) -> type[nn.LayerNorm]:
         """Normalise over the last axis, with bias."""
 
     @property
-    def GroupNorm(self) -> type[nn.GroupNorm]:  # noqa: N802
+    def GroupNorm(self) -> type[nn.GroupNorm]:
         """Normalise over groups of channels."""
 
     @property
-    def RMSNorm(self) -> type[nn.RMSNorm]:  # noqa: N802
+    def RMSNorm(self) -> type[nn.RMSNorm]:
         """Scale by the root mean square over the last axis."""
 
 
@@ -121,7 +121,7 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, width) to (…, width)."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class MLP(nn.Module):
@@ -134,4 +134,4 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, width) to (…, width)."""
-        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+        return self.fc2(F.gelu(self.fc1(x)))

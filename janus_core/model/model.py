@@ -27,7 +27,7 @@ class Seeing(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Return image embeddings (b, n, d) of pixel values (b, 3, h, w) in −1..1."""
-        return self.understanding_aligner(self.vision_tower(pixel_values))  # type: ignore[no-any-return]
+        return self.understanding_aligner(self.vision_tower(pixel_values))
 
 
 class TextLanguage(nn.Module):
@@ -70,7 +70,7 @@ class Language(TextLanguage):
 
     def embed_image_tokens(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         """Return embeddings (…, d) in `dtype` of image tokens (…,) int64."""
-        return self.generation_aligner(self.image_token_embedding(tokens).to(dtype))  # type: ignore[no-any-return]
+        return self.generation_aligner(self.image_token_embedding(tokens).to(dtype))
 
 
 class JanusModel(nn.Module):

@@ -31,7 +31,7 @@ class VisionAttention(nn.Module):
         q, k, v = rearrange(
             self.qkv(x), "b n (three heads head_dim) -> three b heads n head_dim", three=3, heads=self.heads
         )
-        return self.proj(attend(q, k, v))  # type: ignore[no-any-return]
+        return self.proj(attend(q, k, v))
 
 
 class VisionBlock(nn.Module):
@@ -47,7 +47,7 @@ class VisionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, n, c) to (b, n, c)."""
         x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.norm2(x))
 
 
 class VisionTower(nn.Module):
@@ -70,4 +70,4 @@ class VisionTower(nn.Module):
         x = x + self.position_embedding(torch.arange(x.shape[1], device=x.device))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)

@@ -67,7 +67,7 @@ class ResBlock(nn.Module):
         """Map (b, c, h, w) to (b, c', h, w)."""
         inner = self.conv1(F.silu(self.norm1(x)))
         inner = self.conv2(F.silu(self.norm2(inner)))
-        return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + inner  # type: ignore[no-any-return]
+        return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + inner
 
 
 class SpatialAttention(nn.Module):
@@ -86,7 +86,7 @@ class SpatialAttention(nn.Module):
         normed = self.norm(x)
         q, k, v = (rearrange(conv(normed), "b c h w -> b 1 (h w) c") for conv in (self.q, self.k, self.v))
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(rearrange(mixed, "b 1 (h w) c -> b c h w", h=x.shape[2]))  # type: ignore[no-any-return]
+        return x + self.proj_out(rearrange(mixed, "b 1 (h w) c -> b c h w", h=x.shape[2]))
 
 
 class Downsample(nn.Module):
@@ -98,7 +98,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c, h/2, w/2)."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -110,7 +110,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c, 2h, 2w)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
@@ -179,7 +179,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.conv_blocks:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))  # type: ignore[no-any-return]
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -212,7 +212,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for level in self.conv_blocks:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))  # type: ignore[no-any-return]
+        return self.conv_out(F.silu(self.norm_out(x)))
 
 
 class VQTokenizer(nn.Module):
@@ -234,7 +234,7 @@ class VQTokenizer(nn.Module):
 
     def latents(self, pixel_values: Tensor) -> Tensor:
         """Return latents (b, c, h, w), not yet quantised, of pixel values (b, 3, H, W) in −1..1."""
-        return self.quant_conv(self.encoder(pixel_values))  # type: ignore[no-any-return]
+        return self.quant_conv(self.encoder(pixel_values))
 
     def nearest(self, latents: Tensor) -> Tensor:
         """Return for each latent of (b, c, h, w) the image token of its nearest code, (b, h, w) int64.
@@ -252,7 +252,7 @@ class VQTokenizer(nn.Module):
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """Return pixel values (b, 3, H, W), about −1..1, of codes (b, c, h, w)."""
-        return self.decoder(self.post_quant_conv(codes))  # type: ignore[no-any-return]
+        return self.decoder(self.post_quant_conv(codes))
 
     def decode(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""

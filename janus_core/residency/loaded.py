@@ -78,4 +78,4 @@ class LoadedModel:
     def _look_at(self, images: Sequence[Picture]) -> Tensor:
         """Do what `see` does once the weights are in place."""
         rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
-        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))  # type: ignore[no-any-return]
+        return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))

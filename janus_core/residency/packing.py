@@ -82,7 +82,7 @@ class PackedAttention(SelfAttention):
         self.kv_heads = attention.kv_heads
         self.widths = [layer.out_features for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
         self.projections = projections
-        self.o_proj = output  # type: ignore[assignment]
+        self.o_proj = output  # type: ignore[assignment]  # packed or a Linear: both map x
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values of x (b, t, d), each (b, t, width)."""
@@ -96,12 +96,12 @@ class PackedMLP(GatedMLP):
     def __init__(self, projections: PackedLinear, down: nn.Module) -> None:
         nn.Module.__init__(self)
         self.projections = projections
-        self.down_proj = down  # type: ignore[assignment]
+        self.down_proj = down  # type: ignore[assignment]  # likewise
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, width) to (…, width)."""
         gate, up = self.projections(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)  # type: ignore[no-any-return]
+        return self.down_proj(F.silu(gate) * up)
 
 
 def _is_at_rest(language: TextLanguage) -> bool:

@@ -1,6 +1,6 @@
-"""Batches that fit: a job that runs out of memory is tried again with half of them.
+"""Batches that fit: work that runs out of memory is tried again with half of them.
 
-Knows nothing of models; what a job does for a batch size is the caller's.
+Knows nothing of models; what is done with a batch size is the caller's.
 """
 
 import contextlib

@@ -12,7 +12,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "comfyui"))  # the server is the one that the node tests start
 
-from comfy_server import HOW_TO_GET_ONE, Server, find_comfyui, run_project_python  # noqa: E402
+from comfy_server import HOW_TO_GET_ONE, Server, find_comfyui, run_project_python
 
 GOLDEN_MODEL = HERE.parent / "parity" / "golden" / "janus-tiny-bin"
 WORKFLOWS = HERE.parents[1] / "workflows"
@@ -69,7 +69,7 @@ def browser() -> Iterator["Browser"]:  # noqa: F821 - playwright is optional
 
 
 @pytest.fixture
-def page(server: Server, browser: "Browser") -> Iterator["Page"]:  # noqa: F821
+def page(server: Server, browser: "Browser") -> Iterator["Page"]:  # noqa: F821 - likewise
     page = browser.new_page(viewport={"width": 1700, "height": 1000})
     page.goto(server.url)
     page.wait_for_function(_IS_READY, timeout=120_000)

@@ -5,6 +5,9 @@ import shutil
 
 import pytest
 
+from janus_core import CAPTION_STYLES
+from janus_core.cli import arguments
+
 from .conftest import PICTURES
 
 SHORT = ("--max-new-tokens", "6")
@@ -107,3 +110,7 @@ def test_own_question_replaces_the_style(janus, pictures):
     asked = janus("caption", pictures / "tiny.png", "--json", "--question", "Why?", *SHORT)[1]
     styled = janus("caption", pictures / "tiny.png", "--json", *SHORT)[1]
     assert asked != styled
+
+
+def test_caption_offers_the_styles_that_there_are():
+    assert tuple(CAPTION_STYLES) == arguments._STYLES

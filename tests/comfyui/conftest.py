@@ -13,9 +13,9 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the helpers beside this file
 
-from comfy_client import Client, Run  # noqa: E402
-from comfy_server import HOW_TO_GET_ONE, ComfyUI, Server, find_comfyui, run_project_python  # noqa: E402
-from graphs import Graph  # noqa: E402
+from comfy_client import Client, Run
+from comfy_server import HOW_TO_GET_ONE, ComfyUI, Server, find_comfyui, run_project_python
+from graphs import Graph
 
 GOLDEN = HERE.parent / "parity" / "golden"
 PACKS = HERE / "packs"
@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+    report = outcome.get_result()
     if report.failed:
         for server in item.config.stash[_SERVERS]:
             tail = "\n".join(server.log().splitlines()[-_LOG_LINES:])

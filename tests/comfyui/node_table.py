@@ -15,7 +15,7 @@ HEAD = """# The nodes
 
 Written by `tests/comfyui/node_table.py` from the nodes' own schemas, and held against them by a test. *Optional* inputs
 may stay unconnected, and be left out of prompts sent by API; *advanced* ones hide behind "Show advanced inputs" on newer ComfyUI.
-"""  # noqa: E501
+"""  # noqa: E501 - as wide as the page
 
 
 def render(object_info: dict) -> str:

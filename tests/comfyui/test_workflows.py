@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from comfy_client import Client
 from comfy_server import BUNDLED, EXAMPLE_MODEL, PACK
+from node_snapshot import SNAPSHOT
 
 from janus_training.world.detector import detect, matches
 from janus_training.world.parsing import caption_facts
@@ -52,6 +53,31 @@ def test_workflow_runs_and_shows_its_results(client: Client, name: str) -> None:
         asked = graph[node]["inputs"]["source"][0]
         assert run.answers(asked)[0].strip()
         assert run.answers(asked)[0] in run.answers(node)[0]
+
+
+def widgets(kind: str) -> list[str]:
+    """Return a node's widgets as the page lays them out: required ones first, control behind a seed."""
+    entries = json.loads(SNAPSHOT.read_text(encoding="utf-8"))[kind]["inputs"]
+    entries = [entry for entry in entries if entry["type"] in ("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO")]
+    order = sorted(entries, key=lambda entry: bool(entry["optional"]))
+    return [
+        each
+        for entry in order
+        for each in (entry["id"], *(["control"] if entry.get("control_after_generate") else []))
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_widget_values_of_a_workflow_are_what_the_page_sends(name: str) -> None:
+    """The values are positional: an input added or moved shifts them all."""
+    golden = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"].startswith("Janus"):
+            values = dict(zip(widgets(node["type"]), node["widgets_values"], strict=True))
+            values.pop("control", None)
+            sent = golden[str(node["id"])]["inputs"]
+            assert values == {key: value for key, value in sent.items() if not isinstance(value, list)}
 
 
 def inputs(graph: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from benchmarks.contenders import prompt_plan
 from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
-from benchmarks.timing import Run, Stopwatch, interleave
+from benchmarks.timing import Stopwatch, Trial, interleave
 from janus_core.generation.capturing import _Workshop
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
@@ -92,7 +92,7 @@ def test_a_contender_that_draws_other_tokens_stops_the_benchmark(bench: Bench) -
             return bench.ours.draw(steps, greedy=greedy) + 1
 
     with pytest.raises(SystemExit, match="of wrong differ from ours from number 0"):
-        check_equality(replace(bench, contenders={**bench.contenders, "wrong": Wrong()}))  # type: ignore[dict-item]
+        check_equality(replace(bench, contenders={**bench.contenders, "wrong": Wrong()}))
 
 
 def test_in_half_precision_a_difference_is_shown_with_how_near_the_tie_was(bench: Bench) -> None:
@@ -104,7 +104,7 @@ def test_in_half_precision_a_difference_is_shown_with_how_near_the_tie_was(bench
             tokens[0, 3] = _logits_at(bench.ours, tokens[0, :3]).topk(2).indices[1]
             return tokens
 
-    found = near_ties(bench.ours, {"same": bench.ours, "other": Other()}, 8)  # type: ignore[dict-item]
+    found = near_ties(bench.ours, {"same": bench.ours, "other": Other()}, 8)
     assert found["same"] == {"compared": 8, "first_difference": None}
     assert found["other"]["first_difference"] == 3
     assert 0 < found["other"]["margin"] < found["other"]["spread"]
@@ -133,8 +133,8 @@ def test_every_row_runs_and_names_its_work(bench: Bench, name: str) -> None:
 
 def test_every_contender_runs_once_a_round_in_turns() -> None:
     order: list[str] = []
-    runs = {name: Run(work=lambda name=name: order.append(name)) for name in "ab"}  # type: ignore[misc]
-    interleave(runs, 2, Stopwatch("wall", CPU))
+    trials = {name: Trial(work=lambda name=name: order.append(name)) for name in "ab"}
+    interleave(trials, 2, Stopwatch("wall", CPU))
     assert order == ["a", "b"] * 3  # the first round warms up
 
 
@@ -146,7 +146,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
 
 def test_the_median_of_the_repeats_leaves_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ticking(monkeypatch, 0, 100, 0, 1, 0, 2, 0, 9)
-    timing = interleave({"a": Run(work=lambda: None)}, 3, Stopwatch("wall", CPU))["a"]
+    timing = interleave({"a": Trial(work=lambda: None)}, 3, Stopwatch("wall", CPU))["a"]
     assert (timing.warm_up_s, timing.median_s, timing.fastest_s) == (100, 2, 1)
 
 
@@ -154,8 +154,8 @@ def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ticking(monkeypatch, 0, 0, 0, 10, 0, 4)
-    run = Run(work=lambda: None, less=lambda: None, times=4)
-    assert interleave({"a": run}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
+    trial = Trial(work=lambda: None, less=lambda: None, times=4)
+    assert interleave({"a": trial}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
 
 
 def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     workshop = _Workshop(CPU)
     ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
     timing = interleave(
-        {"a": Run(work=lambda: workshop.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
+        {"a": Trial(work=lambda: workshop.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
     )["a"]
     assert (timing.capture_s, timing.median_s) == (3, 6)
 

@@ -111,7 +111,7 @@ def test_a_question_replaces_the_style(janus: Janus, pictures: list[Image.Image]
 
 
 def test_an_unknown_style_names_the_known_ones(janus: Janus) -> None:
-    with pytest.raises(PromptError, match=r'"loud"\. Choose one of short, detailed, tags, text\.'):
+    with pytest.raises(PromptError, match=r'"loud"\. Choose one of short, detailed, tags, text, custom\.'):
         janus.caption([], "loud")
 
 

@@ -149,7 +149,7 @@ def test_auto_takes_float16_on_other_devices() -> None:
 
 def test_an_unknown_dtype_names_the_known_ones() -> None:
     with pytest.raises(SamplingError, match=r'no dtype "int4"\. Use auto, float32, bfloat16 or float16\.'):
-        choose_dtype("int4", CPU)  # type: ignore[arg-type]
+        choose_dtype("int4", CPU)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
@@ -170,5 +170,5 @@ def test_the_device_may_be_left_to_us() -> None:
 
 @pytest.mark.parametrize("operations", [None, torch.nn])
 def test_only_weights_in_layers_of_our_own_choice_are_known_to_stay_in_place(operations: object) -> None:
-    janus = load_janus(GOLDEN / "janus-tiny-bin", device="cpu", operations=operations)  # type: ignore[arg-type]
+    janus = load_janus(GOLDEN / "janus-tiny-bin", device="cpu", operations=operations)
     assert janus.compute.is_resident is (operations is None)

@@ -47,7 +47,7 @@ def test_a_result_may_take_part_in_learning(
 ) -> None:
     found, weight = result(janus, pictures), torch.ones(1, requires_grad=True)
     assert not found.requires_grad
-    (found * weight).sum().backward()  # type: ignore[no-untyped-call]
+    (found * weight).sum().backward()
     assert weight.grad is not None
 
 

@@ -64,7 +64,7 @@ def check_global_random_state_is_left_alone(models: Path) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002 - the global one
     everything(models, some_images())
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002 - likewise
     assert random.getstate() == before[2]
 
 

@@ -248,6 +248,11 @@ def test_the_message_names_the_folder(folder: Path) -> None:
     [
         ({"language_config.rope_scaling": {"type": "linear", "factor": 2.0}}, "positions \\('linear'\\)"),
         ({"language_config.rope_scaling": {"factor": 2.0}}, "scales rotary positions"),
+        (
+            {"language_config.rope_scaling": {"type": "yarn", "factor": 1.0, "attention_factor": 1.2}},
+            "scales rotary positions",
+        ),
+        ({"language_config.rope_scaling": {"type": "longrope", "factor": 1.0}}, "scales rotary positions"),
         ({"language_config.rope_scaling": "dynamic"}, "rope_scaling is 'dynamic', not an object"),
         ({"language_config.rope_parameters": {"rope_type": "yarn"}}, "positions \\('yarn'\\)"),
         ({"language_config.partial_rotary_factor": 0.5}, "only whole heads are rotated"),
@@ -257,7 +262,7 @@ def test_the_message_names_the_folder(folder: Path) -> None:
         ({"language_config.mlp_bias": True}, "biases in the MLP are not supported"),
         ({"aligner_config.params.projector_type": "low_high_mlp"}, "only an MLP with GELU is known"),
         ({f"{VISION}.select_feature": "cls_patch"}, "only the features of all patches"),
-        ({f"{VISION}.select_layer": -3}, "select_layer is -3; −2 … −1"),
+        ({f"{VISION}.select_layer": -3}, "select_layer is -3; −2 … 2 can be used"),
         ({f"{VISION}.select_layer": "last"}, "select_layer is 'last'"),
     ],
     ids=lambda value: str(value)[:60],
@@ -293,6 +298,22 @@ def test_a_rotary_base_in_a_nested_object_is_read(folder: Path, key: str) -> Non
 
 def test_a_vision_tower_cut_short_has_fewer_layers(folder: Path) -> None:
     assert config_with(folder, {f"{VISION}.select_layer": -2}).vision.layers == 1
+
+
+@pytest.mark.parametrize("select", [-1, 0, 2, 24])
+def test_every_way_to_select_the_last_layer_of_the_tower_keeps_all(folder: Path, select: int) -> None:
+    assert config_with(folder, {f"{VISION}.select_layer": select}).vision.layers == 2
+
+
+def test_a_positive_select_layer_counts_layers(folder: Path) -> None:
+    assert config_with(folder, {f"{VISION}.select_layer": 1}).vision.layers == 1
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "llama3", "yarn", None])
+def test_rotary_scaling_of_factor_one_is_none(folder: Path, key: str, kind: str | None) -> None:
+    scaling = {"factor": 1.0, **({"rope_type": kind} if kind else {})}
+    assert config_with(folder, {f"language_config.{key}": scaling}) == config_with(folder, {})
 
 
 def test_absent_processor_files_leave_the_published_values(folder: Path) -> None:

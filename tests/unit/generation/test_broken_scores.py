@@ -55,14 +55,14 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_broken_score_is_the_one_chosen(options: dict[str, float], value: float) -> None:
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(1))
     logits[1, 7] = value
-    chosen = next_tokens(logits, noise=torch.zeros(3, 50), **options)  # type: ignore[arg-type]
+    chosen = next_tokens(logits, noise=torch.zeros(3, 50), **options)
     assert are_finite(logits, chosen).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_row_without_any_score_is_broken(options: dict[str, float]) -> None:
     logits = torch.full((1, 50), -INF)
-    chosen = next_tokens(logits, noise=torch.zeros(1, 50), **options)  # type: ignore[arg-type]
+    chosen = next_tokens(logits, noise=torch.zeros(1, 50), **options)
     assert are_finite(logits, chosen).tolist() == [False]
 
 

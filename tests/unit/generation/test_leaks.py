@@ -11,8 +11,8 @@ import pytest
 
 from janus_core import DrawOptions, Janus, SamplingError, TextOptions, Turn
 from janus_core.generation import static_decoder
-from janus_core.generation.answering import AnsweringStep
 from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.writing import AnsweringStep
 from janus_core.model.kv_cache import KVCache
 
 

@@ -196,7 +196,7 @@ def test_bfloat16_is_read() -> None:
 
 
 def test_values_outside_the_range_are_clamped() -> None:
-    assert read_picture(torch.tensor([[[-0.5, 1.5, 3.3]]])).getpixel((0, 0)) == (0, 255, 255)
+    assert read_picture(torch.tensor([[[-0.5, 1.5, 1.2]]])).getpixel((0, 0)) == (0, 255, 255)
 
 
 # --- refusals ---
@@ -217,6 +217,11 @@ def test_values_outside_the_range_are_clamped() -> None:
         (np.full((2, 2, 3), np.inf), "contains NaN or infinite values"),
         (np.full((2, 2, 3), 1e300), "contains NaN or infinite values"),
         (torch.full((2, 2, 3), 200.0), "holds whole numbers up to 200 where 0..1 is expected. Divide by 255"),
+        (torch.full((2, 2, 3), 200.5), "holds numbers up to 200.5 where 0..1 is expected. Divide by 255"),
+        (torch.full((2, 2, 3), 1.6), "holds numbers up to 1.6 where 0..1 is expected. Divide by 255"),
+        (np.full((2, 2, 3), 260.3), "holds numbers up to 260.3 where 0..1 is expected. Divide by 255"),
+        (np.full((2, 2, 3), 60000.5), "holds numbers up to 60000.5 where 0..1 is expected. Scale it to 0..1"),
+        (np.full((2, 2, 3), -0.9), "holds numbers down to -0.9 .* scaled to -1..1, add 1 and divide by 2"),
         (torch.zeros(2, 2, 3, dtype=torch.int64), "int64 tensor .* must be floating point in 0..1, or uint8"),
         (np.zeros((2, 2, 3), dtype=complex), "complex128 array .* must be floating point"),
         (np.full((2, 2, 3), None), "object array .* must be floating point"),
@@ -274,7 +279,7 @@ def test_stretch_equals_plain_resizing() -> None:
 @pytest.mark.parametrize("source", [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8)), torch.zeros(8, 8, 3)])
 def test_an_unknown_fit_is_refused_with_the_choices(source: Any) -> None:
     with pytest.raises(ImageError, match='Unknown fit "squeeze": choose one of crop, pad, stretch'):
-        to_vq_input(source, 8, "squeeze")  # type: ignore[arg-type]
+        to_vq_input(source, 8, "squeeze")
 
 
 # --- the VQ tokenizer's input and output ---
