@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .flow.flow_model import JanusFlowModel, build_flow_model
     from .flow.flow_noise import normal_noise
     from .flow.flow_options import FlowOptions
-    from .flow.flow_prompts import guided_away_from, prompt_row
+    from .flow.flow_prompts import FlowRow, guided_away_from, prompt_row
     from .flow.latents import SCALING, FlowDrawn
     from .flow.solvers import SOLVERS
     from .flow.velocity import PreparedRows, embed_rows, rows_of_one_length
@@ -59,6 +59,7 @@ _ROOMS = {
     "FlowCheckpoint": "flow.flow_checkpoint",
     "FlowDrawn": "flow.latents",
     "FlowOptions": "flow.flow_options",
+    "FlowRow": "flow.flow_prompts",
     "Guidance": "options",
     "ImageError": "errors",
     "ImageTokens": "inputs.image_tokens",
@@ -122,6 +123,7 @@ __all__ = [
     "FlowCheckpoint",
     "FlowDrawn",
     "FlowOptions",
+    "FlowRow",
     "Guidance",
     "ImageError",
     "ImageTokens",

@@ -88,7 +88,8 @@ class JanusDraw(io.ComfyNode):
         min_p: float = -1.0,
     ) -> io.NodeOutput:
         """Draw the batch."""
-        recommended = model.janus.guidance.cfg_weight
+        janus = model.autoregressive("Janus Draw")
+        recommended = janus.guidance.cfg_weight
         if cfg_weight > 2 * recommended:
             log.warning(
                 "Janus: cfg_weight %g is far above what this model draws well with. Try %g in Janus Draw.",
@@ -101,7 +102,7 @@ class JanusDraw(io.ComfyNode):
         progress = DrawProgress(cls.hidden.unique_id, model)
 
         def attempt(together: int) -> Drawn:
-            return model.janus.draw(
+            return janus.draw(
                 prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt, options=options,
                 batch_size=together, on_step=progress.on_step, on_tokens=progress.on_tokens,
             )  # fmt: skip

@@ -6,6 +6,7 @@ engine's table says which parts these tasks need; ComfyUI makes room for both.
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,20 +18,27 @@ from comfy.cli_args import args
 from torch import Tensor, nn
 
 from ...janus_core import (
-    Checkpoint,
+    CheckpointError,
     Compute,
     Janus,
+    JanusFlow,
     Part,
     SamplingError,
     Task,
     assemble,
+    assemble_flow,
+    build_flow_model,
     build_model,
     draw_bytes,
     fit_code_colours,
+    flow_draw_bytes,
+    is_janusflow_folder,
     parts_for,
     read_checkpoint,
+    read_flow_checkpoint,
     split_parts,
 )
+from .flow_sampling import FlowBaseModel
 
 log = logging.getLogger("janus.hosting")
 
@@ -69,7 +77,7 @@ class Patchers:
 
 
 class HostedJanus:
-    """A loaded model as it travels along a JANUS link.
+    """A loaded model of either kind as it travels along a JANUS link.
 
     It holds the engine's model, and that the patchers; no module leads back to them, so that dropping the
     link frees the weights at once.
@@ -78,10 +86,36 @@ class HostedJanus:
         janus: the engine's model; its layers come from ComfyUI, and the patchers own its weights.
     """
 
-    def __init__(self, janus: Janus, patchers: Patchers) -> None:
-        self.janus = dataclasses.replace(janus, owner=patchers)
+    def __init__(self, janus: Janus | JanusFlow, patchers: Patchers) -> None:
+        self.janus: Janus | JanusFlow = dataclasses.replace(janus, owner=patchers)
         self._patchers = patchers
         self._code_colours: Tensor | None = None
+
+    def autoregressive(self, node: str) -> Janus:
+        """Return the engine's model for a node that works with image tokens.
+
+        Raises:
+            CheckpointError: it is a JanusFlow model, which has none.
+        """
+        if isinstance(self.janus, JanusFlow):
+            raise CheckpointError(
+                f"{node} works with image tokens, and this is a JanusFlow model, which draws latents. Use "
+                "Janus Flow Draw, or choose an autoregressive model in Load Janus, for example Janus-Pro-1B."
+            )
+        return self.janus
+
+    def flow(self, node: str) -> JanusFlow:
+        """Return the engine's model for a node that draws latents.
+
+        Raises:
+            CheckpointError: it is an autoregressive model.
+        """
+        if isinstance(self.janus, JanusFlow):
+            return self.janus
+        raise CheckpointError(
+            f"{node} needs a JanusFlow model, and this is an autoregressive Janus, which draws image tokens. "
+            "Use Janus Draw, or choose JanusFlow-1.3B in Load Janus."
+        )
 
     @property
     def parts(self) -> dict[Part, mp.ModelPatcher]:
@@ -100,7 +134,7 @@ class HostedJanus:
     def code_colours(self) -> Tensor:
         """Return the preview's colour of every code, fitted when first asked for."""
         if self._code_colours is None:
-            janus = self.janus
+            janus = self.autoregressive("A preview of image tokens")
             self._code_colours = fit_code_colours(
                 janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device
             )
@@ -133,7 +167,8 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     _check_choice("dtype", dtype, ("auto", *_DTYPES))
     _check_choice("residency", residency, get_args(Residency))
     device = mm.get_torch_device()
-    checkpoint = read_checkpoint(folder)
+    kind = _FLOW if is_janusflow_folder(folder) else _AUTOREGRESSIVE
+    checkpoint = kind.read(folder)
     parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
     stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
     compute = _DTYPES.get(dtype) or mm.unet_dtype(
@@ -142,13 +177,12 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         supported_dtypes=[torch.bfloat16, torch.float16, torch.float32],
         weight_dtype=stored,
     )
-    is_fast = residency == "fast" or (
-        residency == "auto" and _fits(checkpoint, parameters * compute.itemsize, compute, device)
-    )
+    need = parameters * compute.itemsize + kind.draw_bytes(checkpoint.config, compute)
+    is_fast = residency == "fast" or (residency == "auto" and _fits(need, device))
     operations = _layers(is_fast, device)
-    model = build_model(checkpoint.config, operations)
+    model = kind.build(checkpoint.config, operations)
     offload = mm.unet_offload_device()
-    janus = assemble(
+    janus = kind.assemble(
         checkpoint,
         model,
         Compute(device=device, dtype=compute),
@@ -158,9 +192,11 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     if hasattr(mm, "archive_model_dtypes"):  # paged weights come to the device in the dtype that it notes
         mm.archive_model_dtypes(model)
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
-    modules = split_parts(model)
+    modules: dict[Part, nn.Module] = {**split_parts(model)}
+    if kind is _FLOW:  # what draws is also the MODEL of core's samplers, so that both share their weights
+        modules["language"] = FlowBaseModel(model, janus.compute)
     if operations is nn:  # packing replaces the text head, and nobody should keep the one it was made of
-        del modules["words"]["lm_head"]
+        del modules["words"].lm_head
     log.info(
         "Janus: %s ready, %.1f million parameters, %s, %s",
         folder.name,
@@ -172,6 +208,30 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()
     }
     return HostedJanus(janus, Patchers(parts, janus.compute, is_fast))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What differs between the kinds of models while one is read and built."""
+
+    read: Callable[[Path], Any]
+    build: Callable[..., Any]
+    assemble: Callable[..., Any]
+    draw_bytes: Callable[[Any, torch.dtype], int]
+
+
+_AUTOREGRESSIVE = _Kind(
+    read=read_checkpoint,
+    build=build_model,
+    assemble=assemble,
+    draw_bytes=lambda config, dtype: draw_bytes(config, _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype),
+)
+_FLOW = _Kind(
+    read=lambda folder: read_flow_checkpoint(folder)[0],
+    build=build_flow_model,
+    assemble=assemble_flow,
+    draw_bytes=lambda config, dtype: flow_draw_bytes(config, 2 * _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype),
+)
 
 
 def _layers(is_fast: bool, device: torch.device) -> Any:
@@ -191,6 +251,5 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise SamplingError(f'There is no {name} "{value}". Choose one of {", ".join(choices)}.')
 
 
-def _fits(checkpoint: Checkpoint, weights: int, dtype: torch.dtype, device: torch.device) -> bool:
-    needed = weights + draw_bytes(checkpoint.config, _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype)
+def _fits(needed: int, device: torch.device) -> bool:
     return bool(needed <= _SHARE_OF_DEVICE * mm.get_total_memory(device))

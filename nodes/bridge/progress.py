@@ -7,10 +7,13 @@ NVIDIA card, which are read from it in blocks, within sixteen.
 import time
 from typing import Any
 
+import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.utils
+import latent_preview
 import numpy as np
 import numpy.typing as npt
+import torch
 from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
@@ -58,7 +61,7 @@ class DrawProgress(Progress):
 
     def _samples(self, tokens: Tensor) -> npt.NDArray[np.uint8]:
         """Return a picture (h, w, 3) of the cells so far: decoded on a GPU, a colour a cell elsewhere."""
-        janus = self._hosted.janus
+        janus = self._hosted.autoregressive("Janus Draw")
         side, size_px = janus.config.grid_side, janus.config.vision.image_size
         if tokens.device.type == "cuda":
             return decoded_preview(janus.model.vq_tokenizer, tokens, side, janus.vq_dtype)
@@ -74,6 +77,33 @@ class DrawProgress(Progress):
         """Show the finished first picture as the last preview."""
         if self._is_shown:
             self._bar.update_absolute(self._bar.total, self._bar.total, _as_preview(to_uint8(images[:1])[0]))
+
+
+class FlowProgress(Progress):
+    """Progress of a flow drawing, with core's preview of where its first picture is heading."""
+
+    def __init__(self, node_id: str | None, device: torch.device) -> None:
+        super().__init__(node_id)
+        self._previewer = latent_preview.get_previewer(device, comfy.latent_formats.SDXL())
+        self._next_s = 0.0
+        self._before: Tensor | None = None
+
+    def on_latents(self, done: int, total: int, latents: Tensor) -> None:
+        """Show a step, and at most four times a second a preview; raises when the person cancelled."""
+        mm.throw_exception_if_processing_interrupted()
+        preview = None
+        now = time.monotonic()
+        if self._previewer is not None and (now >= self._next_s or done == total):
+            self._next_s = now + _PREVIEW_INTERVAL_S
+            preview = self._previewer.decode_latent_to_preview_image("JPEG", self._end(done, total, latents))
+        self._before = latents
+        self._bar.update_absolute(done, total, preview)
+
+    def _end(self, done: int, total: int, latents: Tensor) -> Tensor:
+        """Return where the first picture ends if it goes straight on as in the last step."""
+        if self._before is None or self._before.shape != latents.shape:
+            return latents[:1]
+        return latents[:1] + (latents - self._before)[:1] * (total - done)
 
 
 def _as_preview(samples: npt.NDArray[np.uint8]) -> tuple[str, Image.Image, int]:

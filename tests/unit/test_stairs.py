@@ -11,7 +11,16 @@ import pytest
 
 from tools.stairs import PACKAGES, PAGE, ROOT, Stairs, read_table
 
-COMFYUI = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
+COMFYUI = {
+    "comfy",
+    "comfy_api",
+    "comfy_extras",
+    "folder_paths",
+    "latent_preview",
+    "server",
+    "nodes",
+    "execution",
+}
 LIBRARIES = {"torch", "tokenizers", "safetensors", "einops", "PIL", "numpy", "tqdm"}
 
 ROOMS = read_table((ROOT / PAGE).read_text(encoding="utf-8"))
