@@ -24,6 +24,7 @@ PUBLISHED = {
     "Janus-Pro-1B": (4.2, "deepseek-ai/Janus-Pro-1B"),
     "Janus-Pro-7B": (14.8, "deepseek-ai/Janus-Pro-7B"),
     "Janus-1.3B": (4.2, "deepseek-ai/Janus-1.3B"),
+    "JanusFlow-1.3B": (4.1, "deepseek-ai/JanusFlow-1.3B"),
 }
 
 _SETTLED_NS = 2_000_000_000

@@ -1,5 +1,6 @@
 """The JanusFlow nodes in a running ComfyUI: latents that core's nodes take, previews, Cancel, captions."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from conftest import GOLDEN
 from graphs import Graph, Link
 from safetensors.numpy import load_file, save_file
 
+PAGES = GOLDEN.parents[1] / "browser" / "golden"
 SIDE_PX, STEPS = 64, 6
 MIDDLE = ("block_1", "attn_1", "block_2")
 
@@ -185,6 +187,32 @@ def test_captions_and_answers_come_from_janusflow_too(client: Client, graph: Flo
     run = finished(client, graph)
     assert run.answers(caption)
     assert run.answers(answer)
+
+
+@pytest.fixture
+def published_size(server: Server) -> str:
+    """Install the tiny JanusFlow for pictures of 384 × 384; only what sees changes its size."""
+    folder = server.base / "models" / "janus" / "janusflow-384"
+    shutil.copytree(GOLDEN / "janusflow-tiny", folder)
+    for name in ("config.json", "preprocessor_config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text.replace('"image_size": 64', '"image_size": 384'), encoding="utf-8")
+    tensors = load_file(folder / "model.safetensors")
+    positions = "vision_und_enc_model.vision_tower.pos_embed"
+    tensors[positions] = np.resize(tensors[positions], (1, 576, tensors[positions].shape[-1]))
+    save_file(tensors, folder / "model.safetensors")
+    return folder.name
+
+
+def test_the_workflow_that_draws_shows_its_pictures(client: Client, published_size: str) -> None:
+    workflow = json.loads((PAGES / "Draw with JanusFlow.json").read_text(encoding="utf-8"))
+    kinds = {node["class_type"]: key for key, node in workflow.items()}
+    workflow[kinds["JanusLoad"]]["inputs"]["model"] = published_size
+    workflow[kinds["VAELoader"]]["inputs"]["vae_name"] = "tiny_sdxl_vae.safetensors"
+    workflow[kinds["JanusFlowDraw"]]["inputs"]["steps"] = 3
+    run = client.run(workflow)
+    assert run.error is None, run.error
+    assert client.pictures(run, kinds["PreviewImage"]).shape == (2, 384, 384, 3)
 
 
 # --- bad input: each one clear sentence, and the next run works ---
