@@ -17,7 +17,7 @@ from janus_core import janus
 from janus_core.generation import static_decoder
 
 from . import contenders
-from .contenders import Ours
+from .contenders import Contender, Ours
 from .equality import check_equality, near_ties
 from .loading import LOAD_ROWS, time_loading
 from .peak import PEAK_ROW, time_peak
@@ -26,7 +26,7 @@ from .references import Authors, Compiled, Transformers
 from .report import is_checked, merge, note_check, results_file, step_bytes, table, write_readme
 from .rows import ROWS, Bench, Contenders
 from .sizes import SIZES, Size
-from .timing import Stopwatch, copy_bandwidth, interleave
+from .timing import Stopwatch, Timing, copy_bandwidth, interleave
 from .weights import weights_for
 
 _STAND_IN = "static-shape steps, not captured"
@@ -126,15 +126,22 @@ def make_contenders(
     size: Size, dtype: torch.dtype, device: torch.device, workdir: Path, which: list[str] | set[str]
 ) -> Contenders:
     """Build contenders from the same weights; "ours" always."""
+    ours, makers = ours_and_makers(size, dtype, device, workdir)
+    return {"ours": ours, **{name: make() for name, make in makers.items() if name in which}}
+
+
+def ours_and_makers(
+    size: Size, dtype: torch.dtype, device: torch.device, workdir: Path
+) -> tuple[Ours, dict[str, Callable[[], Contender]]]:
+    """Build our contender, and return what builds the others from the same weights."""
     weights = weights_for(size, dtype, device, workdir)
     ours = Ours(size.config, weights, dtype, device)
-    makers: dict[str, Callable[[], Any]] = {
+    return ours, {
         "ours unpacked": lambda: Ours(size.config, weights, dtype, device, packs=False),
         "authors": lambda: Authors(ours.janus, weights, dtype),
         "transformers": lambda: Transformers(ours.janus, weights, dtype),
         "compiled": lambda: Compiled(ours.janus, weights, dtype),
     }
-    return {"ours": ours, **{name: make() for name, make in makers.items() if name in which}}
 
 
 def _others(everyone: Contenders) -> Contenders:
@@ -145,15 +152,22 @@ def time_row(
     name: str, bench: Bench, repeats: int, clock: Any, dtype: torch.dtype, common: dict[str, Any]
 ) -> dict[str, Any]:
     """Time one row; `repeats` 0 takes the row's default."""
-    row, work = ROWS[name], bench.work
+    row = ROWS[name]
     times = repeats or row.repeats
-    warm_up = None if row.warm_up is None else row.warm_up(bench)
-    timings = interleave(row.trials(bench), times, Stopwatch(clock, bench.device), warm_up)
+    stopwatch = Stopwatch(clock, bench.device)
+    timings = interleave(row.trials(bench), times, stopwatch, row.warm_ups(bench))
+    return {"repeats": times, **described(name, bench, timings, dtype, common)}
+
+
+def described(
+    name: str, bench: Bench, timings: dict[str, Timing], dtype: torch.dtype, common: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the timings of a row as its results hold them, with what they mean."""
+    row, work = ROWS[name], bench.work
     found: dict[str, Any] = {
         "title": row.title.format(**asdict(work)),
         "unit": row.unit,
         "count": row.count(work),
-        "repeats": times,
         "timings": {who: asdict(timing) for who, timing in timings.items()},
     }
     if name == "later_steps":  # mid-picture steps take about the mean of all steps of a picture

@@ -30,12 +30,17 @@ _STEPS_ON_CPU = 8  # later steps allocate nothing more
 
 
 def time_peak(size: Size, dtype: torch.dtype, device: torch.device, workdir: Path) -> dict[str, Any]:
-    """Return the row of results: seconds of the draw and bytes at the peak."""
+    """Measure each contender in a process of its own and return the row of results."""
     name, key = str(dtype).removeprefix("torch."), "private_bytes" if device.type == "cpu" else "device_bytes"
     found = {
         who: watch([sys.executable, "-m", "benchmarks.peak", who, size.name, name, str(device), str(workdir)])
         for who in _CONTENDERS
     }
+    return row_of({who: {**one, "bytes": one[key]} for who, one in found.items()}, size, device)
+
+
+def row_of(found: dict[str, dict[str, float]], size: Size, device: torch.device) -> dict[str, Any]:
+    """Return the row of results: seconds (`wall_s`) and bytes at the peak (`bytes`) by contender."""
     steps = _steps(size, device)
     return {
         "title": f"Load, draw {steps} image tokens of one picture and decode it: the most memory held",
@@ -46,7 +51,7 @@ def time_peak(size: Size, dtype: torch.dtype, device: torch.device, workdir: Pat
             who: {"median_s": one["wall_s"], "fastest_s": one["wall_s"], "warm_up_s": 0.0}
             for who, one in found.items()
         },
-        "bytes": {who: one[key] for who, one in found.items()},
+        "bytes": {who: one["bytes"] for who, one in found.items()},
     }
 
 
@@ -60,17 +65,28 @@ def _prepared(who: str, size: Size, dtype: torch.dtype, device: torch.device, wo
     weights = weights_for(size, dtype, device, workdir)
     if device.type == "cuda" and who == "ours":
         weights = {name: tensor.cpu() for name, tensor in weights.items()}
-        ours = Ours(size.config, weights, dtype, device, is_brought=True)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        return ours
+        return Ours(size.config, weights, dtype, device, is_brought=True)
     ours = Ours(size.config, weights, dtype, device)
     if who == "ours":
         return ours
-    empty = replace(
-        ours.janus, model=build_model(size.config)
-    )  # only our tokenizer is needed; drop our weights
-    return Transformers(empty, weights, dtype)
+    # Of ours only the tokenizer is needed: the model that goes along has no weights.
+    return Transformers(replace(ours.janus, model=build_model(size.config)), weights, dtype)
+
+
+def draw_once(
+    who: str, size: Size, dtype: torch.dtype, device: torch.device, workdir: Path
+) -> dict[str, float]:
+    """Load, draw and decode one picture; return seconds, and the most bytes torch held on a GPU meanwhile."""
+    started = time.perf_counter()
+    contender = _prepared(who, size, dtype, device, workdir)
+    if device.type == "cuda":  # forget what making random weights took
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    _draw(contender, size, device)
+    found = {"wall_s": time.perf_counter() - started, "device_bytes": 0}
+    if device.type == "cuda":
+        found["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    return found
 
 
 def _draw(contender: Contender, size: Size, device: torch.device) -> None:
@@ -90,12 +106,7 @@ def main() -> None:
     _ = transformers
     print(READY, flush=True)
     time.sleep(0.05)  # the parent reads what the libraries alone hold
-    started = time.perf_counter()
-    size = SIZES[name]
-    _draw(_prepared(who, size, getattr(torch, dtype), device, Path(workdir)), size, device)
-    found = {"wall_s": time.perf_counter() - started, "device_bytes": 0}
-    if device.type == "cuda":
-        found["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    found = draw_once(who, SIZES[name], getattr(torch, dtype), device, Path(workdir))
     print(json.dumps(found), flush=True)
 
 

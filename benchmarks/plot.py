@@ -9,7 +9,7 @@ from .report import ratios_of
 
 
 def plot(content: dict[str, Any], path: Path) -> bool:
-    """Write the chart; return False where matplotlib is missing."""
+    """Write the chart; return False where matplotlib is missing or no contender was timed beside ours."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -23,6 +23,8 @@ def plot(content: dict[str, Any], path: Path) -> bool:
         for name, row in rows.items()
         for who, ratio in ratios_of(row).items()
     ]
+    if not bars:
+        return False
     figure, axes = plt.subplots(figsize=(9, 0.3 * len(bars) + 1))
     labels, ratios = zip(*reversed(bars), strict=True)
     axes.barh(labels, ratios)

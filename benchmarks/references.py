@@ -6,6 +6,7 @@ All share their tensors with ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -180,6 +181,13 @@ def _assign(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     module.eval().requires_grad_(False)
 
 
+def _let_images_have_a_cache(model: Any) -> None:
+    """Give the static cache's maker the argument that the image mode of transformers 5.17 leaves out."""
+    make = model._prepare_static_cache
+    if "prefill_chunk_size" in signature(make).parameters:
+        model._prepare_static_cache = partial(make, prefill_chunk_size=None)  # a caller's own value wins
+
+
 class Transformers:
     """transformers' `JanusForConditionalGeneration`, used through its `generate`."""
 
@@ -201,6 +209,7 @@ class Transformers:
         )
         self.model.generation_config = GenerationConfig(**GENERATION)
         self.model.requires_grad_(False)
+        _let_images_have_a_cache(self.model)
 
     def draw(self, steps: int, *, greedy: bool = False, pictures: int = 1, context: int = 0) -> Tensor:
         """Draw image tokens (pictures, steps) with `generate`."""

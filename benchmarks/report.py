@@ -6,12 +6,13 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from janus_core import JanusConfig, build_model
 
@@ -46,6 +47,8 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
+    if shutil.which("git") is None:  # a machine that only has a copy of the files
+        return ""
     command = ["git", "-C", str(HERE), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
@@ -59,7 +62,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": version("transformers"),
         "python": platform.python_version(),
         "commit": commit(),
     }
@@ -70,6 +73,10 @@ def results_file(device: torch.device) -> Path:
     name = device_name(device)
     if device.type == "cpu":
         name = f"{name}-{os.cpu_count()}-cores-{torch.backends.cpu.get_cpu_capability()}"
+    return _file_of(name)
+
+
+def _file_of(name: str) -> Path:
     return HERE / "results" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
 
 
@@ -98,16 +105,24 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Replace a results file at once, so that it is whole whenever this process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
 
 
 def merge(path: Path, cell: str, row: str, found: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Put one row into a results file and return all of it."""
+    return put(path, cell, row, {**found, **machine(device)})
+
+
+def put(path: Path, cell: str, row: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Put one row, with the facts of its machine, into a results file and return all of it."""
     content = read(path)
-    content["cells"].setdefault(cell, {})[row] = {**found, **machine(device)}
-    _write(path, content)
+    content["cells"].setdefault(cell, {})[row] = found
+    write(path, content)
     return content
 
 
@@ -115,7 +130,7 @@ def note_check(path: Path, size: str, found: dict[str, Any]) -> None:
     """Remember that the contenders computed the same at this commit."""
     content = read(path)
     content["checks"][size] = {**found, "commit": commit()}
-    _write(path, content)
+    write(path, content)
 
 
 def is_checked(path: Path, size: str, contenders: set[str]) -> bool:
@@ -182,7 +197,7 @@ def _line(row: dict[str, Any]) -> str:
     ours = f"{seconds:.3g} s, {rate:.3g} {row['unit']}/s"
     if "picture_steps" in row:
         ours += f", a picture of {row['picture_steps']} in {row['picture_steps'] / rate:.3g} s"
-    ours += f", and {captured:.2g} s to capture" if captured else ""
+    ours += f", graphs captured in {captured:.2g} s" if captured else ""
     fields = (row["title"], ours, ratios, shares, memory, before, str(row["repeats"]), row["commit"])
     return f"| {' | '.join(fields)} |"
 
@@ -191,6 +206,26 @@ def ratios_of(row: dict[str, Any]) -> dict[str, float]:
     """Return how many times as long as ours each other contender takes."""
     seconds = {name: timing["median_s"] for name, timing in row["timings"].items()}
     return {name: value / seconds["ours"] for name, value in seconds.items() if name != "ours"}
+
+
+def keep(folder: Path) -> Path:
+    """Keep what `benchmarks.card` measured: its parts become the results of that card, the page is rewritten.
+
+    Args:
+        folder: with `part-1.json`, `part-2.json` or both.
+
+    Returns: the results file.
+    """
+    kept: dict[str, Any] = {"cells": {}, "checks": {}}
+    for path in sorted(folder.glob("part-*.json")):
+        part = read(path)
+        kept["checks"] |= part["checks"]
+        for cell, rows in part["cells"].items():
+            kept["cells"].setdefault(cell, {}).update(rows)
+    [device] = {row["device"] for rows in kept["cells"].values() for row in rows.values()}
+    write(_file_of(device), kept)
+    write_readme()
+    return _file_of(device)
 
 
 def write_readme() -> None:

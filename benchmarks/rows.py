@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
-from janus_core import JanusConfig, decoded_preview, fit_code_colours, preview_image
+from janus_core import JanusConfig, TokenWatch, fit_code_colours, preview_image
 
 from .contenders import Contender, Ours
 from .sizes import Size, Work
@@ -22,9 +20,7 @@ Contenders = dict[str, Contender]
 
 _WARM_UP_STEPS = 4
 _PACKING_STEPS = 48
-# As in nodes/bridge/progress.py, which cannot be imported without ComfyUI.
-_PREVIEW_INTERVAL_S = 0.25
-_PREVIEW_SHARE = 0.02
+_PREVIEW_INTERVAL_S = 0.25  # as in nodes/bridge/progress.py, which cannot be imported without ComfyUI
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +61,29 @@ class Row:
         title: what one trial does, with {draw_steps}, {answer_tokens} … of the size filled in.
         trials: builds what each contender does.
         warm_up: builds shorter trials for the warm-up; None where the full trial is short or cannot be cut.
+        grows: whose cache grows: warmed up with a whole trial on a GPU, as cuDNN plans for each shape.
         count: image tokens, tokens or pictures of one trial, to turn seconds into a rate.
         unit: of `count`.
         repeats: by default.
-        steps: how many times one trial reads all weights of a drawing step; 0 where bandwidth is not the
-            limit.
+        steps: how often one trial reads all weights of a drawing step; 0 where bandwidth is not the limit.
         rows: rows of the decoder in such a step.
     """
 
     title: str
     trials: MakeTrials
     warm_up: MakeTrials | None = None
+    grows: tuple[str, ...] = ()
     count: Callable[[Work], int]
     unit: str
     repeats: int
     steps: Callable[[Work], int] = lambda work: 0
     rows: Callable[[Work], int] = lambda work: 2
+
+    def warm_ups(self, bench: Bench) -> Trials | None:
+        """Return what each contender does before it is timed; None: its whole trial."""
+        whole = self.trials(bench) if bench.device.type == "cuda" else {}
+        grown = {name: whole[name] for name in self.grows if name in whole}
+        return {**self.warm_up(bench), **grown} if self.warm_up else None
 
 
 def picture(config: JanusConfig, seed: int = 0) -> Image.Image:
@@ -189,43 +192,47 @@ class _Watched:
         self._config = bench.size.config
         self._colours: Tensor | None = None
         self._next_s = 0.0
-        self.first_s: float | None = None
+        self._watch = TokenWatch()
 
-    def preview(self, tokens: Tensor) -> None:
-        """Make a preview if one is due."""
+    def look(self, tokens: Tensor) -> None:
+        """Have the tokens looked at if a preview is due."""
         now = time.monotonic()
-        if now < self._next_s:
-            return
-        Image.fromarray(self._samples(tokens[0]))
-        shown = time.monotonic()
-        rest_s = (shown - now) / _PREVIEW_SHARE if tokens.device.type == "cuda" else 0
-        self._next_s = shown + max(_PREVIEW_INTERVAL_S, rest_s)
+        if now >= self._next_s:
+            self._watch.look(tokens[0])
+            self._next_s = now + _PREVIEW_INTERVAL_S
 
-    def _samples(self, tokens: Tensor) -> npt.NDArray[np.uint8]:
-        janus, side = self._ours.janus, self._config.grid_side
-        if tokens.device.type == "cuda":
-            return decoded_preview(janus.model.vq_tokenizer, tokens, side, janus.vq_dtype)
+    def on_step(self, done: int, total: int) -> None:
+        """Do what the node does after a step."""
+        self.show()
+
+    def show(self) -> bool:
+        """Make a preview where one is to be had, and tell whether."""
+        tokens = self._watch.seen()
+        if tokens is None:
+            return False
+        janus, config = self._ours.janus, self._config
         if self._colours is None:
             self._colours = fit_code_colours(janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device)
-        return preview_image(tokens, self._colours, side, self._config.vision.image_size)
+        Image.fromarray(preview_image(tokens, self._colours, config.grid_side, config.vision.image_size))
+        return True
 
     def draw(self, steps: int) -> None:
         """Draw one picture's tokens with progress and previews."""
         self._next_s = 0.0
         with torch.inference_mode():
-            self._ours.draw(steps, on_step=lambda done, total: None, on_tokens=self.preview)
+            self._ours.draw(steps, on_step=self.on_step, on_tokens=self.look)
 
     def first(self, steps: int) -> None:
         """Draw until the first preview is made, fitting the colours of the codes again."""
         self._colours = None
 
-        def stop(tokens: Tensor) -> None:
-            self.preview(tokens)
-            raise _SeenError
+        def stop(done: int, total: int) -> None:
+            if self.show():
+                raise _SeenError
 
         self._next_s = 0.0
         try:
-            self._ours.draw(steps, on_tokens=stop)
+            self._ours.draw(steps, on_step=stop, on_tokens=self.look)
         except _SeenError:
             return
 
@@ -270,6 +277,7 @@ ROWS = {
         title="Draw one picture of {draw_steps} image tokens, guidance 5, and decode it",
         trials=lambda bench: _pictures(bench, 1),
         warm_up=lambda bench: _pictures(bench, 1, _WARM_UP_STEPS),
+        grows=("authors",),
         count=lambda work: 1,
         unit="pictures",
         repeats=3,
@@ -279,6 +287,7 @@ ROWS = {
         title="The same with {together} pictures in a batch",
         trials=lambda bench: _pictures(bench, bench.work.together),
         warm_up=lambda bench: _pictures(bench, bench.work.together, _WARM_UP_STEPS),
+        grows=("authors",),
         count=lambda work: work.together,
         unit="pictures",
         repeats=2,
@@ -314,6 +323,7 @@ ROWS = {
         title="Caption one picture in {answer_tokens} tokens",
         trials=_answer(lambda work: work.answer_tokens),
         warm_up=_answer(lambda work: 2),
+        grows=("transformers",),
         count=lambda work: work.answer_tokens,
         unit="tokens",
         repeats=3,
@@ -322,6 +332,7 @@ ROWS = {
         title="Caption {captions} pictures in {caption_tokens} tokens each, one by one {singles} of them",
         trials=_captions(short=False),
         warm_up=_captions(short=True),
+        grows=("transformers",),
         count=lambda work: work.captions,
         unit="pictures",
         repeats=1,
@@ -333,9 +344,7 @@ ROWS = {
         unit="image tokens",
         repeats=3,
     ),
-    "first_preview": _one(
-        "Make the first preview of a picture, its colours fitted", _first_preview, unit="previews"
-    ),
+    "first_preview": _one("Make the first preview of a picture, colours fitted", _first_preview, "previews"),
     "decode": _one("Decode one picture from its image tokens", _decode),
     "encode": _one("Encode one picture to image tokens", _encode),
 }

@@ -131,18 +131,19 @@ _1B = _config(_language(2048, 5632, 24, 16, 102400), _tower(384, 1024, 24, 16), 
 _7B = _config(_language(4096, 11008, 30, 32, 102400), _tower(384, 1024, 24, 16), _vq(16384, 128, 2, 256))
 
 _CONTEXTS = (32, 32 + 288)
+_LONG_RUN = 256  # steps on a GPU: fewer are over before a clock can tell them from the prefill
 _ON_GPU = Work(
     draw_steps=576,
     check_steps=64,
     answer_tokens=100,
     captions=64,
     caption_tokens=100,
-    singles=64,
+    singles=4,
     together=16,
-    timed_steps=24,
-    contexts=_CONTEXTS,
+    timed_steps=_LONG_RUN,
+    contexts=(32, 32 + 288 - _LONG_RUN // 2),
 )
-_MID_ON_CPU = replace(_ON_GPU, check_steps=48, captions=16, singles=4, together=4)
+_MID_ON_CPU = replace(_ON_GPU, check_steps=48, captions=16, together=4, timed_steps=24, contexts=_CONTEXTS)
 _1B_ON_CPU = replace(
     _MID_ON_CPU, check_steps=8, answer_tokens=20, captions=4, caption_tokens=20, singles=1, timed_steps=48
 )

@@ -1,6 +1,6 @@
 """DeepSeek's Janus in plain PyTorch: one model that looks at pictures and draws them.
 
-Public names are imported when first used, so that importing the package costs milliseconds.
+Public names are imported on first use, so that importing the package takes milliseconds.
 """
 
 from __future__ import annotations
@@ -9,11 +9,22 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints.folders import bundled_models, is_janus_folder, is_janusflow_folder
+    from .checkpoints.folders import (
+        bundled_models,
+        is_complete_folder,
+        is_janus_folder,
+        is_janusflow_folder,
+        models_in,
+    )
     from .checkpoints.load import Checkpoint, read_checkpoint
+    from .downloads.download import DownloadPlan, plan_download, run_download
+    from .downloads.pace import TransferPace
+    from .downloads.published import PUBLISHED
+    from .downloads.record import is_unfinished
     from .errors import (
         CheckpointError,
         ConfigError,
+        DownloadError,
         ImageError,
         JanusError,
         OutputError,
@@ -31,8 +42,10 @@ if TYPE_CHECKING:
     from .flow.solvers import SOLVERS
     from .flow.velocity import PreparedRows, embed_rows, rows_of_one_length
     from .generation.answering import Answer
-    from .generation.preview import decoded_preview, fit_code_colours, preview_image
+    from .generation.endings import is_finished
+    from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
+    from .inputs.pictures import check_picture
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
     from .inputs.turns import Turn
@@ -54,6 +67,8 @@ _ROOMS = {
     "CheckpointError": "errors",
     "Compute": "options",
     "ConfigError": "errors",
+    "DownloadError": "errors",
+    "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
     "FlowCheckpoint": "flow.flow_checkpoint",
@@ -71,6 +86,7 @@ _ROOMS = {
     "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
     "OutputError": "errors",
+    "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
     "PreparedRows": "flow.velocity",
     "PromptError": "errors",
@@ -80,6 +96,8 @@ _ROOMS = {
     "SamplingError": "errors",
     "Task": "residency.parts",
     "TextOptions": "options",
+    "TokenWatch": "generation.preview",
+    "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
@@ -88,24 +106,30 @@ _ROOMS = {
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
     "caption_request": "inputs.prompting",
+    "check_picture": "inputs.pictures",
     "decode_bytes": "residency.memory",
-    "decoded_preview": "generation.preview",
     "draw_bytes": "residency.memory",
     "embed_rows": "flow.velocity",
     "fit_code_colours": "generation.preview",
     "flow_draw_bytes": "flow.flow_memory",
     "guided_away_from": "flow.flow_prompts",
+    "is_complete_folder": "checkpoints.folders",
+    "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
     "is_janusflow_folder": "checkpoints.folders",
+    "is_unfinished": "downloads.record",
     "load_autoregressive": "loading",
     "load_janus": "loading",
+    "models_in": "checkpoints.folders",
     "normal_noise": "flow.flow_noise",
     "parts_for": "residency.parts",
+    "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "prompt_row": "flow.flow_prompts",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
     "rows_of_one_length": "flow.velocity",
+    "run_download": "downloads.download",
     "split_parts": "residency.parts",
     "to_uint8": "inputs.preprocessing",
 }
@@ -118,6 +142,8 @@ __all__ = [
     "CheckpointError",
     "Compute",
     "ConfigError",
+    "DownloadError",
+    "DownloadPlan",
     "DrawOptions",
     "Drawn",
     "FlowCheckpoint",
@@ -135,6 +161,7 @@ __all__ = [
     "JanusFlowModel",
     "JanusModel",
     "OutputError",
+    "PUBLISHED",
     "Part",
     "PreparedRows",
     "PromptError",
@@ -144,6 +171,8 @@ __all__ = [
     "SamplingError",
     "Task",
     "TextOptions",
+    "TokenWatch",
+    "TransferPace",
     "Turn",
     "answer_bytes",
     "assemble",
@@ -152,24 +181,30 @@ __all__ = [
     "build_model",
     "bundled_models",
     "caption_request",
+    "check_picture",
     "decode_bytes",
-    "decoded_preview",
     "draw_bytes",
     "embed_rows",
     "fit_code_colours",
     "flow_draw_bytes",
     "guided_away_from",
+    "is_complete_folder",
+    "is_finished",
     "is_janus_folder",
     "is_janusflow_folder",
+    "is_unfinished",
     "load_autoregressive",
     "load_janus",
+    "models_in",
     "normal_noise",
     "parts_for",
+    "plan_download",
     "preview_image",
     "prompt_row",
     "read_checkpoint",
     "read_flow_checkpoint",
     "rows_of_one_length",
+    "run_download",
     "split_parts",
     "to_uint8",
 ]

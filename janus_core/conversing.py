@@ -1,17 +1,17 @@
 """What both kinds of Janus do alike: ask, caption, chat, each a few lines over other rooms.
 
-How pictures are drawn stands with each kind. Every public method runs under `torch.inference_mode()`.
+How pictures are drawn is with each kind. Every public method runs under `torch.inference_mode()`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from .generation.answering import Answer, Prompts, generate_text
-from .generation.batches import batched, shifted
+from .generation.batches import batched, numbered_from, shifted
 from .inputs.pictures import Picture, as_several
 from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
@@ -20,6 +20,10 @@ from .residency.loaded import LoadedModel
 from .residency.memory import answer_bytes
 from .residency.packing import pack_for_answering
 from .residency.parts import Task
+
+_NO_TOKEN = -1  # in place of a token that could not be found
+
+OnAnswer = Callable[[int, Answer], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,15 +43,15 @@ class Conversing(LoadedModel):
         """Answer one question about any number of pictures.
 
         Args:
-            question: may place its pictures by `<image_placeholder>`.
+            question: `<image_placeholder>` marks where a picture belongs; without it all come first.
             images: PIL pictures, paths, or (h, w, 3) floats in 0..1; one alone need not be in a list.
             system: text before the conversation.
-            options: how to write; default greedy, at most 512 tokens.
+            options: default greedy, at most 512 tokens.
             seed: of the noise at a temperature above 0.
-            on_text: receives the answer as it grows.
+            on_text: called with the answer as it grows.
 
         Raises:
-            PromptError: empty question, marks that do not fit the pictures, or too long.
+            PromptError: the question is empty, too long, or has more or fewer marks than pictures.
             ImageError: a picture cannot be read.
         """
         turns = (Turn(role="user", text=question, images=as_several(images)),)
@@ -81,17 +85,18 @@ class Conversing(LoadedModel):
         """Describe pictures, one text each.
 
         Args:
-            images: the pictures; text i draws its noise from seed + i.
+            images: the pictures; text i uses the noise of seed + i.
             style: a key of `CAPTION_STYLES`.
             question: asked instead of the style's instruction.
-            batch_size: pictures answered together.
-            options: how to write.
+            batch_size: pictures captioned together.
+            options: how tokens are chosen and when to stop.
             seed: of the first text.
-            on_text: receives (picture, text so far).
-            on_step: receives (pictures finished, pictures).
+            on_text: called with (picture, text so far).
+            on_step: called with (pictures finished, pictures).
 
         Raises:
-            PromptError: unknown style. ImageError: a picture cannot be read.
+            PromptError: unknown style. ImageError: a picture cannot be read. SamplingError: the scores of a
+                text are no numbers; `rows` tells which.
         """
         asked = caption_request(style) if question is None else question
         return self.answer_in_batches(
@@ -113,31 +118,37 @@ class Conversing(LoadedModel):
         seed: int = 0,
         on_text: OnText | None = None,
         on_step: OnStep | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> list[str]:
         """Answer any number of conversations, `batch_size` together, and return the texts.
 
         Args:
-            conversations: each ends with a user's turn; text i draws its noise from seed + i.
+            conversations: each ends with a user's turn; text i uses the noise of seed + i.
             batch_size: conversations answered together, at least 1.
             system: text before each conversation.
-            options: how to write.
+            options: how tokens are chosen and when to stop.
             seed: of the first text.
             on_text: receives (conversation, text so far).
             on_step: receives (conversations finished, conversations).
+            on_answer: receives (conversation, answer), with more than its text.
 
         Raises:
-            SamplingError: batch_size below 1.
+            SamplingError: batch_size below 1, or the scores of a text are no numbers; `rows` tells which.
         """
         check_count("batch_size", batch_size)
         seed, texts = whole_seed(seed), list[str]()
         for batch in batched(conversations, batch_size):
-            answers = self.answer(
-                batch,
-                system=system,
-                options=options,
-                seed=seed + len(texts),
-                on_text=shifted(on_text, len(texts)),
-            )
+            with numbered_from(len(texts), self.compute.dtype):
+                answers = self.answer(
+                    batch,
+                    system=system,
+                    options=options,
+                    seed=seed + len(texts),
+                    on_text=shifted(on_text, len(texts)),
+                )
+            if on_answer is not None:
+                for row, answer in enumerate(answers, start=len(texts)):
+                    on_answer(row, answer)
             texts += [answer.text for answer in answers]
             if on_step is not None:
                 on_step(len(texts), len(conversations))
@@ -157,12 +168,12 @@ class Conversing(LoadedModel):
         """Answer a batch of conversations together; the general form of ask, chat and caption.
 
         Args:
-            conversations: each ends with a user's turn; row i draws its noise from seed + i.
+            conversations: each ends with a user's turn; row i uses the noise of seed + i.
             system: text before each conversation.
-            options: how to write.
+            options: how tokens are chosen and when to stop.
             seed: of the first row.
-            on_text: receives (row, text so far).
-            on_step: receives (tokens done, tokens at most).
+            on_text: called with (row, text so far).
+            on_step: called with (tokens done, tokens at most).
         """
         if not conversations:
             return []
@@ -171,6 +182,7 @@ class Conversing(LoadedModel):
         pictures = [image for turns in conversations for turn in turns for image in turn.images]
         longest = max(len(plan) for plan in plans)
         need = answer_bytes(self.config, len(plans), longest, options.max_new_tokens, self.compute.dtype)
+        # both tasks at once: asked one after the other, a host might evict the first for the second
         tasks: tuple[Task, ...] = ("see", "answer") if pictures else ("answer",)
         compute = self.ready(*tasks, memory_required=need)
         pack_for_answering(self.model.language)

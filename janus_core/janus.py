@@ -1,11 +1,11 @@
-"""Janus, what a person holds: it converses, draws, encodes and decodes, each a few lines over other rooms.
+"""`Janus`, the object that users hold: ask, caption, chat, draw, encode, decode.
 
-Every public method runs under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
+Every public method is under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +13,15 @@ from einops import rearrange
 from torch import Tensor
 
 from .conversing import Conversing
-from .generation.batches import batched, in_chunks, within
+from .generation.answering import Answer
+from .generation.batches import batched, in_chunks, numbered_from, within
 from .generation.drawing import generate_image_tokens, plan_pictures
+from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture
 from .inputs.preprocessing import Fit, to_images, to_vq_inputs
 from .model.config import JanusConfig
+from .model.layers import full_precision_convolutions
 from .model.model import JanusModel
 from .options import (
     PUBLISHED_GUIDANCE,
@@ -32,6 +35,10 @@ from .options import (
 from .residency.memory import decode_bytes, draw_bytes
 from .residency.packing import pack_for_drawing
 
+_NO_TOKEN = -1  # in place of a token that could not be found
+
+OnAnswer = Callable[[int, Answer], None]
+
 _VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
@@ -43,7 +50,7 @@ class Janus(Conversing):
         model: as in `LoadedModel`, which has further attributes.
         codebook: identity of the VQ codebook.
         vq_dtype: of the VQ tokenizer.
-        guidance: how the model's makers recommend to draw; what a caller leaves open is taken from it.
+        guidance: recommended by the model's folder; used for what a caller leaves open.
     """
 
     model: JanusModel
@@ -75,14 +82,15 @@ class Janus(Conversing):
             prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
             num_images: pictures of each prompt; picture i of a prompt uses seed + i.
             seed: any integer.
-            negative_prompt: what to draw away from; empty is the reference's guidance.
+            negative_prompt: text of the unconditional row; empty pads the prompt out, as in the reference.
             options: guidance and sampling.
             batch_size: pictures drawn together.
-            on_step: receives (image tokens done, image tokens of all batches).
-            on_tokens: receives the tokens so far of the batch being drawn.
+            on_step: called with (image tokens done, image tokens of all batches).
+            on_tokens: called with the tokens so far of the batch being drawn.
 
         Raises:
-            SamplingError: num_images or batch_size below 1. PromptError: a prompt exceeds the context.
+            PromptError: a prompt exceeds the context. SamplingError: num_images or batch_size below 1, or a
+                picture's scores are no numbers; `rows` tells which.
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
@@ -100,24 +108,26 @@ class Janus(Conversing):
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
         cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
-        drawn = [
-            generate_image_tokens(
-                self.model.language,
-                batch,
-                options,
-                num_image_tokens=cells,
-                pad=self.tokenizer.special.pad,
-                compute=compute,
-                on_step=within(on_step, index * cells, len(batches) * cells),
-                on_tokens=on_tokens,
-            )
-            for index, batch in enumerate(batches)
-        ]
+        drawn: list[Tensor] = []
+        for index, batch in enumerate(batches):
+            with numbered_from(index * batch_size, compute.dtype):
+                tokens = generate_image_tokens(
+                    self.model.language,
+                    batch,
+                    options,
+                    num_image_tokens=cells,
+                    pad=self.tokenizer.special.pad,
+                    compute=compute,
+                    on_step=within(on_step, index * cells, len(batches) * cells),
+                    on_tokens=on_tokens,
+                )  # (b, n)
+            drawn.append(tokens)
         grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
-            tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = in_chunks(self._to_images, tokens.grid, min(batch_size, _VQ_TOGETHER), None)
-        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+            kept = ImageTokens(grid=grid.clone(), codebook=self.codebook)
+        images = in_chunks(self._to_images, kept.grid, min(batch_size, _VQ_TOGETHER), None)
+        require_numbers(images, self.vq_dtype)
+        return Drawn(images=images, tokens=kept, seeds=tuple(plan.seed % 2**64 for plan in pictures))
 
     @torch.inference_mode()
     def encode(
@@ -131,23 +141,38 @@ class Janus(Conversing):
         """Turn pictures into image tokens.
 
         Args:
-            images: one picture or several; of another size than the model's they are fitted.
+            images: one picture or several; those of another size than the model's are fitted.
             fit: crop the middle, pad with grey, or stretch.
             batch_size: pictures encoded together, at least 1.
-            on_step: receives (pictures done, pictures).
+            on_step: called with (pictures done, pictures).
 
         Raises:
-            ImageError: there is no picture, or one cannot be read.
+            ImageError: there is no picture, or one cannot be read. SamplingError: a picture's features are no
+                numbers; `rows` tells which.
         """
         pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
         self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
 
         def encode(chunk: Tensor) -> Tensor:
-            # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
-            chunk = chunk.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-            return self.model.vq_tokenizer.encode(chunk)
+            # Reduced precision moves features across the border between two codes; pixels it moves invisibly.
+            with full_precision_convolutions():
+                return self._to_tokens(chunk)
 
-        return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
+        grid = in_chunks(encode, pixels, batch_size, on_step)
+        require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
+        return ImageTokens(grid=grid, codebook=self.codebook)
+
+    def _to_tokens(self, pixels: Tensor) -> Tensor:
+        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.
+
+        Where features are no finite numbers there is no token: no code is nearest to them.
+        """
+        # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
+        pixels = pixels.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
+        latents = self.model.vq_tokenizer.latents(pixels)
+        is_finite = latents.isfinite().flatten(1).all(dim=1)  # (b,), without waiting for the device
+        tokens = self.model.vq_tokenizer.nearest(latents)
+        return tokens.masked_fill(~is_finite[:, None, None], _NO_TOKEN)
 
     @torch.inference_mode()
     def decode(
@@ -158,14 +183,17 @@ class Janus(Conversing):
         Args:
             tokens: of this model's codebook.
             batch_size: pictures decoded together, at least 1.
-            on_step: receives (pictures done, pictures).
+            on_step: called with (pictures done, pictures).
 
         Raises:
             ImageError: the tokens belong to another codebook, have another grid, or are damaged.
+            SamplingError: a picture's pixels are no numbers; `rows` tells which.
         """
         tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
         self.ready("decode", memory_required=decode_bytes(self.config, min(batch_size, len(tokens))))
-        return in_chunks(self._to_images, tokens.grid, batch_size, on_step)
+        images = in_chunks(self._to_images, tokens.grid, batch_size, on_step)
+        require_numbers(images, self.vq_dtype)
+        return images
 
     @torch.inference_mode()
     def decode_pixels(self, grid: Tensor) -> Tensor:
@@ -178,5 +206,11 @@ class Janus(Conversing):
         return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
 
     def _to_images(self, grid: Tensor) -> Tensor:
-        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place."""
-        return to_images(self._to_pixels(grid))
+        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
+
+        A pixel that is no finite number is NaN, which clamping alone would hide; who brings pictures to the
+        host looks for it there.
+        """
+        pixels = self._to_pixels(grid)
+        pixels = pixels.where(pixels.isfinite(), torch.nan)
+        return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)

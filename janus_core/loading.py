@@ -1,6 +1,6 @@
-"""From a model folder to a `Janus` or `JanusFlow` ready for use: device, dtype, weights in place.
+"""From a model folder to a `Janus` or `JanusFlow` ready for use: chooses device and dtype, assigns weights.
 
-Decides once where and in which dtype a model runs; everything below is told.
+Device and dtype are chosen here once; everything below gets them as arguments.
 """
 
 from __future__ import annotations
@@ -43,15 +43,23 @@ def choose_device(device: str | torch.device) -> torch.device:
     if device != "auto":
         try:
             chosen = torch.device(device)
-            torch.empty(1, device=chosen).item()
+            torch.empty(1, device=chosen).item()  # a device that is only a name fails here ("meta" too)
         except (RuntimeError, AssertionError, ImportError) as error:
             raise SamplingError(
-                f'The device "{device}" cannot be used: {error}. Use auto, cpu, cuda or mps.'
+                f'The device "{device}" cannot be used: {_why_not(str(device), error)}. Use auto, cpu, '
+                "cuda or mps."
             ) from error
         return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _why_not(device: str, error: Exception) -> str:
+    """Return in a few words why a device cannot be used; torch writes pages about some."""
+    if device.startswith("mps"):
+        return "PyTorch has no MPS here, which takes a Mac with Apple's own processor"
+    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")[:150]
 
 
 def choose_dtype(dtype: DTypeName | torch.dtype, device: torch.device) -> torch.dtype:
@@ -63,18 +71,18 @@ def choose_dtype(dtype: DTypeName | torch.dtype, device: torch.device) -> torch.
         return names[dtype]
     if dtype != "auto":
         raise SamplingError(f'There is no dtype "{dtype}". Use auto, float32, bfloat16 or float16.')
-    if device.type == "cuda":
+    if device.type == "cuda":  # older cards emulate bfloat16, slower than float16
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
         return torch.bfloat16 if _computes_bfloat16() else torch.float32
-    return torch.float16
+    return torch.float16  # MPS
 
 
 def _computes_bfloat16() -> bool:
     """Tell whether this CPU has instructions for bfloat16.
 
-    oneDNN says yes on any x86 with AVX-512 and imitates what is missing there, slower than float32; torch is
-    built without oneDNN on Apple's computers.
+    oneDNN reports support on any x86 with AVX-512 and emulates it where instructions are missing, slower than
+    float32. Builds of torch for macOS have no oneDNN.
     """
     if not torch.backends.mkldnn.is_available():
         return False
@@ -94,8 +102,8 @@ def load_janus(
 
     Args:
         path: the folder, or the name of a bundled model.
-        dtype: of seeing and language; weights already stored in it stay mapped from the file on a CPU, others
-            are converted when a task first needs them. The VQ tokenizer runs in float32.
+        dtype: of seeing and language; on a CPU, weights stored in it stay mapped from the file, others are
+            converted when a task first needs them. The VQ tokenizer computes in float32.
         device: "auto", "cpu", "cuda", "mps" or a torch device.
         operations: namespace of layer classes; default `torch.nn`.
 
@@ -128,7 +136,7 @@ def _timed(
     """Load a folder, having decided where and in which dtype it computes, and say how long it took."""
     started, folder = time.perf_counter(), resolve_model(path)
     place = choose_device(device)
-    # A host's layers may stream their weights; torch's own stay where they are put.
+    # Layers of a caller's own may stream their weights; torch's stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
     loaded = load(folder, compute, operations)
     log.info(
@@ -188,11 +196,11 @@ def assemble(
 
     Args:
         checkpoint: what was read.
-        model: as `build_model` makes it of its configuration.
-        compute: where and in which dtype seeing and language run; the VQ tokenizer runs in float32.
+        model: from `build_model`, with the checkpoint's configuration.
+        compute: device and dtype of seeing and language; the VQ tokenizer computes in float32.
         weights_on: where the weights rest; a host may move them to `compute.device` later.
-        weights_dtype: of seeing and language, the VQ tokenizer's being float32; None keeps every tensor as it
-            is mapped from the file, for layers that convert at each use.
+        weights_dtype: of the weights of seeing and language, while the VQ tokenizer's are float32; None keeps
+            every tensor as mapped from the file, for layers that convert at each use.
     """
     weights = checkpoint.state_dict
     if weights_dtype is not None:

@@ -1,6 +1,6 @@
-"""What a caller may choose, each with its range; the shape of callbacks; where arithmetic happens.
+"""Options with their ranges, protocols of callbacks, device and dtype of the arithmetic.
 
-Ranges are checked once, when the options are made; nothing below checks them again.
+Ranges are checked once, when an options object is created; nothing below checks them again.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from torch import Tensor
 from .errors import SamplingError
 
 CFG_WEIGHT = 5.0  # the authors' guidance, where a model's folder recommends no other
-MOST_CFG_WEIGHT = 100
+MOST_CFG_WEIGHT = 100  # far beyond any use
 MIN_P = 0.0  # off, as the published models and the reference draw
 
 
 class OnText(Protocol):
-    """Called whenever the text of one answer has grown; may raise to interrupt."""
+    """Called whenever one answer has become longer; may raise to interrupt."""
 
     def __call__(self, row: int, text: str) -> None:
-        """Receive the whole text so far of answer `row`."""
+        """Take the whole text so far of answer `row`."""
 
 
 class OnStep(Protocol):
     """Called after each step; may raise to interrupt."""
 
     def __call__(self, done: int, total: int) -> None:
-        """Receive how many of at most `total` steps are done."""
+        """Take the number of steps done, of at most `total`."""
 
 
 class OnTokens(Protocol):
     """Called after each step with the tokens so far; may raise to interrupt."""
 
     def __call__(self, tokens: Tensor) -> None:
-        """Receive image tokens (b, cells drawn so far) int64; they are not to be changed."""
+        """Take image tokens (b, cells drawn so far) int64: a view of the buffer, not to be written to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Where a model computes and in which dtype its embeddings, activations and cache are.
+    """Device and dtype of a model's arithmetic.
 
     Attributes:
         device: of all arithmetic.
-        dtype: of seeing and language.
-        is_resident: nothing moves weights during a call, so that a CUDA graph may hold their addresses.
-        captures: whether steps are captured as CUDA graphs; None where that is known to work: CUDA, not ROCm.
+        dtype: of activations and embeddings, except in the VQ tokenizer.
+        is_resident: weights are not moved during a call, so that a CUDA graph may hold their addresses.
+        captures: whether steps may be captured as CUDA graphs; None means on CUDA but not on ROCm.
     """
 
     device: torch.device
@@ -59,6 +59,7 @@ class Compute:
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise SamplingError unless `value` is a number in [low, high]."""
+    # booleans are numbers to Python; NaN fails both comparisons
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
         raise SamplingError(f"{name} is {value!r}; it must be between {low} and {high}.")
 
@@ -82,23 +83,23 @@ def check_count(name: str, value: int) -> None:
 
 
 def whole_seed(seed: int) -> int:
-    """Return a seed as Python's unbounded integer; raise SamplingError if it is no whole number."""
+    """Return a seed as a Python int; raise SamplingError if it is not a whole number."""
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise SamplingError(f"seed is {seed!r}; it must be a whole number.")
-    return int(seed)
+    return int(seed)  # numpy's integers would overflow in seed + i
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """How answers are written.
+    """How the tokens of an answer are chosen, and when it ends.
 
     Attributes:
-        max_new_tokens: 1 … 4096; the context may end an answer earlier.
-        temperature: 0 … 2; 0 always takes the likeliest token.
+        max_new_tokens: 1 … 4096; the model's context may end an answer earlier.
+        temperature: 0 … 2; 0 is greedy: always the likeliest token.
         top_k: 0 … 1,000,000; 0 is off.
         top_p: above 0 … 1; 1 is off.
         min_p: 0 … 1; 0 is off.
-        repetition_penalty: 0.1 … 10 on tokens already in the answer; 1 is off.
+        repetition_penalty: 0.1 … 10, applied to tokens already in the answer; 1 is off.
         stop: texts that end an answer and are not part of it.
     """
 
@@ -114,7 +115,7 @@ class TextOptions:
         check_whole("max_new_tokens", self.max_new_tokens, 1, 4096)
         check_range("temperature", self.temperature, 0, 2)
         check_whole("top_k", self.top_k, 0, 1_000_000)
-        check_range("top_p", self.top_p, 1e-6, 1)
+        check_range("top_p", self.top_p, 1e-6, 1)  # 0 would be greedy, which temperature 0 says already
         check_range("min_p", self.min_p, 0, 1)
         check_range("repetition_penalty", self.repetition_penalty, 0.1, 10)
         if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
@@ -123,12 +124,12 @@ class TextOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How a prompt steers a drawing: as a model's folder recommends it, or as it is decided for one call.
+    """Classifier-free guidance, as a model's folder recommends it or as decided for one call.
 
     Attributes:
         cfg_weight: above 0 … 100; 1 is off.
-        min_p: 0 … 1; image tokens below this share of the best conditional probability are dropped before
-            guidance. 0 is off.
+        min_p: 0 … 1; before guidance, image tokens whose conditional probability is below this share of the
+            largest one are masked. 0 is off.
     """
 
     cfg_weight: float = CFG_WEIGHT
@@ -139,17 +140,17 @@ class Guidance:
         check_range("min_p", self.min_p, 0, 1)
 
 
-PUBLISHED_GUIDANCE = Guidance()  # of DeepSeek's models, whose folders recommend nothing
+PUBLISHED_GUIDANCE = Guidance()  # for DeepSeek's models, whose folders recommend nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
-    """How pictures are drawn.
+    """Guidance and sampling of pictures.
 
     Attributes:
-        cfg_weight: above 0 … 100, how strongly the prompt guides; 1 is off and twice as fast on few rows.
-            None is what the model's folder recommends.
-        temperature: 0 … 2; 0 always takes the likeliest code.
+        cfg_weight: above 0 … 100, of classifier-free guidance; 1 is off and computes half as many rows. None
+            is what the model's folder recommends.
+        temperature: 0 … 2; 0 is greedy: always the likeliest image token.
         top_k: 0 … 1,000,000; 0 is off.
         top_p: above 0 … 1; 1 is off.
         min_p: 0 … 1, before guidance, see `Guidance`; 0 is off, None is what the model's folder recommends.
@@ -175,7 +176,7 @@ class DrawOptions:
     def from_numbers(
         cls, *, cfg_weight: float, temperature: float, top_k: int, top_p: float, min_p: float
     ) -> DrawOptions:
-        """Return options from a form that knows numbers only, such as a node or a command line.
+        """Return options from numbers alone, as nodes and the command line have them.
 
         Args:
             cfg_weight: 0 is what the model recommends.
@@ -193,14 +194,14 @@ class DrawOptions:
         )
 
     def guidance(self, recommended: Guidance) -> Guidance:
-        """Decide how the prompt steers: what is asked for, else what is recommended."""
+        """Return the guidance to draw with: what is asked for, else what is recommended."""
         min_p = recommended.min_p if self.min_p is None else self.min_p
         return Guidance(
             cfg_weight=recommended.cfg_weight if self.cfg_weight is None else self.cfg_weight,
-            min_p=0.0 if self.temperature == 0 else min_p,  # greedy is the likeliest of all tokens
+            min_p=0.0 if self.temperature == 0 else min_p,  # greedy: the argmax over all tokens
         )
 
     def decided(self, recommended: Guidance) -> DrawOptions:
-        """Return these options with nothing left to the model."""
+        """Return these options with the recommended values filled in."""
         guidance = self.guidance(recommended)
         return replace(self, cfg_weight=guidance.cfg_weight, min_p=guidance.min_p)

@@ -1,4 +1,4 @@
-"""The extension: which nodes there are, in the order a person meets them."""
+"""The extension: the list of nodes, in the order users meet them."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -14,7 +14,8 @@ class JanusExtension(ComfyExtension):
     """All nodes of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Register the model folder and list the nodes; every release calls this, not every one `on_load`."""
+        """Register the model folder and list the nodes."""
+        # here and not in `on_load`, which older releases do not call
         folders.register()
         return [
             JanusLoad,

@@ -14,8 +14,8 @@ from ..janus_core import (
 )
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
-from .bridge.images import to_pictures
-from .bridge.progress import AnswerProgress
+from .bridge.images import pictures_named, to_pictures
+from .bridge.progress import AnswerProgress, Endings
 from .compat import schema, widget
 from .types import ChatSocket, JanusSocket
 from .widgets import stop_texts, text_options
@@ -94,16 +94,22 @@ class JanusCaption(io.ComfyNode):
         pictures, asked = to_pictures(image), caption_request(style, question)
         progress = AnswerProgress(cls.hidden.unique_id, len(pictures), max_new_tokens)
 
+        chats = [(Turn(role="user", text=asked, images=(picture,)),) for picture in pictures]
+        endings = Endings(model.janus, options)
+
         def attempt(batch_size: int) -> list[str]:
             progress.restart()
-            return model.janus.caption(
-                pictures, question=asked, batch_size=batch_size, options=options, seed=seed,
-                on_text=progress.on_text,
-            )  # fmt: skip
+            with pictures_named("Picture", len(pictures)):
+                return model.janus.answer_in_batches(
+                    chats, batch_size=batch_size, options=options, seed=seed, on_text=progress.on_text,
+                    on_answer=endings.on_answer,
+                )  # fmt: skip
 
+        # prefix and suffix go round the text only when all retries are over
         texts = [prefix + text + suffix for text in in_batches(attempt, min(_BATCH, len(pictures)))]
-        progress.finish(texts)
-        return io.NodeOutput(texts, ui={"text": texts})
+        shown = endings.shown(texts)
+        progress.finish(shown)
+        return io.NodeOutput(texts, ui={"text": shown})
 
 
 class JanusAsk(io.ComfyNode):
@@ -199,20 +205,25 @@ class JanusAsk(io.ComfyNode):
                 'The question is to be asked about each picture, but none is connected to "image". Connect '
                 "a batch, or switch to one answer about all."
             )
+        # the pictures of each question: one with all further ones, or all together
         groups = [(picture, *further) for picture in first] if ask_each else [(*first, *further)]
         chats = [(*chat, Turn(role="user", text=question, images=group)) for group in groups]
         progress = AnswerProgress(cls.hidden.unique_id, len(chats), max_new_tokens)
 
+        endings = Endings(model.janus, options)
+
         def attempt(batch_size: int) -> list[str]:
             progress.restart()
-            return model.janus.answer_in_batches(
-                chats, batch_size=batch_size, system=system, options=options, seed=seed,
-                on_text=progress.on_text,
-            )  # fmt: skip
+            with pictures_named("Answer", len(chats)):
+                return model.janus.answer_in_batches(
+                    chats, batch_size=batch_size, system=system, options=options, seed=seed,
+                    on_text=progress.on_text, on_answer=endings.on_answer,
+                )  # fmt: skip
 
         texts = in_batches(attempt, min(_BATCH, len(chats)))
-        progress.finish(texts)
+        shown = endings.shown(texts)
+        progress.finish(shown)
         chats_out = [
             (*turns, Turn(role="assistant", text=text)) for turns, text in zip(chats, texts, strict=True)
         ]
-        return io.NodeOutput(texts, chats_out, ui={"text": texts})
+        return io.NodeOutput(texts, chats_out, ui={"text": shown})

@@ -1,7 +1,7 @@
-"""The schema shim: newer ComfyUI features where they exist, nothing lost where they do not.
+"""Schemas for several releases of ComfyUI: newer features are used where they exist.
 
-Fields of `io.Schema` that an older release lacks are dropped; keywords of inputs that it lacks travel in
-`extra_dict`, which every release merges into the options that the page receives.
+Fields of `io.Schema` that an older release lacks are dropped. Keywords of inputs that it lacks are put into
+`extra_dict`, which every release merges into the options that it sends to the page.
 
 An input with a default is optional: core fills no defaults in prompts sent by API, so one that is required
 and added later would break every prompt that somebody has stored.

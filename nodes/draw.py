@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..janus_core import Drawn, DrawOptions
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
-from .bridge.images import to_image
+from .bridge.images import pictures_named, to_image
 from .bridge.progress import DrawProgress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
@@ -102,10 +102,12 @@ class JanusDraw(io.ComfyNode):
         progress = DrawProgress(cls.hidden.unique_id, model)
 
         def attempt(together: int) -> Drawn:
-            return janus.draw(
-                prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt, options=options,
-                batch_size=together, on_step=progress.on_step, on_tokens=progress.on_tokens,
-            )  # fmt: skip
+            with pictures_named("Picture", batch_size):
+                return janus.draw(
+                    prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt,
+                    options=options, batch_size=together, on_step=progress.on_step,
+                    on_tokens=progress.on_tokens,
+                )  # fmt: skip
 
         drawn = in_batches(attempt, batch_size)
         progress.finish(drawn.images)

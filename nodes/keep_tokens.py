@@ -1,4 +1,4 @@
-"""Pictures as image tokens: encode and decode them, keep them in files and get them back."""
+"""Image tokens: encode pictures, decode tokens, save them to files and load them."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ class JanusDecodeTokens(io.ComfyNode):
 
 
 class JanusSaveTokens(io.ComfyNode):
-    """Keep image tokens in a file."""
+    """Save image tokens to a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -127,7 +127,7 @@ class JanusSaveTokens(io.ComfyNode):
 
 
 class JanusLoadTokens(io.ComfyNode):
-    """Get image tokens back from a file."""
+    """Load image tokens from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -154,8 +154,8 @@ class JanusLoadTokens(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None, **_: Any) -> Any:
-        """Load again when the file has changed; a name that comes along a link is not known yet."""
-        if file is None:
+        """Return size and time of the file, so that a changed one is loaded again."""
+        if file is None:  # the name comes from a link and is not known yet
             return None
         state = folders.token_file(file).stat()
         return state.st_size, state.st_mtime_ns

@@ -1,10 +1,10 @@
-"""Load Janus: a person picks a model by its name; everything else follows from the files."""
+"""Load Janus: users choose a model by name; everything else follows from its files."""
 
 from typing import Any
 
 from comfy_api.latest import io
 
-from .bridge import folders
+from .bridge import downloads, folders
 from .bridge.hosting import Residency, host
 from .compat import schema, widget
 from .types import JanusSocket
@@ -25,8 +25,10 @@ class JanusLoad(io.ComfyNode):
             inputs=[
                 widget(
                     io.Combo.Input, "model", options=folders.model_choices(),
-                    tooltip="A folder in models/janus. Janus-Pro-1B needs about 5 GB of memory, "
-                    "Janus-Pro-7B 16 GB; both can also be streamed with less.",
+                    tooltip="A folder in models/janus, or a published model: one that is not installed is "
+                    "downloaded when the node runs (Janus-1.3B and Janus-Pro-1B 4.2 GB, Janus-Pro-7B 14.8 "
+                    "GB). Janus-Pro-1B needs about 5 GB of memory, Janus-Pro-7B 16 GB; both can also be "
+                    "streamed with less.",
                 ),
                 widget(
                     io.Combo.Input, "dtype", options=["auto", "float32", "bfloat16", "float16"],
@@ -43,14 +45,17 @@ class JanusLoad(io.ComfyNode):
             outputs=[
                 JanusSocket.Output("janus", display_name="janus", tooltip="The model, for all Janus nodes.")
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, model: str, dtype: str = "auto", residency: Residency = "auto") -> io.NodeOutput:
-        """Read the model's files."""
+        """Fetch a published model that is not there yet, and read the model's files."""
+        downloads.fetch_if_absent(model, cls.hidden.unique_id)
         return io.NodeOutput(host(folders.model_folder(model), dtype, residency))
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_: Any) -> Any:
-        """Load again when a file of the model has changed; a name along a link is not known yet."""
-        return None if model is None else folders.folder_state(folders.model_folder(model))
+        """Return the state of the model's files, so that a replaced model is loaded again."""
+        # None: the name comes from a link and is not known yet
+        return None if model is None else folders.model_state(model)

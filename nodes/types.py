@@ -1,4 +1,4 @@
-"""The pack's own sockets: a loaded model, image tokens, a conversation so far."""
+"""The pack's own socket types: a loaded model, image tokens, a conversation."""
 
 from comfy_api.latest import io
 

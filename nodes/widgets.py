@@ -1,4 +1,4 @@
-"""Inputs that several nodes share, so that the same word means the same thing and has the same range."""
+"""Inputs that several nodes share, so that an input has the same meaning and range everywhere."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ SEED_TOOLTIP = (
 
 
 def seed() -> Any:
-    """Return the seed, over the full range that ComfyUI knows."""
+    """Return the seed, over ComfyUI's full range."""
     return widget(
         io.Int.Input, "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
         tooltip=SEED_TOOLTIP,
@@ -21,7 +21,7 @@ def seed() -> Any:
 
 
 def temperature(default: float, tooltip: str) -> Any:
-    """Return the temperature with a node's own default."""
+    """Return the temperature, with the node's default and tooltip."""
     return widget(
         io.Float.Input, "temperature", default=default, min=0.0, max=2.0, step=0.05, round=0.001,
         tooltip=tooltip,
@@ -45,7 +45,7 @@ def top_p(default: float) -> Any:
 
 
 def text_options() -> list[Any]:
-    """Return the inputs that steer how text is written: the seed, and the fields of `TextOptions`."""
+    """Return the inputs for writing text: the seed, and the fields of `TextOptions`."""
     return [
         seed(),
         temperature(0.0, "0 always writes the likeliest word; higher values vary more."),

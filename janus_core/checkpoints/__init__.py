@@ -1,4 +1,4 @@
-"""Published model folders: which layout it is, what its files are called, how its tensors become ours.
+"""Published model folders: recognise the layout, list the files, rename the tensors to ours.
 
-Knows files and tensors; knows nothing of prompts, sampling or how a model is run.
+Knows files and tensors; knows nothing of prompts, sampling or how a model is used.
 """

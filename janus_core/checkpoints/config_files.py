@@ -8,7 +8,6 @@ Source: the authors' config classes and siglip_vit.py; transformers' LlamaConfig
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 from ..errors import ConfigError
@@ -21,6 +20,7 @@ from ..model.config import (
     VisionConfig,
     VQConfig,
 )
+from .config_sections import Section, three_numbers
 from .layout import show
 
 log = logging.getLogger("janus.checkpoints")
@@ -36,7 +36,7 @@ _LLAMA = {
     "rope_theta": 10000.0,
 }
 
-# (width, layers, heads, patch_size, mlp_ratio) of the towers that a `model_name` stands for.
+# `_TOWER_KEYS` of the towers that a `model_name` stands for.
 _SIGLIP = {
     "siglip_large_patch16_384": (1024, 24, 16, 16, 4),
     "siglip_large_patch16_256": (1024, 24, 16, 16, 4),
@@ -45,87 +45,28 @@ _SIGLIP = {
 }
 _TOWER_KEYS = ("width", "layers", "heads", "patch_size", "mlp_ratio")
 
-# (base channels, multipliers, residual blocks, latent channels) of the VQ tokenizers that a `cls` stands for.
+# `_VQ_KEYS` of the VQ tokenizers that a `cls` stands for.
 _VQ = {"VQ-16": (128, (1, 1, 2, 2, 4), 2, 256)}
-_NORM_GROUPS = 32  # constant in the authors' code; one that differs stands beside the other sizes
+_NORM_GROUPS = 32  # constant in the authors' code; our own files may state another beside the other sizes
 _VQ_KEYS = ("ch", "ch_mult", "num_res_blocks", "z_channels")
 
-# Ways of scaling rotary positions that a factor of 1 switches off, unless attention is scaled beside it.
+# Defaults of transformers' JanusVisionConfig and JanusVQVAEConfig, whose files leave them out.
+_NATIVE_VISION = {
+    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 384,
+    "patch_size": 16, "mlp_ratio": 4.0, "projection_dim": 2048, "depth": 2,
+}  # fmt: skip
+_NATIVE_VQ = {
+    "embed_dim": 8, "num_embeddings": 16384, "latent_channels": 256, "base_channels": 128,
+    "channel_multiplier": (1, 1, 2, 2, 4), "num_res_blocks": 2, "projection_dim": 2048,
+    "num_hidden_layers": 2, "image_token_embed_dim": 2048,
+}  # fmt: skip
+
+# Kinds of rotary scaling that a factor of 1 switches off, unless attention is scaled as well.
 _PLAIN_AT_ONE = ("linear", "dynamic", "llama3", "yarn", "unnamed")
 _SCALES_ATTENTION = {"attention_factor", "mscale", "mscale_all_dim"}
 _HALF = (0.5, 0.5, 0.5)
-_LARGEST = 1_000_000  # no size of any Janus comes near; larger numbers are damaged files
 _MOST_LAYERS = 512
 MOST_BLOCKS = 32  # of an aligner, or of one level of the VQ tokenizer
-
-
-class Section:
-    """One object of a configuration file, read with checks that name the key."""
-
-    def __init__(self, content: Any, name: str, fallbacks: dict[str, Any] | None = None) -> None:
-        if not isinstance(content, dict):
-            raise ConfigError(
-                f"The configuration's {name} is {show(content)}, not an object. Fetch config.json again."
-            )
-        self.content, self.name, self.fallbacks = content, name, fallbacks or {}
-
-    def section(self, key: str) -> Section:
-        """Return a nested object; a missing one is empty, so that its keys are reported by name."""
-        return Section(self.content.get(key, {}), f"{self.name}.{key}" if self.name else key)
-
-    def value(self, key: str) -> Any:
-        """Return a key's value, or its published fallback."""
-        found = self.content.get(key)
-        found = self.fallbacks.get(key) if found is None else found
-        if found is None:
-            raise ConfigError(f"The configuration lacks {self.name}.{key}. Fetch config.json again.")
-        return found
-
-    def integer(self, key: str, most: int = _LARGEST, least: int = 1) -> int:
-        """Return a whole number from `least` to `most`."""
-        return _integer(self.value(key), f"{self.name}.{key}", most, least)
-
-    def integers(self, key: str) -> tuple[int, ...]:
-        """Return a list of 1 to 16 whole numbers."""
-        found = self.value(key)
-        if not isinstance(found, list | tuple) or not 1 <= len(found) <= 16:
-            raise ConfigError(
-                f"The configuration's {self.name}.{key} is {show(found)}, not a list of whole numbers."
-            )
-        return tuple(_integer(item, f"{self.name}.{key}", _LARGEST) for item in found)
-
-    def number(self, key: str) -> float:
-        """Return a finite number above 0."""
-        return _number(self.value(key), f"{self.name}.{key}")
-
-    def refuse(self, key: str, harmless: tuple[Any, ...], why: str) -> None:
-        """Raise if a key that changes the arithmetic has a value that this package does not compute."""
-        found = self.content.get(key)
-        if found is not None and found not in harmless:
-            raise ConfigError(f"The configuration sets {self.name}.{key} to {show(found)}: {why}.")
-
-
-def _integer(value: Any, name: str, most: int, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(
-            f"The configuration's {name} is {show(value)}, not a whole number from {least} to {most}."
-        )
-    return value
-
-
-def _number(value: Any, name: str, *, positive: bool = True) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
-    if not is_number or not math.isfinite(value) or (positive and value <= 0):
-        raise ConfigError(
-            f"The configuration's {name} is {show(value)}, not a{' positive' if positive else ''} number."
-        )
-    return float(value)
-
-
-def _three(value: Any, name: str, *, positive: bool) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple) or len(value) != 3:
-        raise ConfigError(f"The configuration's {name} is {show(value)}, not three numbers.")
-    return tuple(_number(item, name, positive=positive) for item in value)
 
 
 def parse_authors(
@@ -163,10 +104,11 @@ def parse_authors_vision(params: Section) -> VisionConfig:
     params.refuse("select_feature", ("same",), "only the features of all patches are used by Janus")
     layers = params.integer("layers", _MOST_LAYERS)
     select = params.content.get("select_layer", -1)
-    if not isinstance(select, int) or select < -layers:
+    if not isinstance(select, int) or select < -layers:  # −1: the last layer
         raise ConfigError(
             f"The configuration's vision select_layer is {show(select)}; −{layers} … {layers} can be used."
         )
+    # the authors' tower can normalise pixels itself, instead of the preprocessor; no published model does
     normalises = params.content.get("pixel_mean") is not None and params.content.get("pixel_std") is not None
     return VisionConfig(
         image_size=params.integer("image_size"),
@@ -175,8 +117,12 @@ def parse_authors_vision(params: Section) -> VisionConfig:
         layers=min(layers, select if select > 0 else layers + select + 1),  # as the authors count
         heads=params.integer("heads"),
         mlp_ratio=params.number("mlp_ratio"),
-        pixel_mean=_three(params.value("pixel_mean"), "pixel_mean", positive=False) if normalises else None,
-        pixel_std=_three(params.value("pixel_std"), "pixel_std", positive=True) if normalises else None,
+        pixel_mean=three_numbers(params.value("pixel_mean"), "pixel_mean", positive=False)
+        if normalises
+        else None,
+        pixel_std=three_numbers(params.value("pixel_std"), "pixel_std", positive=True)
+        if normalises
+        else None,
     )
 
 
@@ -236,6 +182,7 @@ def _plain_rope(section: Section) -> dict[str, Any]:
     for key in ("rope_scaling", "rope_parameters"):  # the older and the newer name
         if section.content.get(key) is not None:
             rope |= section.section(key).content
+    # "type" is the older key; with neither, a factor alone would still scale
     kind = rope.get("rope_type", rope.get("type", "unnamed" if "factor" in rope else "default"))
     is_off = rope.get("factor") == 1 and kind in _PLAIN_AT_ONE and not _SCALES_ATTENTION & rope.keys()
     if kind != "default" and not is_off:
@@ -263,7 +210,7 @@ def parse_preprocess(content: dict[str, Any], vision: VisionConfig) -> Preproces
         "rescale_factor": 1 / 255,
     }  # fmt: skip
     section = Section(content, "preprocessor_config", fallbacks)
-    do_normalize = content.get("do_normalize", True) is not False
+    do_normalize = content.get("do_normalize", True) is not False  # null counts as left out
     if not do_normalize and vision.pixel_mean is None:
         log.warning(
             "Janus: preprocessor_config.json says do_normalize false, as an early copy of Janus-1.3B did; "
@@ -273,8 +220,8 @@ def parse_preprocess(content: dict[str, Any], vision: VisionConfig) -> Preproces
     return PreprocessConfig(
         image_size=section.integer("image_size"),
         min_size=section.integer("min_size", side),
-        image_mean=_three(section.value("image_mean"), "image_mean", positive=False),
-        image_std=_three(section.value("image_std"), "image_std", positive=True),
+        image_mean=three_numbers(section.value("image_mean"), "image_mean", positive=False),
+        image_std=three_numbers(section.value("image_std"), "image_std", positive=True),
         rescale_factor=section.number("rescale_factor"),
         do_normalize=do_normalize,
     )
@@ -293,31 +240,9 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
     top = Section(config, "")
     language = parse_language(top.section("text_config"))
     vision_section, vq = top.section("vision_config"), top.section("vq_config")
-    vision_section.refuse("use_qk_norm", (False,), "normalised queries and keys are not supported")
-    vision_section.refuse("hidden_act", ("gelu",), "only exact GELU is computed")
-    vision_section.refuse("layer_norm_eps", (1e-6,), "only 1e-06 is computed")
+    vision = _native_vision(vision_section)
     vq.refuse("hidden_act", ("gelu",), "only exact GELU is computed")
-    large = dict(
-        zip(("hidden_size", "num_hidden_layers", "num_attention_heads"), (1024, 24, 16), strict=True)
-    )
-    vision_section.fallbacks = {
-        **large, "image_size": 384, "patch_size": 16, "mlp_ratio": 4.0, "projection_dim": 2048, "depth": 2,
-    }  # fmt: skip
-    vq.fallbacks = {
-        "embed_dim": 8, "num_embeddings": 16384, "latent_channels": 256, "base_channels": 128,
-        "channel_multiplier": (1, 1, 2, 2, 4), "num_res_blocks": 2, "projection_dim": 2048,
-        "num_hidden_layers": 2, "image_token_embed_dim": 2048,
-    }  # fmt: skip
-    vision = VisionConfig(
-        image_size=vision_section.integer("image_size"),
-        patch_size=vision_section.integer("patch_size"),
-        width=vision_section.integer("hidden_size"),
-        layers=vision_section.integer("num_hidden_layers", _MOST_LAYERS),
-        heads=vision_section.integer("num_attention_heads"),
-        mlp_ratio=vision_section.number("mlp_ratio"),
-        pixel_mean=None,
-        pixel_std=None,
-    )
+    vq.fallbacks = _NATIVE_VQ
     return JanusConfig(
         vision=vision,
         understanding_aligner=AlignerConfig(
@@ -347,4 +272,21 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
         ),
         preprocess=parse_preprocess(processor, vision),
         old_roles=False,
+    )
+
+
+def _native_vision(section: Section) -> VisionConfig:
+    section.fallbacks = _NATIVE_VISION
+    section.refuse("use_qk_norm", (False,), "normalised queries and keys are not supported")
+    section.refuse("hidden_act", ("gelu",), "only exact GELU is computed")
+    section.refuse("layer_norm_eps", (1e-6,), "only 1e-06 is computed")
+    return VisionConfig(
+        image_size=section.integer("image_size"),
+        patch_size=section.integer("patch_size"),
+        width=section.integer("hidden_size"),
+        layers=section.integer("num_hidden_layers", _MOST_LAYERS),
+        heads=section.integer("num_attention_heads"),
+        mlp_ratio=section.number("mlp_ratio"),
+        pixel_mean=None,
+        pixel_std=None,
     )

@@ -79,29 +79,18 @@ def models_in(root: Path) -> Iterator[FoundModel]:
     Raises:
         OSError: it cannot be looked into.
     """
-    if _has_config(root):
-        yield FoundModel(name=_name(root), folder=root)
-        return
-    snapshot = _snapshot(root)
-    if snapshot is not None:
-        yield FoundModel(name=_name(root), folder=snapshot)
+    own = _own(root)
+    yield from own
+    if own and own[0].folder != root:  # a snapshot: what else is there belongs to it
         return
     for folder in _subfolders(root):
-        yield from _model_at(folder)
+        yield from _own(folder) or [model for inner in _subfolders(folder) for model in _own(inner)]
 
 
-def _model_at(folder: Path) -> Iterator[FoundModel]:
-    if _has_config(folder):
-        yield FoundModel(name=_name(folder), folder=folder)
-        return
-    snapshot = _snapshot(folder)
-    if snapshot is not None:
-        yield FoundModel(name=_name(folder), folder=snapshot)
-        return
-    for inner in _subfolders(folder):
-        deepest = inner if _has_config(inner) else _snapshot(inner)
-        if deepest is not None:
-            yield FoundModel(name=_name(inner), folder=deepest)
+def _own(folder: Path) -> list[FoundModel]:
+    """Return the model whose folder, or whose place in a download cache, this is."""
+    place = folder if _has_config(folder) else _snapshot(folder)
+    return [] if place is None else [FoundModel(name=_name(folder), folder=place)]
 
 
 def _subfolders(folder: Path) -> list[Path]:

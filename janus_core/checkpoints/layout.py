@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import CheckpointError
+from ..downloads.record import refuse_partial
+from ..errors import CheckpointError, DownloadError
 from .strangers import is_adapter_file, kind_by_ending, refuse_pretenders, refuse_unfinished, what_lies_there
 from .weight_files import refuse_cut_off
 
@@ -24,7 +25,7 @@ log = logging.getLogger("janus.checkpoints")
 
 Layout = Literal["authors", "transformers", "janusflow"]
 
-# How to look for one kind of weight files: the paths, and for shards what makes them belong together.
+# Looks for one kind of weight files: returns the paths, and for shards how they were found, for messages.
 _Look = Callable[[Path], tuple[tuple[Path, ...], str]]
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -38,7 +39,7 @@ _short.maxlevel, _short.maxstring, _short.maxother = 3, 80, 80
 
 
 def show(value: object) -> str:
-    """Return a value out of a file for a message, short however long or deeply nested it is."""
+    """Return a value from a file for a message, shortened where it is long or deeply nested."""
     return _short.repr(value)
 
 
@@ -48,9 +49,9 @@ class CheckpointFiles:
 
     Attributes:
         folder: the model folder.
-        layout: whose names its tensors carry.
+        layout: decides the names of its tensors.
         config: parsed `config.json`.
-        weights: all weight files, each looked at and present.
+        weights: all weight files, each present and checked.
     """
 
     folder: Path
@@ -63,17 +64,19 @@ def find_files(folder: Path) -> CheckpointFiles:
     """Recognise a model folder and list its weight files.
 
     Raises:
-        CheckpointError: not a folder, no or unreadable `config.json`, another kind of model, missing or fake
-            weights.
+        CheckpointError: not a folder, no or unreadable `config.json`, another kind of model, or weights that
+            are missing or no weights.
+        DownloadError: a download of ours that is not finished, or whose weights have changed since.
     """
     try:
         _require_folder(folder)
+        refuse_partial(folder)
         _require_config(folder)
         config = read_json(folder / "config.json")
         return CheckpointFiles(
             folder=folder, layout=recognise(config, folder), config=config, weights=find_weights(folder)
         )
-    except CheckpointError:
+    except (CheckpointError, DownloadError):
         raise
     except OSError as error:
         raise CheckpointError(f'Cannot look into "{folder}": {error}. Check the path.') from error
@@ -98,7 +101,11 @@ def _require_config(folder: Path) -> None:
 
 
 def recognise(config: dict[str, Any], folder: Path) -> Layout:
-    """Return the layout that a parsed `config.json` belongs to, or say what the model is instead."""
+    """Return the layout that a parsed `config.json` belongs to.
+
+    Raises:
+        CheckpointError: another kind of model; the message says which.
+    """
     model_type = config.get("model_type")
     if "vision_gen_enc_config" in config:
         return "janusflow"
@@ -120,11 +127,11 @@ def recognise(config: dict[str, Any], folder: Path) -> Layout:
 def find_weights(folder: Path) -> tuple[Path, ...]:
     """List the weight files of a folder: safetensors before .bin, a single file before shards.
 
-    Where files of the better kind are damaged or not all there and others are whole, those are taken, with a
-    remark.
+    If files of a preferred kind are damaged or incomplete and another kind is whole, that one is taken, with
+    a warning.
 
     Raises:
-        CheckpointError: there are none, some shards are missing, or one is no weight file at all.
+        CheckpointError: there are none, some shards are missing, or one is not a weight file.
     """
     reason: CheckpointError | None = None
     for look in _CANDIDATES:
@@ -134,7 +141,7 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
             for path in paths:
                 check_weight_file(path)
         except CheckpointError as error:
-            reason = reason or error
+            reason = reason or error  # the first one is about the preferred kind
             continue
         if paths and reason is not None:
             log.warning("Janus: %s %s is used instead.", reason, paths[0].name)
@@ -189,7 +196,7 @@ def _only_one(suffix: str) -> _Look:
     return look
 
 
-_CANDIDATES = (
+_CANDIDATES = (  # the preferred kind first
     _single("model.safetensors"),
     _indexed("model.safetensors.index.json"),
     _single("pytorch_model.bin"),
@@ -201,7 +208,7 @@ _CANDIDATES = (
 
 
 def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
+    return path.exists() or path.is_symlink()  # a broken link counts: it is refused later by its name
 
 
 def _names_in_index(index: Path) -> list[str]:
@@ -218,6 +225,7 @@ def _names_in_index(index: Path) -> list[str]:
 
 
 def _is_file_name(name: object) -> bool:
+    # a shard's name comes from a downloaded file, and must not lead out of the folder
     if not isinstance(name, str) or name in ("", "..") or len(name) > 255:
         return False
     return Path(name).name == name and not {"\\", "\0"} & set(name)
@@ -233,7 +241,7 @@ def _require_all(folder: Path, paths: tuple[Path, ...], which: str) -> None:
 
 
 def check_weight_file(path: Path) -> None:
-    """Refuse what is no whole weight file: a pretender, half a download, a file that ends too early."""
+    """Raise CheckpointError unless a file holds weights, and all of them."""
     refuse_pretenders(path)
     refuse_unfinished(path)
     refuse_cut_off(path)

@@ -1,7 +1,7 @@
 """Read a model folder into a `Checkpoint`: configuration, tokenizer and tensors under our names, checked.
 
-Tensors stay mapped from their files; nothing is converted and no model is built with memory here. Pickles are
-read with `weights_only`, so a folder cannot run code.
+Tensors stay mapped from their files; nothing is converted, and models are built on the meta device only.
+Pickles are read with `weights_only`, so that a folder cannot run code.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _POSITIONS = "seeing.vision_tower.position_embedding.weight"  # the authors stor
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One model folder, read.
+    """The content of one model folder.
 
     Attributes:
         config: the architecture.
         tokenizer: the text tokenizer.
-        state_dict: tensors under our names, complete and of right shape, in the file's dtype and mapped from
-            it, except for the few that a layout stores in parts.
-        folder: where it came from.
-        layout: whose names the files carry.
+        state_dict: tensors under our names, complete and of the right shapes, in the file's dtype and mapped
+            from it, except for the few that a layout stores split.
+        folder: where the files are.
+        layout: of the files.
         codebook: identity of the VQ codebook.
-        guidance: how to draw, as its makers recommend.
+        guidance: recommended by the folder.
     """
 
     config: JanusConfig
@@ -82,10 +82,10 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
 def read_checkpoint_and_model(
     path: str | os.PathLike[str], read_tensors: ReadTensors | None = None
 ) -> tuple[Checkpoint, JanusModel]:
-    """Read a model folder, and return beside it the model that its tensors were checked against.
+    """Read a model folder; also return the model on the meta device that its tensors were checked against.
 
-    That model has torch's own layers, on the meta device. Building it takes 0.1 s, so whoever wants to assign
-    the weights to such a model need not build it again.
+    That model has torch's own layers. Building one takes 0.1 s, so a caller who wants such a model for the
+    weights can use it.
 
     Args:
         path: as for `read_checkpoint`.
@@ -134,14 +134,14 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
 
 
 def read_guidance(folder: Path, published: Guidance = PUBLISHED_GUIDANCE) -> Guidance:
-    """Return how a folder's generation_config.json recommends to draw, else how the published models do.
+    """Return the guidance that a folder's generation_config.json recommends, else that of the published.
 
     `guidance_scale` is transformers' name for the weight; it writes 0 or nothing where there is none. A value
-    that cannot be used is passed over with a warning: a model is good for more than drawing.
+    that cannot be used is ignored with a warning, since the model can still answer.
     """
     content = _lenient_json(folder / "generation_config.json")
     scale = content.get("guidance_scale")
-    is_recommended = scale != 0 or isinstance(scale, bool)
+    is_recommended = scale != 0 or isinstance(scale, bool)  # False == 0, but is no number: warned about below
     return Guidance(
         cfg_weight=_usable(
             "guidance_scale", "cfg_weight", scale if is_recommended else None, published.cfg_weight
@@ -151,11 +151,11 @@ def read_guidance(folder: Path, published: Guidance = PUBLISHED_GUIDANCE) -> Gui
 
 
 def _usable(key: str, name: str, value: Any, fallback: float) -> float:
-    """Return what a file's `key` recommends for the guidance's `name`, or the fallback."""
+    """Return the value of a file's `key` for the field `name` of `Guidance`, or the fallback."""
     if value is None:
         return fallback
     try:
-        Guidance(**{name: value})
+        Guidance(**{name: value})  # checks the range
     except SamplingError as error:
         reason = str(error).partition("; ")[2]
         log.warning(
@@ -170,7 +170,7 @@ def _usable(key: str, name: str, value: Any, fallback: float) -> float:
 
 
 def _lenient_json(path: Path) -> dict[str, Any]:
-    """Read a file that a model can do without; one that cannot be read is passed over with a remark."""
+    """Read an optional JSON file; one that cannot be read is ignored with a warning."""
     try:
         return read_optional_json(path)
     except CheckpointError as error:
@@ -200,12 +200,13 @@ def read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Ten
 
 
 def to_our_names(published: dict[str, Tensor], model: nn.Module, files: CheckpointFiles) -> dict[str, Tensor]:
-    """Rename published tensors to ours, and check that none is missing, left over, of another shape or dtype.
+    """Rename published tensors to ours; check that none is missing, unexpected, of another shape or dtype.
 
     Raises:
         CheckpointError: with the count, the first tensor's name, and what to do.
     """
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    # each of our names to the one or three published tensors that it is made of
     sources = {ours: published_names(ours, files.layout) for ours in expected}
     wanted = {name for names in sources.values() for name in names}
     published = {name: tensor for name, tensor in published.items() if not is_unused(name)}
@@ -215,6 +216,7 @@ def to_our_names(published: dict[str, Tensor], model: nn.Module, files: Checkpoi
     published = {renames[name]: tensor for name, tensor in published.items()}
     _check_dtypes(published, files)
     missing, foreign = wanted - published.keys(), published.keys() - wanted
+    # from the most telling complaint to the least: an adapter leaves tensors over and others missing
     unmerged = filter(is_of_an_adapter, foreign)
     _refuse(unmerged, "of an adapter", "Merge it (merge_and_unload) and save the model again", files)
     _refuse(missing, "missing", "The download is probably incomplete: fetch it again", files)
@@ -259,7 +261,7 @@ def _check_shapes(
     wrong: dict[str, str] = {}
     for ours, names in sources.items():
         whole = expected[ours]
-        shape = (whole[0] // len(names), *whole[1:])
+        shape = (whole[0] // len(names), *whole[1:])  # of one source: ours is split along axis 0
         fitting = (shape, (1, *shape)) if ours == _POSITIONS else (shape,)
         for name in names:
             if published[name].shape not in fitting:
@@ -270,11 +272,11 @@ def _check_shapes(
 
 
 def _gather(parts: list[Tensor], ours: str) -> Tensor:
-    """Return one of our tensors: a single published one, mapped as it is, or several stacked."""
-    if parts[0].dtype == torch.float64:  # what numpy makes of numbers; no device computes a model in it
+    """Return one of our tensors: a single published one, still mapped, or several stacked."""
+    if parts[0].dtype == torch.float64:  # numpy's default; no device computes a model in it
         parts = [part.float() for part in parts]
     if len(parts) > 1:
-        return torch.cat(parts)
+        return torch.cat(parts)  # a copy in memory
     return parts[0].reshape(parts[0].shape[-2:]) if ours == _POSITIONS else parts[0]
 
 
@@ -286,8 +288,9 @@ def assign_weights(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
         state_dict: complete, as in `Checkpoint`.
 
     Raises:
-        CheckpointError: something is left without memory.
+        CheckpointError: a parameter is left on the meta device.
     """
+    # not strict: names were compared before (`to_our_names`), and the check below covers a host's layers too
     model.load_state_dict(state_dict, strict=False, assign=True)
     model.requires_grad_(False)
     empty = [name for name, parameter in model.named_parameters() if parameter.is_meta]

@@ -1,7 +1,6 @@
-"""What each layout calls our tensors: one table of patterns per layout, and the walk from one to the other.
+"""Names of our tensors in each layout: one table of patterns per layout, and the renaming by it.
 
-A placeholder such as {i} stands for one number, {p} for the parameter's own name. Tables are data; nothing
-here reads a file.
+A placeholder such as {i} stands for one number, {p} for the parameter's own name. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from functools import cache
 
 from .layout import Layout
 
+# Ours on the left. The first pattern that fits decides, so special names stand before general ones.
 _AUTHORS = (
     ("seeing.vision_tower.position_embedding.weight", "vision_model.vision_tower.pos_embed"),
     ("seeing.vision_tower.patch_embedding.{p}", "vision_model.vision_tower.patch_embed.proj.{p}"),
@@ -86,8 +86,8 @@ _JANUSFLOW = (
 
 _TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS, "janusflow": _JANUSFLOW}
 
-# Tensors that files carry and no computation reads: SigLIP's pooling head, training counters of the codebook,
-# tables that old versions of transformers saved, what training and counting operations leave behind.
+# Tensors in files that no computation reads: SigLIP's pooling head, training statistics of the codebook,
+# tables that old versions of transformers saved, leftovers of training and of profilers.
 _UNUSED = re.compile(
     r".*(\.attn_pool\..*|quantize\.(codebook_used|cluster_size|embed_avg|initted)|\.position_ids"
     r"|\.rotary_emb\.(inv_freq|cos_cached|sin_cached)|\.num_batches_tracked|(^|\.)total_(ops|params)"
@@ -99,16 +99,16 @@ _WIDER = {"rest": r".+", "half": r"encoder|decoder", "m": r"\w+", "p": r"weight|
 
 
 def is_unused(name: str) -> bool:
-    """Tell whether a published tensor plays no part in any computation."""
+    """Tell whether no computation reads a published tensor."""
     return _UNUSED.fullmatch(name) is not None
 
 
 def published_names(ours: str, layout: Layout) -> tuple[str, ...]:
-    """Return what a layout calls one of our tensors: one name, or three that are to be stacked along axis 0.
+    """Return the name of one of our tensors in a layout, or the three names to stack along axis 0.
 
     Args:
         ours: a key of the model's `state_dict()`.
-        layout: whose names.
+        layout: of the file.
     """
     for pattern, template in _compiled(layout):
         found = pattern.fullmatch(ours)

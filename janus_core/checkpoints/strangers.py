@@ -1,6 +1,6 @@
-"""What lies in place of a model, or beside it: adapters, other programs' files, half of a download.
+"""Recognise what is no model: adapters, other programs' files, unfinished downloads.
 
-Each is called by its name, with the way out. Looks at names of files and at first bytes, never at tensors.
+Messages name what was found and say what to do. Looks at names and first bytes of files, never at tensors.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def adapters_in(folder: Path) -> list[str]:
 
 
 def remark_on_adapters(folder: Path) -> None:
-    """Say that an adapter beside base weights is not used."""
+    """Warn that an adapter beside base weights is not used."""
     found = adapters_in(folder)
     if found:
         log.warning(
@@ -118,7 +118,7 @@ def refuse_unfinished(path: Path) -> None:
 
 
 def refuse_pretenders(path: Path) -> None:
-    """Refuse what only pretends to hold weights: a folder, a Git-LFS pointer, a web page, nothing at all."""
+    """Raise CheckpointError for a folder, a broken link, a Git-LFS pointer, a web page or an empty file."""
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "is a link to a file that is not there"
         raise CheckpointError(f'"{path}" {what}. {_FETCH_AGAIN}')

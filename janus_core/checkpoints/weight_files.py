@@ -33,7 +33,7 @@ def read_weight_file(path: Path) -> dict[str, Tensor]:
         return _read_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable itself
     except Exception as error:
         raise unreadable(path, str(error)) from error
 

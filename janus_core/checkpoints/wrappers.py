@@ -1,6 +1,6 @@
-"""Names and tables as people's tools save them: what a wrapper put round a model's own is taken off again.
+"""Strip what training tools put round a model's tensors: prefixes of names, outer dictionaries.
 
-Knows nothing of layouts: it is told which names are wanted.
+Knows nothing of layouts: the caller says which names are wanted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_of_an_adapter(name: str) -> bool:
 def fit_names(names: Iterable[str], wanted: Collection[str]) -> dict[str, str]:
     """Map names of a file to wanted ones: as they are, without a common prefix, or without wrappers' words.
 
-    What fits in no way keeps its name.
+    A name that fits in no way is kept.
     """
     names, bare = list(names), {_bare(name): name for name in wanted}
     prefix = _prefix(names, wanted)
@@ -46,8 +46,9 @@ def _prefix(names: Iterable[str], wanted: Collection[str]) -> str:
     """Return the prefix that most names have in front of a wanted one, often none."""
     prefixes: Counter[str] = Counter()
     for name in names:
-        starts = (0, *(dot.end() for dot in re.finditer(r"\.", name)))
+        starts = (0, *(dot.end() for dot in re.finditer(r"\.", name)))  # a prefix ends at a dot
         prefixes.update(name[:start] for start in starts if name[start:] in wanted)
+    # of equally frequent ones the shortest
     return max(prefixes, key=lambda prefix: (prefixes[prefix], -len(prefix)), default="")
 
 

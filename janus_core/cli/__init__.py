@@ -1,4 +1,4 @@
-"""The command line: reads arguments, runs one command, turns errors into one sentence and an exit code.
+"""The command line: parses arguments, executes one command, turns errors into one sentence and an exit code.
 
 Exit codes: 0 done, 1 a JanusError, 2 wrong usage, 130 interrupted. With --json one object goes to stdout and
 nothing else.
@@ -17,12 +17,12 @@ from ..errors import JanusError
 from .arguments import parse
 
 _INTERRUPTED = 130
-# How torch says on each device, and each system, that there is no memory left.
+# What torch's messages say on any device and system when there is no memory left.
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that `argv` (default: the process's arguments) asks for and return the exit code."""
+    """Execute the command in `argv` (default: the process's arguments) and return the exit code."""
     arguments = parse(argv)
     _never_fail_on_characters()
     logging.basicConfig(
@@ -49,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("janus: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has had enough
+    except BrokenPipeError:  # the reader of our output closed it, as `head` does
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the interpreter's last flush
         return 0
 
 
 def _never_fail_on_characters() -> None:
-    """Escape characters that stdout or stderr cannot show; an answer may contain any."""
+    """Escape characters that stdout or stderr cannot encode; an answer may contain any."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

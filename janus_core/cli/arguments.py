@@ -1,4 +1,4 @@
-"""What can be asked for: commands, flags, help. Imports nothing heavy, so that --help is quick."""
+"""Commands, flags and help texts. Imports nothing heavy, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-_STYLES = ("short", "detailed", "tags", "text")
+from ..downloads.published import PUBLISHED
+from .text_flags import add_ask_flags, add_caption_flags, seed
+
+_PUBLISHED = tuple(PUBLISHED)
 # In which file each command lives.
 _ROOMS = {
     "demo": "draw",
-    "ask": "ask_caption",
-    "caption": "ask_caption",
+    "ask": "ask",
+    "caption": "captioning",
     "draw": "draw",
     "encode": "encode_decode",
     "decode": "encode_decode",
     "inspect": "inspect_model",
+    "download": "download_model",
 }
 _OVERVIEW = """examples:
   janus demo
@@ -24,6 +28,7 @@ _OVERVIEW = """examples:
   janus ask photo.png -q "What is on the table?" --model path/to/Janus-Pro-1B
   janus caption photos/ --style detailed --sidecar --model path/to/Janus-Pro-1B
   janus inspect path/to/Janus-Pro-1B
+  janus download Janus-Pro-1B
 
 janus COMMAND --help explains one command. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
 """
@@ -45,9 +50,11 @@ Pictures come before the question, unless <image_placeholder> marks the place of
   janus caption photos/ --style tags --sidecar
   janus caption photos/ more/ --batch-size 16 --out captions.jsonl
   janus caption signs/ --question "What does the sign say?" --out signs.jsonl
+  janus caption dataset/ -r --sidecar --one-line --prefix "mystyle, " --overwrite
+  janus caption dataset/ --shard 1/2 --device cuda:0 --sidecar
 
-With --out or --sidecar each batch is written when it is finished, and a second run goes on where the
-first one stopped.
+With --out or --sidecar each batch is written when it is finished; after an interruption the same command
+goes on where it stopped.
 """,
     "draw": """
   janus draw "a lighthouse at dusk"
@@ -55,8 +62,10 @@ first one stopped.
   janus draw "a lighthouse at dusk" --negative "people, text" --cfg 7
   janus draw "a lighthouse at dusk" --temperature 0
   janus draw "a lighthouse at dusk" --model path/to/JanusFlow-1.3B --vae sdxl_vae.safetensors
+  janus draw --prompts prompts.txt --seed random --out pictures
 
-Files are called janus_<seed>.png, never replace another one, and carry prompt, seed and options inside.
+Files are called janus_<seed>.png, with --prompts by number and words. They never replace
+another one, and carry prompt, seed and options inside.
 """,
     "encode": """
   janus encode photo.png -o photo.safetensors
@@ -70,6 +79,13 @@ Files are called janus_<seed>.png, never replace another one, and carry prompt, 
   janus inspect path/to/Janus-Pro-1B --json
 
 Weights are mapped from the disk, not loaded, and no model is built.
+""",
+    "download": """
+  janus download Janus-Pro-1B
+  janus download Janus-Pro-7B --into path/to/ComfyUI/models/janus
+
+Needs huggingface_hub, which comes with transformers. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are
+honoured. An interrupted download goes on where it stopped.
 """,
 }
 
@@ -87,6 +103,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     with_model = _with_model(common)
     for add in (_add_demo, _add_ask, _add_caption, _add_draw, _add_encode, _add_decode, _add_inspect):
         add(commands, with_model)
+    _add_download(commands, common)
     _add_train(commands)
     return parser.parse_args(argv)
 
@@ -94,10 +111,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("common")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     group.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     group.add_argument("--quiet", action="store_true", help="no progress bars and no remarks")
-    group.add_argument("--debug", action="store_true", help="show where an error comes from")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return common
 
 
@@ -105,14 +121,15 @@ def _with_model(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(add_help=False, parents=[common])
     group = made.add_argument_group("model")
     group.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="model folder (default: the model that ships with us)"
+        "--model", metavar="NAME_OR_PATH", help="model folder (default: the bundled janus-shapes)"
     )
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="of the weights (default: auto)",
+        help="to compute in (default: auto)",
     )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     return made
 
 
@@ -128,7 +145,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def run(arguments: argparse.Namespace) -> Any:
+    def run(arguments: argparse.Namespace) -> Any:  # imports torch, so only now
         return getattr(import_module(f".{_ROOMS[name]}", __package__), name)(arguments)
 
     made.set_defaults(run=run)
@@ -143,34 +160,22 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_ask(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "ask", "answer a question about any number of pictures")
-    made.add_argument("images", nargs="*", metavar="IMAGE", help="any number of pictures, or none")
-    made.add_argument("-q", "--question", required=True, metavar="TEXT", help="what to ask")
-    made.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
-    _add_text_options(made)
+    add_ask_flags(_command(commands, common, "ask", "answer a question about any number of pictures"))
 
 
 def _add_caption(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "caption", "describe pictures or whole folders")
-    made.add_argument("paths", nargs="+", metavar="PATH", help="pictures or folders of pictures")
-    made.add_argument("--style", choices=_STYLES, default="detailed", help="default: detailed")
-    made.add_argument("--question", metavar="TEXT", help="ask this instead of a style's instruction")
-    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at once (default: 8)")
-    target = made.add_mutually_exclusive_group()
-    target.add_argument(
-        "--out", metavar="FILE", help="append to a .jsonl file; pictures already in it are skipped"
-    )
-    target.add_argument(
-        "--sidecar",
-        action="store_true",
-        help="write a .txt beside each picture; pictures that have one are skipped",
-    )
-    _add_text_options(made)
+    add_caption_flags(_command(commands, common, "caption", "describe pictures or whole folders"))
 
 
 def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     made = _command(commands, common, "draw", "draw pictures from a prompt")
-    made.add_argument("prompt", metavar="TEXT", help="what to draw; an empty one leaves it to the model")
+    asked = made.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "prompt", nargs="?", metavar="TEXT", help="what to draw; an empty one leaves it to the model"
+    )
+    asked.add_argument(
+        "--prompts", metavar="FILE", help="a prompt on each line; lines that begin with # are not"
+    )
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
     made.add_argument(
@@ -178,7 +183,7 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="W",
-        help="guidance, 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
+        help="guidance weight; 1 is off, 0 is what the model recommends, mostly 5 (default: 0)",
     )
     made.add_argument("--negative", default="", metavar="TEXT", help="what to draw away from")
     made.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
@@ -189,10 +194,16 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         default=-1.0,
         metavar="P",
-        help="drop tokens below this share of the best one before guidance; 0 is off, -1 is what the model "
-        "recommends (default: -1)",
+        help="before guidance, leave out tokens less likely than this share of the likeliest one; 0 is off, "
+        "-1 is what the model recommends (default: -1)",
     )
-    made.add_argument("--seed", type=int, default=0, metavar="S", help="picture k uses seed + k (default: 0)")
+    made.add_argument(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="S",
+        help="picture k uses seed + k; random or -1 takes a new one and prints it (default: 0)",
+    )
     made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
     flow = made.add_argument_group("JanusFlow only")
     flow.add_argument("--steps", type=int, metavar="N", help="from noise to picture (default: 30)")
@@ -219,7 +230,10 @@ def _add_encode(commands: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("images", nargs="+", metavar="IMAGE", help="one picture or several")
     made.add_argument("-o", "--out", required=True, metavar="T.safetensors", help="the file to write")
     made.add_argument(
-        "--fit", choices=("crop", "pad", "stretch"), default="crop", help="other sizes (default: crop)"
+        "--fit",
+        choices=("crop", "pad", "stretch"),
+        default="crop",
+        help="how pictures of other sizes are fitted (default: crop)",
     )
 
 
@@ -232,13 +246,21 @@ def _add_decode(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "inspect", "say what a model folder holds and what it needs")
+    made = _command(commands, common, "inspect", "show what a model folder holds and what memory it needs")
     made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
 
 
+def _add_download(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "download", "fetch a published model")
+    made.add_argument("name", choices=_PUBLISHED, metavar="NAME", help=", ".join(_PUBLISHED))
+    made.add_argument(
+        "--into", default=".", metavar="DIR", help="where the model's folder is made (default: here)"
+    )
+
+
 def _add_train(commands: Any) -> None:
-    """Keep the name, and say where training lives."""
-    made = commands.add_parser("train", help="say where training lives", add_help=False)
+    """Keep the command, which says that training is another package."""
+    made = commands.add_parser("train", help="say how to start training", add_help=False)
     made.add_argument("ignored", nargs=argparse.REMAINDER)
 
     def run(_: argparse.Namespace) -> Any:
@@ -249,14 +271,3 @@ def _add_train(commands: Any) -> None:
         )
 
     made.set_defaults(run=run, debug=False, quiet=False)
-
-
-def _add_text_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="default: 512")
-    made.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy (default)")
-    made.add_argument("--top-p", type=float, default=0.95, metavar="P", help="1 is off (default: 0.95)")
-    made.add_argument("--top-k", type=int, default=0, metavar="K", help="0 is off (default)")
-    made.add_argument("--seed", type=int, default=0, metavar="S", help="answer k uses seed + k (default: 0)")
-    made.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="ends an answer; may be repeated"
-    )

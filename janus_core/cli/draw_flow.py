@@ -18,15 +18,15 @@ from ..flow.latents import FlowDrawn, read_noise, save_latents
 from ..flow.vae_files import read_vae
 from ..inputs.preprocessing import to_images
 from ..janus_flow import JanusFlow
-from ..options import OnStep, check_count, whole_seed
+from ..options import OnStep, check_count
 from .files import ready_file, ready_folder, save_picture, unused
 from .models import load, model_name
-from .terminal import progress, remark, report
+from .terminal import new_seed, progress, remark, report
 
 STEPS = 30
 # What belongs to one kind of model, with the value that a flag has where it is not given.
 FLOW_FLAGS = {"steps": None, "solver": None, "latents": None, "noise": None, "vae": None}
-TOKEN_FLAGS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": -1.0}
+TOKEN_FLAGS = {"prompts": None, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": -1.0}
 
 
 def refuse_flags(arguments: Namespace, flags: Mapping[str, object], model: str, kind: str) -> None:
@@ -39,7 +39,7 @@ def refuse_flags(arguments: Namespace, flags: Mapping[str, object], model: str, 
             )
 
 
-def draw_flow(arguments: Namespace) -> None:
+def draw_flow(arguments: Namespace) -> int:
     """Draw latents, batch by batch; what is finished stays when the rest is interrupted."""
     refuse_flags(arguments, TOKEN_FLAGS, model_name(arguments), "models with image tokens")
     steps = STEPS if arguments.steps is None else arguments.steps
@@ -49,14 +49,15 @@ def draw_flow(arguments: Namespace) -> None:
     check_count("--num-images", arguments.num_images)
     check_count("--batch-size", arguments.batch_size)
     folder = ready_folder(Path(arguments.out))
-    latents_file = _latents_file(arguments, folder)
+    first_seed = new_seed(arguments)
+    latents_file = _latents_file(arguments, folder, first_seed)
     janus = load(arguments)
     assert isinstance(janus, JanusFlow)
     vae = None if arguments.vae is None else read_vae(arguments.vae, janus.compute.device)
     drawing = _Drawing(arguments, options.decided(janus.cfg_weight), vae)
     try:
         with progress(arguments, "steps", arguments.num_images * steps) as on_step:
-            drawing.run(janus, folder, on_step)
+            drawing.run(janus, folder, first_seed, on_step)
     except (KeyboardInterrupt, OutputError):
         drawing.save(latents_file)
         drawing.say_what_is_missing()
@@ -74,15 +75,16 @@ def draw_flow(arguments: Namespace) -> None:
     )
     if vae is None:
         remark(arguments, "only latents are saved; --vae sdxl_vae.safetensors makes pictures of them")
+    return 0
 
 
-def _latents_file(arguments: Namespace, folder: Path) -> Path | None:
+def _latents_file(arguments: Namespace, folder: Path, first_seed: int) -> Path | None:
     """Return where latents go: where it is asked for, else beside the pictures if there will be none."""
     if arguments.latents is not None:
         return ready_file(Path(arguments.latents))
     if arguments.vae is not None:
         return None
-    return unused(folder / f"janus_{whole_seed(arguments.seed) % 2**64}.latent")
+    return unused(folder / f"janus_{first_seed % 2**64}.latent")
 
 
 class _Drawing:
@@ -96,7 +98,7 @@ class _Drawing:
         self.files: list[str] = []
         self.seeds: list[int] = []
 
-    def run(self, janus: JanusFlow, folder: Path, on_step: OnStep) -> None:
+    def run(self, janus: JanusFlow, folder: Path, first_seed: int, on_step: OnStep) -> None:
         """Draw what is wanted, a batch at a time."""
         arguments, wanted = self._arguments, self._arguments.num_images
         noise = None
@@ -111,7 +113,7 @@ class _Drawing:
             drawn = janus.draw(
                 arguments.prompt,
                 num_images=count,
-                seed=arguments.seed + start,
+                seed=first_seed + start,
                 negative_prompt=arguments.negative,
                 options=self._options,
                 batch_size=count,

@@ -1,9 +1,9 @@
-"""Where pictures come from and results go: checked before the minutes of work, written whole."""
+"""Files of pictures and results: found and checked before the model is loaded, written whole."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,22 +11,21 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..errors import ImageError, OutputError
+from ..errors import OutputError
 from ..inputs.preprocessing import to_uint8
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _SOFTWARE = "janus-nodes"
 
 
 def ready_folder(folder: Path) -> Path:
-    """Make a folder and prove that files can be written into it.
+    """Create a folder and check that files can be written into it.
 
     Raises:
         OutputError: it cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder):  # permission bits alone do not tell
             pass
     except OSError as error:
         raise OutputError(
@@ -36,7 +35,7 @@ def ready_folder(folder: Path) -> Path:
 
 
 def ready_file(path: Path) -> Path:
-    """Prove that a file can be written, in a folder that is made if need be.
+    """Check that a file can be written, in a folder that is created if need be.
 
     Raises:
         OutputError: the folder cannot be written to, or a folder has the file's name.
@@ -48,7 +47,7 @@ def ready_file(path: Path) -> Path:
 
 
 def check_picture_name(path: Path) -> None:
-    """Raise OutputError unless the name ends like a picture that can be written."""
+    """Raise OutputError unless the name has the ending of a picture format that can be written."""
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise OutputError(
@@ -58,7 +57,7 @@ def check_picture_name(path: Path) -> None:
 
 @contextmanager
 def partial(path: Path) -> Iterator[Path]:
-    """Lend a name beside `path` for what is to be renamed when it is whole; nothing is left under it."""
+    """Yield a temporary name beside `path`, for a file to be renamed when complete; remove it afterwards."""
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
@@ -74,7 +73,7 @@ def save_picture(image: Tensor, path: Path, notes: dict[str, str] | None = None)
     """
     chunks = PngInfo()
     for key, value in {**(notes or {}), "software": _SOFTWARE}.items():
-        # A prompt from the command line may hold bytes that are no text.
+        # A prompt from the command line may hold bytes that are not UTF-8.
         chunks.add_itxt(key, value.encode("utf-8", "replace").decode("utf-8"))
     picture = Image.fromarray(to_uint8(image[None])[0])
     try:
@@ -91,43 +90,9 @@ def save_picture(image: Tensor, path: Path, notes: dict[str, str] | None = None)
 
 
 def unused(path: Path) -> Path:
-    """Return the path, or with a counter where it is taken."""
+    """Return the path, with a counter if it exists."""
     free, count = path, 1
     while free.exists():
         count += 1
         free = path.with_name(f"{path.stem}_{count}{path.suffix}")
     return free
-
-
-def find_pictures(paths: Sequence[str]) -> list[Path]:
-    """List pictures: files as given, folders by the pictures in them, sorted; each once.
-
-    Raises:
-        ImageError: a path that does not exist, or a folder without pictures.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        try:
-            for picture in _pictures_at(Path(path)):
-                found.setdefault(picture.absolute(), picture)
-        except OSError as error:
-            raise ImageError(f'Cannot look at "{path}": {error.strerror}. Check the path.') from error
-    return list(found.values())
-
-
-def _pictures_at(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if _is_picture(file))
-        if not found:
-            raise ImageError(
-                f'The folder "{path}" has no pictures ({", ".join(sorted(_PICTURES))}). Choose another one.'
-            )
-        return found
-    if not path.exists():
-        raise ImageError(f'There is no picture or folder at "{path}". Check the path.')
-    return [path]
-
-
-def _is_picture(file: Path) -> bool:
-    """Tell by its name; hidden files are what other programs leave, such as ._photo.jpg."""
-    return file.suffix.lower() in _PICTURES and not file.name.startswith(".") and file.is_file()

@@ -1,9 +1,11 @@
-"""`inspect`: what a model folder holds and needs, from its files and without memory for weights."""
+"""`inspect`: what a model folder holds and what memory it needs, without loading the weights."""
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,13 @@ from ..residency.parts import PARTS, Part, part_of, split_parts
 from .models import chosen_model
 from .terminal import report
 
-_PROMPT_TOKENS = 128  # of a drawing prompt that is longer than most
+_PROMPT_TOKENS = 128  # longer than most drawing prompts
 _ROWS = 2  # one picture with guidance
 _COMPUTED_IN = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def inspect(arguments: Namespace) -> None:
-    """Say what a model folder holds."""
+    """Print what a model folder holds."""
     found = describe(arguments.folder or chosen_model(arguments))
     shown = found | {"memory": [_memory_line(dtype, need) for dtype, need in found["memory"].items()]}
     width = max(map(len, shown))
@@ -52,7 +54,7 @@ def _readably(value: Any) -> str:
 
 
 def describe(name_or_path: str) -> dict[str, Any]:
-    """Return what a person wants to know of a model, in the order to read it.
+    """Return the facts about a model, in the order to print them.
 
     Raises:
         CheckpointError, ConfigError: the folder cannot be used.
@@ -60,7 +62,8 @@ def describe(name_or_path: str) -> dict[str, Any]:
     files = find_files(resolve_model(name_or_path))
     if files.layout == "janusflow":
         return _describe_flow(files)
-    checkpoint = read_checkpoint(name_or_path)
+    with _remarks() as said:
+        checkpoint = read_checkpoint(name_or_path)
     config, special = checkpoint.config, checkpoint.tokenizer.special
     counts = _count(checkpoint.state_dict, PARTS)
     uses_tokens = special.user is not None and special.assistant is not None and not config.old_roles
@@ -75,13 +78,17 @@ def describe(name_or_path: str) -> dict[str, Any]:
         "memory": {name: _need(config, counts, dtype) for name, dtype in _COMPUTED_IN.items()},
         "special tokens": vars(special),
         "role words": "<|User|>, <|Assistant|>" if uses_tokens else "User, Assistant",
-        "problems": _problems(files.folder, has_placeholder=special.image <= checkpoint.tokenizer.largest_id),
+        "problems": [
+            *_problems(files.folder, has_placeholder=special.image <= checkpoint.tokenizer.largest_id),
+            *(text for text in said if "do_normalize" not in text),  # which is said above
+        ],
     }
 
 
 def _describe_flow(files: CheckpointFiles) -> dict[str, Any]:
     """Describe a JanusFlow folder, of which the lack of an image placeholder is no problem."""
-    checkpoint, model = read_flow_checkpoint(files.folder)
+    with _remarks() as said:
+        checkpoint, model = read_flow_checkpoint(files.folder)
     config = checkpoint.config
     counts = _count(checkpoint.state_dict, split_parts(model))
     return {
@@ -95,7 +102,10 @@ def _describe_flow(files: CheckpointFiles) -> dict[str, Any]:
         "memory": {name: _flow_need(config, counts["total"], dtype) for name, dtype in _COMPUTED_IN.items()},
         "special tokens": vars(checkpoint.tokenizer.special),
         "role words": "User, Assistant",
-        "problems": _problems(files.folder, has_placeholder=True),
+        "problems": [
+            *_problems(files.folder, has_placeholder=True),
+            *(text for text in said if "do_normalize" not in text),  # which is said above
+        ],
     }
 
 
@@ -135,6 +145,20 @@ def _flow_need(config: JanusFlowConfig, parameters: int, dtype: torch.dtype) -> 
         "weights": weights,
         "drawing": weights + flow_draw_bytes(config, _ROWS, _PROMPT_TOKENS, dtype),
     }
+
+
+@contextmanager
+def _remarks() -> Iterator[list[str]]:
+    """Collect what reading a model remarks on."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage().removeprefix("Janus: "))  # type: ignore[method-assign]
+    logger = logging.getLogger("janus")
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 def _need(config: JanusConfig, counts: dict[str, int], dtype: torch.dtype) -> dict[str, int]:

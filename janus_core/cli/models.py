@@ -14,10 +14,10 @@ _DEFAULT = "janus-shapes"
 
 
 def chosen_model(arguments: Namespace) -> str:
-    """Return --model, or the model that ships with us.
+    """Return --model, or the bundled model.
 
     Raises:
-        CheckpointError: none was given and ours is not there.
+        CheckpointError: no model was given and the bundled one is missing.
     """
     if arguments.model is not None:
         return str(arguments.model)
@@ -30,7 +30,7 @@ def chosen_model(arguments: Namespace) -> str:
 
 
 def model_name(arguments: Namespace) -> str:
-    """Return the chosen model's name, which is that of its folder."""
+    """Return the name of the chosen model's folder."""
     return resolve_model(chosen_model(arguments)).resolve().name
 
 

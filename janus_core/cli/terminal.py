@@ -1,17 +1,21 @@
-"""What a person sees of a command: its result on stdout; progress and remarks on stderr."""
+"""Terminal output of a command: its result on stdout, progress and remarks on stderr."""
 
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ..options import OnStep
+from ..errors import SamplingError
+
+if TYPE_CHECKING:
+    from ..options import OnStep  # which imports torch
 
 
 def report(arguments: Namespace, content: dict[str, Any], text: str) -> None:
@@ -24,29 +28,46 @@ def report(arguments: Namespace, content: dict[str, Any], text: str) -> None:
 
 
 def to_json(content: object, *, is_utf8: bool = True) -> str:
-    """Return one line of JSON, escaped where its target, or a file name that is no text, needs it."""
+    """Return one line of JSON; escaped if the target is not UTF-8, or a text holds lone surrogates."""
     text = json.dumps(content, ensure_ascii=False)
+    # file names that are not UTF-8 reach Python as lone surrogates, which no encoding can write
     is_text = not any("\ud800" <= character <= "\udfff" for character in text)
     return text if is_utf8 and is_text else json.dumps(content)
 
 
 def print_beside_bar(text: str) -> None:
-    """Print to stdout at once, without tearing a progress bar on the same terminal."""
+    """Print to stdout at once, above a progress bar on the same terminal."""
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
 
 
 def remark(arguments: Namespace, text: str) -> None:
-    """Print what is good to know, unless --quiet."""
+    """Print a remark to stderr, unless --quiet."""
     if not arguments.quiet:
         print(text, file=sys.stderr)
 
 
+def reason(error: SamplingError) -> str:
+    """Return what an error about rows says behind their numbers, which are those of a batch."""
+    return str(error).partition(" cannot be made: ")[2] or str(error)
+
+
+def new_seed(arguments: Namespace, temperature: float = 1.0) -> int:
+    """Return --seed, or a new one, which is told unless nothing is random."""
+    if arguments.seed is not None:
+        return int(arguments.seed)
+    seed = secrets.randbelow(2**32)
+    if temperature > 0:
+        remark(arguments, f"seed {seed}")
+    return seed
+
+
 @contextmanager
-def progress(arguments: Namespace, what: str, total: int) -> Iterator[OnStep]:
-    """Show a progress bar on stderr, unless it is no terminal or --quiet."""
+def progress(arguments: Namespace, what: str, total: int, unit: str = "it") -> Iterator[OnStep]:
+    """Show a progress bar on stderr, unless it is no terminal or --quiet; bytes (B) in thousands of them."""
     hidden = arguments.quiet or not sys.stderr.isatty()
-    with tqdm(total=total, desc=what, disable=hidden, leave=False, file=sys.stderr) as bar:
+    how = {"disable": hidden, "leave": False, "file": sys.stderr, "unit": unit, "unit_scale": unit == "B"}
+    with tqdm(total=total, desc=what, **how) as bar:
 
         def on_step(done: int, total: int) -> None:
             bar.update(min(done, total or done) - bar.n)
@@ -58,18 +79,18 @@ class GrowingAnswer:
     """Prints an answer to the terminal as it grows."""
 
     def __init__(self, stop: tuple[str, ...]) -> None:
-        # What may turn out to be the beginning of a stop text is not shown yet.
+        # Characters held back, as they may be the beginning of a stop text.
         self._held = max((len(text) for text in stop), default=1) - 1
         self._shown = ""
 
     def on_text(self, row: int, text: str) -> None:
-        """Print what is new and certain; text that no longer begins with what was shown waits."""
+        """Print the new text that is certain; nothing while it differs from what was printed."""
         certain = text[: len(text) - self._held].rstrip() if self._held else text
         if certain.startswith(self._shown):
             print(certain[len(self._shown) :], end="", flush=True)
             self._shown = certain
 
     def finish(self, text: str) -> None:
-        """Print what is left, or everything again if something else had been shown, and end the line."""
+        """Print the rest, or the whole text again if something else was printed, and end the line."""
         is_continued = text.startswith(self._shown)
         print(text[len(self._shown) :] if is_continued else "\n" + text, flush=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 from ..checkpoints.config_files import (
     MOST_BLOCKS,
-    Section,
     parse_authors_vision,
     parse_language,
     parse_preprocess,
 )
+from ..checkpoints.config_sections import Section
 from ..errors import ConfigError
 from ..model.config import AlignerConfig
 from .flow_config import PATCH, FlowConfig, JanusFlowConfig

@@ -1,7 +1,7 @@
 """Answers: prompts in, text out, one token at a time for a batch of conversations.
 
-Left-pads prompts of different length, prefills them together, then decodes; finished rows leave the batch. It
-knows nothing of templates or pixels: prompts arrive as plans, pictures as embeddings.
+Left-pads prompts of different length, prefills them together, then decodes; finished rows are dropped from
+the batch. Nothing here knows of templates or pixels: prompts arrive as plans, pictures as embeddings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..options import Compute, OnStep, OnText, TextOptions
 from .capturing import Stepper
 from .prefill import check_context, pad_left, prefill, shared_words
 from .sampling import not_finite
-from .writing import AnsweringStep, Writer, looks_rarely
+from .writing import AnsweringStep, Writer, reads_in_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ class Answer:
     """One answer.
 
     Attributes:
-        text: without special tokens and surrounding blanks, cut before a stop text.
-        token_ids: what was generated, the end mark included.
+        text: without special tokens and surrounding blanks, cut before the first stop text.
+        token_ids: all generated tokens, EOS included.
         prompt_tokens: length of the prompt.
     """
 
@@ -60,7 +60,7 @@ def generate_text(
     on_text: OnText | None = None,
     on_step: OnStep | None = None,
 ) -> list[Answer]:
-    """Answer a batch of prompts; row i draws its noise from seed + i.
+    """Answer a batch of prompts; row i uses the noise of seed + i.
 
     Args:
         language: ready on the device of `compute`.
@@ -69,15 +69,16 @@ def generate_text(
         options: how to choose tokens and when to stop.
         seed: any integer; unused at temperature 0.
         compute: device and dtype.
-        on_text: receives each answer as it grows.
-        on_step: receives each step.
+        on_text: called with each answer as it grows.
+        on_step: called after each step.
 
     Raises:
         PromptError: a prompt leaves no room in the context.
-        SamplingError: the scores of an answer are no numbers; `rows` tells which.
+        SamplingError: the logits of an answer are not finite; `rows` tells which.
     """
     model, config = language.language_model, language.language_model.config
     check_context(prompts.plans, config, 1)
+    # the context ends an answer early rather than refuse a prompt that leaves little of it
     room = [min(options.max_new_tokens, config.max_position_embeddings - len(plan)) for plan in prompts.plans]
     padded = pad_left(
         prompts.plans, tokenizer.special.pad, compute.device, shared=shared_words(prompts.plans)
@@ -86,16 +87,18 @@ def generate_text(
     batch = _Batch(room, tokenizer, options, on_text)
     step = AnsweringStep(model, sequences, options, seed, compute)
     with Stepper(compute.device, captures=step.can_be_captured) as stepper:
-        _write(Writer(step, stepper, max(room), looks_rarely=looks_rarely(step, compute)), batch, on_step)
+        writer = Writer(step, stepper, max(room), in_blocks=reads_in_blocks(step, compute))
+        _write(writer, batch, on_step)
     if batch.broken:
         raise not_finite(sorted(batch.broken), compute.dtype)
     return batch.answers(prompts.plans)
 
 
 def _write(writer: Writer, batch: _Batch, on_step: OnStep | None) -> None:
-    """Write until all rows are finished, looking at the device once for each block of tokens."""
+    """Write until all rows are finished, reading from the device once for each block of tokens."""
     done = 0
     while not all(batch.finished) and (block := writer.read()) is not None:
+        # a block is (rows, length) on both counts; its columns are the steps
         columns = zip(zip(*block.tokens, strict=True), zip(*block.is_finite, strict=True), strict=True)
         for tokens, is_finite in columns:
             done += 1
@@ -103,16 +106,16 @@ def _write(writer: Writer, batch: _Batch, on_step: OnStep | None) -> None:
             if on_step is not None:
                 on_step(done, writer.steps)
             if all(batch.finished):
-                break
+                break  # the rest of the block was computed in vain and is dropped
         kept = [index for index, is_done in enumerate(batch.finished) if not is_done]
-        worth_it = len(kept) <= writer.worth_dropping * len(batch.finished)
+        worth_it = len(kept) <= writer.worth_dropping * len(batch.finished)  # of the rows still computed
         if 0 < len(kept) < len(batch.finished) and worth_it and writer.can_drop():
             batch.keep(kept)
             writer.keep(kept)
 
 
 class _Batch:
-    """The text side of a batch: what each answer says so far and whether it is finished."""
+    """The text side of a batch: each answer so far and whether it is finished."""
 
     def __init__(
         self, room: Sequence[int], tokenizer: TextTokenizer, options: TextOptions, on_text: OnText | None
@@ -121,23 +124,23 @@ class _Batch:
         self.tokenizer = tokenizer
         self.stop = options.stop
         self.on_text = on_text
-        self.rows = list(range(len(room)))
-        self.broken: set[int] = set()
-        self.finished = [False] * len(room)
-        self.token_ids: list[list[int]] = [[] for _ in room]
+        self.rows = list(range(len(room)))  # which answer each row of the decoder belongs to
+        self.broken: set[int] = set()  # answers whose logits were not finite
+        self.finished = [False] * len(room)  # by row of the decoder; shrinks with `rows`
+        self.token_ids: list[list[int]] = [[] for _ in room]  # by answer
 
     def take(self, tokens: Sequence[int], is_finite: Sequence[bool]) -> None:
-        """Append one token to each unfinished row and note which rows it finishes, or breaks."""
+        """Append one token to each unfinished row; note which rows are finished by it, or are not finite."""
         for index, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
             if self.finished[index]:
-                continue
+                continue  # still computed with the others, but said nothing of
             if not is_finite[index]:
                 self.broken.add(row)
                 self.finished[index] = True
                 continue
             self.token_ids[row].append(token)
             done = token == self.tokenizer.special.eos or len(self.token_ids[row]) == self.room[row]
-            if self.on_text is not None or self.stop:
+            if self.on_text is not None or self.stop:  # else decoding all tokens anew each time is spared
                 text, stopped = self._text(row)
                 done = done or stopped
                 if self.on_text is not None:
@@ -145,7 +148,7 @@ class _Batch:
             self.finished[index] = done
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Go on with the rows at the given indices only."""
+        """Drop all rows but those at the given indices."""
         self.rows = [self.rows[index] for index in indices]
         self.finished = [self.finished[index] for index in indices]
 
@@ -156,8 +159,8 @@ class _Batch:
         return (text[: min(cuts)] if cuts else text), bool(cuts)
 
     def _settled(self, text: str) -> str:
-        """Return what no later token can take back: neither half a character nor the beginning of a stop."""
-        text = text.rstrip("\ufffd")
+        """Return the text that later tokens cannot change: no half character, no beginning of a stop text."""
+        text = text.rstrip("\ufffd")  # bytes of a character whose last ones are still to come
         begun = [
             length for stop in self.stop for length in range(1, len(stop)) if text.endswith(stop[:length])
         ]

@@ -1,14 +1,17 @@
-"""Many pictures or texts a batch at a time: chunks of rows, and callbacks that count across batches."""
+"""Many pictures or texts, one batch at a time: chunks of rows, callbacks that count across batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..errors import SamplingError
 from ..options import OnStep, OnText, check_count
+from .sampling import not_finite
 
 T = TypeVar("T")
 
@@ -23,22 +26,33 @@ def in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, on_step
     check_count("batch_size", size)
     done: list[Tensor] = []
     for chunk in torch.split(rows, size):
-        done.append(work(chunk).cpu())
+        done.append(work(chunk).cpu())  # so that the device holds one chunk at a time
         if on_step is not None:
             on_step(sum(map(len, done)), len(rows))
-    with torch.inference_mode(False):  # a tensor that its owner may change
+    with torch.inference_mode(False):  # an ordinary tensor, which the caller may change in place
         return torch.cat(done)
 
 
 def shifted(on_text: OnText | None, start: int) -> OnText | None:
-    """Return a callback for a batch whose rows come behind `start` others."""
+    """Return a callback for a batch whose rows follow `start` others."""
     if on_text is None:
         return None
     return lambda row, text: on_text(start + row, text)
 
 
 def within(on_step: OnStep | None, start: int, total: int) -> OnStep | None:
-    """Return a callback for a batch whose steps come behind `start` others of `total`."""
+    """Return a callback for a batch whose steps follow `start` others, of `total` in all."""
     if on_step is None:
         return None
     return lambda done, _: on_step(start + done, total)
+
+
+@contextmanager
+def numbered_from(start: int, dtype: torch.dtype) -> Iterator[None]:
+    """Have an error about rows of a batch count those of all batches: `start` others come before."""
+    try:
+        yield
+    except SamplingError as error:
+        if not error.rows or not start:
+            raise
+        raise not_finite([start + row for row in error.rows], dtype) from error

@@ -1,7 +1,7 @@
-"""Run one step again and again: captured on a CUDA device as a graph and replayed, elsewhere called.
+"""Run a step repeatedly: on CUDA captured once as a graph and replayed, elsewhere called.
 
-A step that is captured works on tensors that keep their addresses and reads nothing back, so that the same
-kernels in the same order are the same step. Nothing here knows what a step computes.
+A step that is captured works on fixed buffers and never waits for the device, so that replaying its kernels
+is the next step. Nothing here knows what a step computes.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ..options import Compute
 log = logging.getLogger("janus.capturing")
 
 Step: TypeAlias = Callable[[], None]
-PoolId: TypeAlias = Any  # torch names no type that a pool's id, of either kind, would fit
+PoolId: TypeAlias = Any  # torch has no one type for the ids of both kinds of pool
 
-_AHEAD = 8  # steps queued before the host waits: the device never idles, and an interruption is felt at once
+_AHEAD = 8  # steps queued before the host waits: enough to keep the device busy, few enough to interrupt soon
 
 
 def can_capture(compute: Compute) -> bool:
     """Tell whether steps can be captured on a device: CUDA, where no capture has failed in this process.
 
-    ROCm captures only where it is asked for (`Compute.captures`), since nobody has shown that it is right
-    there. Under deterministic algorithms, and inside somebody else's capture, recording cannot work.
+    ROCm only if asked for (`Compute.captures`): captures are untested there. Capturing cannot work under
+    deterministic algorithms or inside another capture.
     """
     wanted = torch.version.hip is None if compute.captures is None else compute.captures
     return (
@@ -39,15 +39,15 @@ def can_capture(compute: Compute) -> bool:
         and compute.device.type == "cuda"
         and not torch.are_deterministic_algorithms_enabled()
         and not torch.cuda.is_current_stream_capturing()
-        and not _workshop(compute.device).has_failed
+        and not _capturer(compute.device).has_failed
     )
 
 
 class Stepper:
-    """Runs a step once for each call, at most a few steps ahead of the device.
+    """Runs a step, captured or not, and stays at most a few steps ahead of the device.
 
-    A context manager: on leaving, everything queued has run and every graph is dropped, whatever happened.
-    Only then may the tensors that the step works on go.
+    A context manager: on leaving, also by an exception, it waits for everything queued and drops its graphs.
+    The buffers of the step must live until then.
     """
 
     def __init__(self, device: torch.device, *, captures: bool) -> None:
@@ -59,13 +59,13 @@ class Stepper:
         """
         self._pace = Pace(device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._workshop = _workshop(device) if captures and device.type == "cuda" else None
+        self._capturer = _capturer(device) if captures and device.type == "cuda" else None
         self._pool: PoolId | None = None
 
     def __enter__(self) -> Stepper:
-        """Take the device's pool of memory for graphs, unless another drawing has it."""
-        if self._workshop is not None:
-            self._pool = self._workshop.borrow_pool()
+        """Take the device's shared memory pool for graphs, or a new one if another stepper has it."""
+        if self._capturer is not None:
+            self._pool = self._capturer.borrow_pool()
         return self
 
     def __exit__(
@@ -75,80 +75,83 @@ class Stepper:
         try:
             self.restart()
         finally:
-            if self._workshop is not None and self._pool is not None:
-                self._workshop.return_pool(self._pool)
+            if self._capturer is not None and self._pool is not None:
+                self._capturer.return_pool(self._pool)
 
     def run(self, step: Step, key: int) -> None:
         """Run a step once.
 
         Args:
-            step: the same for all calls between two restarts.
-            key: what the shapes in the step depend on; a graph is captured for each.
+            step: the same in all calls between two restarts.
+            key: the number that the shapes in the step depend on; each has a graph of its own.
         """
         if key in self._graphs:
             self._graphs[key].replay()
-        elif self._workshop is None or self._pool is None or self._workshop.has_failed:
+        elif self._capturer is None or self._pool is None or self._capturer.has_failed:
             step()
         else:
-            graph = self._workshop.capture(step, self._pool)
+            graph = self._capturer.capture(step, self._pool)  # also runs the step
             if graph is not None:
                 self._graphs[key] = graph
         self._pace.step()
 
     def restart(self) -> None:
-        """Wait for everything queued and forget the graphs: the next step writes elsewhere."""
+        """Wait for everything queued and drop the graphs: the step's buffers are about to change."""
         try:
             self._pace.finish()
         finally:
             self._graphs.clear()
 
 
-class _Workshop:
-    """What captures on one device share for as long as the process lives.
+class _Capturer:
+    """Captures steps on one device; kept for the life of the process.
 
-    A stream, because torch keeps a workspace for each that recorded; a pool of memory, because each new one
-    leaves tens of megabytes reserved; and whether a capture failed, because the next would fail too.
+    Captures share a stream, since torch keeps a workspace for each stream that captured; a memory pool, since
+    each new one leaves tens of megabytes reserved; and the flag that a capture failed, since the next would
+    fail too.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
         self._lock = threading.Lock()
-        self._keeper = _new_pool(device)
+        self._keeper = _new_pool(device)  # holds the pool while no graph does
         self._shared = torch.cuda.graph_pool_handle() if self._keeper is None else self._keeper.id
         self.has_failed = False
 
     def borrow_pool(self) -> PoolId:
-        """Return the shared pool, or one of its own where graphs of another thread use that already."""
+        """Return the shared pool, or a new one while graphs of another stepper use it."""
+        # graphs that share a pool must not run at the same time: each assumes that its memory is its own
         return self._shared if self._lock.acquire(blocking=False) else torch.cuda.graph_pool_handle()
 
     def return_pool(self, pool: PoolId) -> None:
-        """Let others use a pool again."""
+        """Release a pool from `borrow_pool`."""
         if pool == self._shared:
             self._lock.release()
 
     def capture(self, step: Step, pool: PoolId) -> torch.cuda.CUDAGraph | None:
-        """Run a step once, which also loads what a capture must find ready, then record it.
+        """Run a step once, then capture it.
 
-        Returns: the graph, or None where recording failed, which is remembered.
+        Returns: the graph, or None where capturing failed; further captures are then not tried.
         """
         current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
+        self._stream.wait_stream(current)  # the step reads what was queued on the caller's stream
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.stream(self._stream):
-                step()
-                self._record(graph, step, pool)
+                step()  # the real one, and the warm-up: libraries load kernels and workspaces on first use
+                self._record(graph, step, pool)  # computes nothing
         except _CaptureError as error:
             log.warning("Janus: going on without a CUDA graph, slower: %s", error)
             self.has_failed = True
-            return None
+            return None  # the step itself has been run
         finally:
-            current.wait_stream(self._stream)
+            current.wait_stream(self._stream)  # what the caller queues next reads what the step wrote
         return graph
 
     def _record(self, graph: torch.cuda.CUDAGraph, step: Step, pool: PoolId) -> None:
         """Record the kernels of one step; other threads may use the device meanwhile."""
+        # "thread_local": only this thread's forbidden calls invalidate the capture, not those of a host's
         problem: BaseException | None = None
         try:
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
@@ -169,10 +172,9 @@ class _Workshop:
             raise problem
 
     def _release(self, pool: PoolId) -> None:
-        """Take an unfinished recording's hold off its pool, which torch leaves when ending it fails.
+        """Detach a failed capture from its pool, which torch does not do when `capture_end` fails.
 
-        Left there, the asynchronous allocator would never free anything again, and every later capture would
-        fail.
+        Otherwise the asynchronous allocator would free nothing any more, and every later capture would fail.
         """
         number = torch.cuda.current_device() if self._device.index is None else self._device.index
         for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):  # not in every torch
@@ -183,17 +185,17 @@ class _Workshop:
 
 
 class _CaptureError(Exception):
-    """A graph could not be recorded; without the original, which may hold tensors."""
+    """Capturing failed. Carries the message only: the original error may hold tensors alive."""
 
 
 @lru_cache
-def _workshop(device: torch.device) -> _Workshop:
-    """Return what captures on a device share."""
-    return _Workshop(device)
+def _capturer(device: torch.device) -> _Capturer:
+    """Return the one capturer of a device."""
+    return _Capturer(device)
 
 
 def _new_pool(device: torch.device) -> torch.cuda.MemPool | None:
-    """Return a pool that outlives its graphs, or None where the allocator has none (the asynchronous one)."""
+    """Return a pool that outlives its graphs, or None if the allocator has none (the asynchronous one)."""
     try:
         with torch.cuda.device(device):
             return torch.cuda.MemPool()
@@ -202,7 +204,7 @@ def _new_pool(device: torch.device) -> torch.cuda.MemPool | None:
 
 
 class Pace:
-    """Keeps the host a few steps ahead of a CUDA device, and not further."""
+    """Keeps the host at most a few steps ahead of a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -212,7 +214,7 @@ class Pace:
         """Count a step that was queued, and wait for the step queued eight steps earlier."""
         if self._queued is None:
             return
-        event = torch.cuda.Event(blocking=True)
+        event = torch.cuda.Event(blocking=True)  # the waiting thread sleeps instead of spinning on a core
         event.record(torch.cuda.current_stream(self._device))
         self._queued.append(event)
         if len(self._queued) > _AHEAD:
@@ -221,5 +223,5 @@ class Pace:
     def finish(self) -> None:
         """Wait for everything that was queued: only then may graphs be dropped."""
         if self._queued:
-            self._queued.pop().synchronize()
+            self._queued.pop().synchronize()  # the last event: a stream finishes in order
             self._queued.clear()

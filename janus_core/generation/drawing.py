@@ -1,6 +1,6 @@
 """Drawing: prompts in, image tokens out, one cell of the grid after the other.
 
-Every distinct prompt row is prefilled once and expanded over the pictures that share it. It knows nothing of
+Each distinct prompt row is prefilled once and repeated for the pictures that share it. Nothing here knows of
 pixels or of the VQ tokenizer. Sources: the authors' generation_inference.py; classifier-free guidance, Ho and
 Salimans 2022 (arXiv:2207.12598).
 """
@@ -25,12 +25,12 @@ from .sampling import are_finite, guide, keep_min_p, next_tokens, not_finite
 from .static_decoder import decoder_for
 from .steps import Sequences
 
-_NOISE_BLOCK = 24  # grid cells whose noise is computed together, on a CPU
+_NOISE_BLOCK = 24  # cells whose noise is computed together on a CPU: one row of the published models' grid
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawPlan:
-    """One picture to draw: its prompt row, the row it is guided away from, and its seed."""
+    """One picture to draw: its conditional row, its unconditional row and its seed."""
 
     cond: PromptPlan
     uncond: PromptPlan
@@ -47,7 +47,7 @@ def plan_pictures(
 ) -> list[DrawPlan]:
     """Plan a picture of every prompt with every seed, those of one prompt side by side.
 
-    An empty negative prompt guides away from each prompt's own row without its content.
+    Without a negative prompt the unconditional row is the prompt's own with its content padded out.
 
     Raises:
         PromptError: there is no prompt.
@@ -85,38 +85,37 @@ def generate_image_tokens(
         num_image_tokens: cells of the grid.
         pad: id that fills shorter prompt rows.
         compute: device and dtype.
-        on_step: receives each step.
-        on_tokens: receives the tokens so far after each step.
+        on_step: called after each step.
+        on_tokens: called after each step with the tokens so far.
 
     Returns: image tokens (b, n) int64 on the device of `compute`.
 
     Raises:
         PromptError: a prompt leaves no room for the picture in the context.
-        SamplingError: the scores of a picture are no numbers; `rows` tells which.
+        SamplingError: the logits of a picture are not finite; `rows` tells which.
     """
     step = DrawingStep(
         language, pictures, options, num_image_tokens=num_image_tokens, pad=pad, compute=compute
     )
     with Stepper(compute.device, captures=step.can_be_captured) as stepper:
-        step.choose(step.first)
+        step.choose(step.first)  # the first cell comes from the prefill, without a step
         for done in range(1, num_image_tokens + 1):
             step.report(done, on_step, on_tokens)
             if done < num_image_tokens:
                 stepper.run(step, step.prepare(done))
-    step.check_finite()
+    step.check_finite()  # on a GPU only now: reading the flags waits for the device
     return step.tokens
 
 
 class DrawingStep:
-    """One step of a drawing: embed the tokens chosen last, run the decoder, score, guide, pick, write.
+    """One step of drawing: embed the tokens chosen last, decode, score, guide, pick, write.
 
-    Nothing that it does depends on which step it is, and all it touches keeps its address, so that it can be
-    captured. Rows of the decoder are the pictures, then, under guidance, the rows that they are guided away
-    from.
+    Every step does the same work on the same buffers, so that it can be captured. The decoder's rows are the
+    conditional rows of all pictures, followed, under guidance, by their unconditional rows.
 
     Attributes:
         tokens: (b, n) int64, filled cell by cell.
-        first: (rows, d), the hidden states that the first cell comes from.
+        first: (rows, d), the hidden states that the first cell is chosen from.
         can_be_captured: whether the step may be captured.
     """
 
@@ -135,6 +134,7 @@ class DrawingStep:
         self._compute = compute
         self._options = options
         self._guidance = options.guidance(PUBLISHED_GUIDANCE)
+        # without guidance, or where both rows are equal, the second half of the batch would change nothing
         self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
@@ -145,55 +145,57 @@ class DrawingStep:
         self._table = self._embedding_table() if self.can_be_captured else None  # (v, d)
         self._noise = _noise_of(pictures, options, language, compute.device)
         device, images = compute.device, len(pictures)
+        # Fixed buffers from here on: written in place, indexed by a counter on the device.
         self.tokens = torch.empty(images, num_image_tokens, dtype=torch.int64, device=device)
-        self._last = torch.zeros(images, dtype=torch.int64, device=device)
-        self._cell = torch.zeros(1, dtype=torch.int64, device=device)
+        self._last = torch.zeros(images, dtype=torch.int64, device=device)  # the tokens chosen last
+        self._cell = torch.zeros(1, dtype=torch.int64, device=device)  # where the next ones are written
         self._is_finite = torch.ones(images, dtype=torch.bool, device=device)
 
     def prepare(self, cell: int) -> int:
-        """Get ready for the step that chooses a cell; return what the shapes in it depend on."""
+        """Prepare the step that chooses a cell; return the number that its shapes depend on."""
         if self._noise is not None:
             self._noise.prepare(cell)
-        return self._decoder.prepare(cell - 1)
+        return self._decoder.prepare(cell - 1)  # the first cell took no step
 
     def __call__(self) -> None:
-        """Do the step."""
+        """Take one step."""
         self.choose(self.feed(self._last))
 
     def feed(self, tokens: Tensor) -> Tensor:
-        """Append tokens (b,) to every row of their picture; return the next hidden states (rows, d)."""
+        """Append tokens (b,) to both rows of their picture; return the next hidden states (rows, d)."""
         embeddings = self._embed(tokens) if self._table is None else self._table.index_select(0, tokens)
-        if self._is_guided:
-            embeddings = torch.cat((embeddings, embeddings))
+        if self._is_guided:  # both rows of a picture continue with the same token
+            embeddings = torch.cat((embeddings, embeddings))  # (rows, d)
         return self._decoder.step(embeddings)
 
     def score(self, hidden: Tensor) -> Tensor:
         """Return the guided image logits (b, v) float32 that hidden states (rows, d) give."""
-        logits: Tensor = self._language.generation_head(hidden).float()
+        # float32 before guidance, which multiplies the difference of two close numbers
+        logits: Tensor = self._language.generation_head(hidden).float()  # (rows, v)
         min_p, cfg_weight = self._guidance.min_p, self._guidance.cfg_weight
         if not self._is_guided:
             return keep_min_p(logits, min_p)
-        cond_logits, uncond_logits = logits.chunk(2)
+        cond_logits, uncond_logits = logits.chunk(2)  # (b, v) each
         return guide(keep_min_p(cond_logits, min_p), uncond_logits, cfg_weight)
 
     def choose(self, hidden: Tensor) -> None:
-        """Choose the next token of each picture from hidden states (rows, d), and write it down."""
-        logits = self.score(hidden)
+        """Choose the next token of each picture from hidden states (rows, d), and write it."""
+        logits = self.score(hidden)  # (b, v)
         chosen = next_tokens(
             logits,
             temperature=self._options.temperature,
             top_k=self._options.top_k,
             top_p=self._options.top_p,
             noise=None if self._noise is None else self._noise.next(),
-        )
-        self._is_finite.logical_and_(are_finite(logits, chosen))
+        )  # (b,)
+        self._is_finite.logical_and_(are_finite(logits, chosen))  # a flag on the device; nothing waits
         self._last.copy_(chosen)
         self.tokens.index_copy_(1, self._cell, chosen[:, None])
         self._cell.add_(1)
 
     def report(self, done: int, on_step: OnStep | None, on_tokens: OnTokens | None) -> None:
-        """Tell callers of the cells so far; a CPU, where that waits for nothing, looks for broken scores."""
-        if self._compute.device.type == "cpu":
+        """Call the callbacks with the cells so far."""
+        if self._compute.device.type == "cpu":  # where reading the flags costs nothing: fail early
             self.check_finite()
         if on_tokens is not None:
             on_tokens(self.tokens[:, :done])
@@ -201,7 +203,7 @@ class DrawingStep:
             on_step(done, self.tokens.shape[1])
 
     def check_finite(self) -> None:
-        """Raise SamplingError if the scores of a picture were no numbers; this waits for the device."""
+        """Raise SamplingError if the logits of a picture were not finite; this waits for the device."""
         broken = tuple(row for row, is_finite in enumerate(self._is_finite.tolist()) if not is_finite)
         if broken:
             raise not_finite(broken, self._compute.dtype)
@@ -211,7 +213,7 @@ class DrawingStep:
         return self._language.embed_image_tokens(tokens, self._compute.dtype)
 
     def _embedding_table(self) -> Tensor:
-        """Return the embeddings (v, d) of all image tokens: one look-up a step instead of an aligner."""
+        """Return the embeddings (v, d) of all image tokens, so that a step looks up what it would compute."""
         codes = self._language.image_token_embedding.num_embeddings
         return self._embed(torch.arange(codes, device=self._compute.device))
 
@@ -220,7 +222,7 @@ def _prefilled(
     language: Language, rows: Sequence[PromptPlan], pad: int, new_tokens: int, compute: Compute
 ) -> Sequences:
     """Prefill every distinct row once, then repeat it for the pictures that share it."""
-    distinct = list(dict.fromkeys(rows))
+    distinct = list(dict.fromkeys(rows))  # in order of first use
     prompts = pad_left(distinct, pad, compute.device)
     sequences = prefill(language, prompts, None, new_tokens=new_tokens, compute=compute)
     return sequences.select([distinct.index(row) for row in rows])
@@ -229,7 +231,7 @@ def _prefilled(
 def _noise_of(
     pictures: Sequence[DrawPlan], options: DrawOptions, language: Language, device: torch.device
 ) -> NoiseBlocks | None:
-    """Return the noise that cells are drawn with, or None where nothing is random."""
+    """Return the noise that image tokens are sampled with, or None at temperature 0."""
     if options.temperature == 0:
         return None
     seeds = [picture.seed for picture in pictures]

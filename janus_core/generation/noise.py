@@ -1,9 +1,9 @@
-"""The only door for randomness: Gumbel noise as a pure function of seed, position and code.
+"""The only source of randomness: Gumbel noise as a pure function of seed, position and code.
 
-There is no state to seed, save or restore: a counter-based generator turns seed, position and code straight
-into bits, so any part of the noise can be computed at any time, in any block, and comes out the same. The
-integers are int64 tensors holding unsigned 32-bit words, which every device multiplies and shifts alike.
-Nothing here knows of models, logits or images.
+A counter-based generator (Philox4x32-10) maps seed, position and code to bits. It has no state, so any block
+of the noise can be computed at any time and always has the same values. The 32-bit words are kept in int64
+tensors, whose products and shifts are the same on every device. Nothing here knows of models, logits or
+images.
 
 Changing any number below changes every picture ever drawn from a seed.
 """
@@ -21,10 +21,10 @@ log = logging.getLogger("janus.noise")
 
 WORD_BITS = 32
 WORD_MASK = 0xFFFFFFFF
-ROUNDS = 10
-MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-_LEAST_CELLS, _MOST_CELLS, _CELLS_OF_ONE_ROW = 24, 96, 192
+ROUNDS = 10  # Philox's own choice: seven pass all statistical tests, ten leave a margin
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # Philox's constants for words of 32 bits
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # added to the key after each round (Weyl sequences)
+_LEAST_CELLS, _MOST_CELLS, _CELLS_OF_ONE_ROW = 24, 96, 192  # positions of a block, see `block_cells`
 LARGEST_BELOW_ONE = 1 - 2.0**-24  # in float32
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -41,7 +41,7 @@ def philox4x32(counter: Tensor, key: Tensor) -> Tensor:
     Returns: (..., 4) int64, words in 0 … 2^32 - 1.
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (SC11).
     """
-    a, b, c, d = counter.unbind(dim=-1)
+    a, b, c, d = counter.unbind(dim=-1)  # (...) each
     low, high = key.unbind(dim=-1)
     return torch.stack(_scramble((a, b, c, d), (low, high)), dim=-1)
 
@@ -49,9 +49,9 @@ def philox4x32(counter: Tensor, key: Tensor) -> Tensor:
 def gumbel(words: Tensor) -> Tensor:
     """Turn uniform words into standard Gumbel noise, finite for every word.
 
-    The word k stands for v = (k + 0.5) / 2^32, and the noise is -log(-log1p(-v)): small v give the large
-    noise that decides a draw, and there neither v nor log1p loses digits. The last v would round to 1 and are
-    held below it.
+    The word k stands for v = (k + 0.5) / 2^32, and the noise is -log(-log1p(-v)). Small v give the large
+    noise that decides which token is picked, and there neither v nor log1p loses digits. The largest v would
+    round to 1, whose noise is infinite, and are clamped below it.
 
     Args:
         words: any shape, int64, 0 … 2^32 - 1.
@@ -59,16 +59,18 @@ def gumbel(words: Tensor) -> Tensor:
     Returns: the same shape, float32, within -2.9 … 22.9.
     """
     v = words.float().add_(0.5).mul_(2.0**-WORD_BITS).clamp_(max=LARGEST_BELOW_ONE)
+    # in place throughout: a block of noise is many times as large as a step's logits
     return v.neg_().log1p_().neg_().log_().neg_()
 
 
 def gumbel_noise(
     seeds: Sequence[int], positions: Sequence[int], num_codes: int, device: torch.device | str
 ) -> Tensor:
-    """Compute the noise that decides which code is drawn at each position under each seed.
+    """Compute the noise that decides which code is picked at each position under each seed.
 
-    An entry depends on its own seed, position and code alone, not on what else is asked for in the same call.
-    The seed is Philox's key; a group of four codes and the position are its counter; each code takes a word.
+    An entry depends on its own seed, position and code alone, not on the rest of the call. The seed is
+    Philox's key; a group of four codes and the position are its counter, whose four output words are the
+    noise of the four codes.
 
     Args:
         seeds: one per row, any integers, taken modulo 2^64.
@@ -82,12 +84,12 @@ def gumbel_noise(
 
 
 def noise_key(seeds: Sequence[int], device: torch.device | str) -> Key:
-    """Put seeds on a device as Philox's key, once for all noise that `keyed_noise` makes from them."""
+    """Put seeds on a device as Philox's key (two words, each (b, 1)), for `keyed_noise`."""
     return _column(seeds, device), _column([seed >> WORD_BITS for seed in seeds], device)
 
 
 def keyed_noise(key: Key, positions: Sequence[int], num_codes: int) -> Tensor:
-    """Compute what `gumbel_noise` does; a range of positions waits for no copy to the device.
+    """Compute what `gumbel_noise` does from a key; a range of positions needs no copy from the host.
 
     Args:
         key: from `noise_key`.
@@ -96,19 +98,20 @@ def keyed_noise(key: Key, positions: Sequence[int], num_codes: int) -> Tensor:
     """
     low, high = key
     device = low.device
-    groups = torch.arange(-(-num_codes // 4), device=device)
-    zero = torch.zeros((), dtype=torch.int64, device=device)
+    groups = torch.arange(-(-num_codes // 4), device=device)  # (v / 4,): a counter gives four words
+    zero = torch.zeros((), dtype=torch.int64, device=device)  # the upper half of the counter is not used
     if isinstance(positions, range) and 0 <= positions.start <= positions.stop <= WORD_MASK:
         column = torch.arange(positions.start, positions.stop, positions.step, device=device)[:, None]
     else:
         column = _column(positions, device)
     counter = (groups, column, zero, zero)
     words = _scramble(counter, (low[:, None], high[:, None]))  # each (seeds, positions, groups)
+    # word k of group g belongs to code 4 g + k; words of codes beyond the last are dropped
     return torch.stack([gumbel(word) for word in words], dim=-1).flatten(-2)[..., :num_codes]
 
 
 class NoiseBlocks:
-    """Noise of some rows for one position after the other, computed a block ahead and kept at one address.
+    """Noise of some rows for one position after the other, computed in blocks into a fixed buffer.
 
     Attributes:
         length: positions of a block.
@@ -132,30 +135,30 @@ class NoiseBlocks:
         self._seeds = list(seeds)
         self._key = noise_key(seeds, noise_device(device))
         self._end = first + length
-        self._block = self._compute(first)  # (b, length, v)
-        self._place = torch.zeros(1, dtype=torch.int64, device=device)  # in the block
+        self._block = self._compute(first)  # (b, length, v), refilled in place: a graph holds its address
+        self._place = torch.zeros(1, dtype=torch.int64, device=device)  # column of the block to hand out next
 
     def _compute(self, first: int) -> Tensor:
         return keyed_noise(self._key, range(first, first + self.length), self._num_codes).to(self._device)
 
     def prepare(self, position: int) -> None:
-        """Compute the next block where the position begins one; positions are asked for in order."""
+        """Compute the next block if this position is its first; to be called for every position, in order."""
         if position == self._end:
             self._block.copy_(self._compute(position))
             self._place.zero_()
             self._end += self.length
 
     def next(self) -> Tensor:
-        """Return the noise (b, v) of the current position, and go on to the one behind it.
+        """Return the noise (b, v) of the current position and advance by one.
 
-        The position is read on the device, so that a captured step does the same work every time.
+        The counter lives on the device, so that a captured step can be replayed unchanged.
         """
-        noise = self._block.index_select(1, self._place)[:, 0]
+        noise = self._block.index_select(1, self._place)[:, 0]  # (b, v)
         self._place.add_(1)
         return noise
 
     def select(self, rows: Sequence[int]) -> None:
-        """Make row i what was row `rows[i]`, in memory of its own."""
+        """Make row i what was row `rows[i]`, in new buffers."""
         index = torch.tensor(rows, device=self._device)
         self._seeds = [self._seeds[row] for row in rows]
         self._key = noise_key(self._seeds, noise_device(self._device))
@@ -164,16 +167,15 @@ class NoiseBlocks:
 
 
 def block_cells(rows: int) -> int:
-    """Return for how many positions a GPU should make noise together: enough to fill it, no more."""
+    """Return for how many positions a GPU should compute noise at once: enough to fill it, no more memory."""
     return max(_LEAST_CELLS, min(_MOST_CELLS, _CELLS_OF_ONE_ROW // rows))
 
 
 @lru_cache
 def noise_device(device: torch.device) -> torch.device:
-    """Return where to compute the noise for a device: there, or on the CPU where its integers differ.
+    """Return where to compute the noise for a device: there, or on the CPU if its integers differ.
 
-    CUDA and CPUs multiply 64-bit integers modulo 2^64; of other devices that is shown by a trial, once a
-    process.
+    CUDA and CPUs multiply 64-bit integers modulo 2^64. Other devices are tried once in a process.
     """
     if device.type in ("cpu", "cuda") and torch.version.hip is None:
         return device
@@ -190,6 +192,7 @@ def noise_device(device: torch.device) -> torch.device:
 
 def _trial(device: torch.device) -> Tensor:
     """Return random words (64, 4) of counters and keys whose products fill all 64 bits."""
+    # (64, 4); the factor is odd, so the words are distinct and their upper bits are used
     counter = torch.arange(256, dtype=torch.int64, device=device).reshape(64, 4) * 0x01FEDCBB & WORD_MASK
     key = torch.tensor([0xFFFFFFFF, 0x9ABCDEF0], dtype=torch.int64, device=device)
     return philox4x32(counter, key)
@@ -197,12 +200,13 @@ def _trial(device: torch.device) -> Tensor:
 
 def _column(numbers: Sequence[int], device: torch.device | str) -> Tensor:
     """Put the low words of some integers on a device, as (len(numbers), 1)."""
+    # masked in Python, whose integers have no limit: torch refuses numbers beyond 64 bits
     words = [number & WORD_MASK for number in numbers]
     return torch.tensor(words, dtype=torch.int64, device=device)[:, None]
 
 
 def _scramble(words: Words, key: Key) -> Words:
-    """Run all rounds on four words that broadcast against each other: what they share is computed once."""
+    """Apply all rounds to four words that broadcast against each other, so that shared work is done once."""
     low, high = key
     for _ in range(ROUNDS):
         words = _round(words, (low, high))
@@ -211,9 +215,11 @@ def _scramble(words: Words, key: Key) -> Words:
 
 
 def _round(words: Words, key: Key) -> Words:
-    """Do one round; products wrap at 2^64, which keeps their bits, and the mask drops the sign shifted in."""
+    """Apply one round: two 32 × 32-bit products, their halves mixed with the other words and the key."""
     a, b, c, d = words
+    # int64 products wrap at 2^64, which keeps all 64 bits of them
     first, second = a * MULTIPLIERS[0], c * MULTIPLIERS[1]
+    # `>>` is arithmetic and shifts the sign in, which the mask cuts off
     return (
         ((second >> WORD_BITS) ^ b ^ key[0]) & WORD_MASK,
         second & WORD_MASK,

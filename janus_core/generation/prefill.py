@@ -1,4 +1,4 @@
-"""The first pass over prompts: rows of different length side by side, their cache filled.
+"""Prefill: prompts of different length padded to one batch, and the pass that fills their KV cache.
 
 Shared by answering and drawing; it chooses no token.
 """
@@ -19,19 +19,19 @@ from ..model.model import TextLanguage
 from ..options import Compute
 from .steps import Sequences
 
-_WORTH_SHARING = 16  # tokens; a prompt in two passes needs a mask, which costs about as much as a few tokens
+_WORTH_SHARING = 16  # tokens; a second pass needs a mask, which costs about as much as a few tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaddedPrompts:
-    """Prompts of different length side by side: what they share, then padding for the shorter ones, the rest.
+    """A batch of prompts, left-padded. The prefix that all share stands before the padding.
 
     Attributes:
         token_ids: (b, t) int64.
         is_image: (b, t) bool, True where an image feature stands.
         positions: (b, t) int64, counted over each row's own tokens.
         attended: (b, t) bool, False at padding; None if there is none.
-        shared: how many tokens, all of them words, all rows begin with and are computed once.
+        shared: length of the common prefix, which is computed once; it holds no picture.
     """
 
     token_ids: Tensor
@@ -44,7 +44,7 @@ class PaddedPrompts:
 def pad_left(
     plans: Sequence[PromptPlan], pad: int, device: torch.device, *, shared: int = 0
 ) -> PaddedPrompts:
-    """Bring prompts to one length with `pad`, behind the words that all share, on the left of all else."""
+    """Pad prompts to one length with `pad`, inserted between the common prefix and the rest."""
     length = max(len(plan) for plan in plans)
     rows: list[list[int]] = []
     marks: list[list[bool]] = []
@@ -52,21 +52,22 @@ def pad_left(
     for gap, plan in zip(gaps, plans, strict=True):
         rows.append([*plan.token_ids[:shared], *[pad] * gap, *plan.token_ids[shared:]])
         marks.append([*plan.is_image[:shared], *[False] * gap, *plan.is_image[shared:]])
-    columns = torch.arange(length, device=device)[None]
-    moved = columns - torch.tensor(gaps, device=device)[:, None]
+    columns = torch.arange(length, device=device)[None]  # (1, t)
+    moved = columns - torch.tensor(gaps, device=device)[:, None]  # (b, t), each token's place without padding
+    # padding gets the position of the row's first own token: any valid one will do, since it is masked
     positions = torch.where(columns < shared, columns, moved.clamp(min=shared))
     return PaddedPrompts(
         token_ids=torch.tensor(rows, device=device),
         is_image=torch.tensor(marks, device=device),
         positions=positions,
-        attended=(columns < shared) | (moved >= shared) if any(gaps) else None,
+        attended=(columns < shared) | (moved >= shared) if any(gaps) else None,  # None: plain causal kernels
         shared=shared,
     )
 
 
 def shared_words(plans: Sequence[PromptPlan]) -> int:
-    """Return how many words all prompts begin with, one left for each alone; 0 if too few to matter."""
-    most = min(len(plan) for plan in plans) - 1
+    """Return the length of the prompts' common prefix without pictures; 0 if too short to pay."""
+    most = min(len(plan) for plan in plans) - 1  # each row needs a token of its own, whose state is returned
     first, others = plans[0], plans[1:]
     shared = 0
     while shared < most and not first.is_image[shared]:
@@ -95,13 +96,13 @@ def prefill(
     new_tokens: int,
     compute: Compute,
 ) -> Sequences:
-    """Run the decoder over prompts and return them as sequences, ready for their next token.
+    """Compute the hidden states and the KV cache of prompts; return them as sequences to decode.
 
     Args:
         language: ready on the device of `compute`.
         prompts: the rows.
         image_embeddings: (pictures, n, d) of all rows in order, or None.
-        new_tokens: how many tokens will follow at most; the cache has room for them.
+        new_tokens: at most so many tokens will be appended; the cache has room for them.
         compute: device and dtype.
     """
     model, shared = language.language_model, prompts.shared
@@ -115,7 +116,7 @@ def prefill(
     embeddings = language.embed_prompt(
         prompts.token_ids, prompts.is_image, image_embeddings, compute.dtype
     )  # (b, t, d)
-    if shared:
+    if shared:  # the prefix as one row, then copied to all; the second pass attends to it through the cache
         once = new_cache(1, shared)
         model(embeddings[:1, :shared], prompts.positions[:1, :shared], cache=once)
         cache.begin_with(once)
@@ -123,7 +124,7 @@ def prefill(
         embeddings[:, shared:], prompts.positions[:, shared:], cache=cache, attended=prompts.attended
     )  # (b, t - shared, d)
     return Sequences(
-        hidden=hidden[:, -1],
+        hidden=hidden[:, -1],  # the last token of every row, as padding stands on the left
         cache=cache,
         positions=prompts.positions[:, -1],
         attended=prompts.attended,

@@ -1,8 +1,7 @@
-"""Pictures of a drawing under way, cells not yet drawn mid-grey.
+"""Previews of a picture while it is drawn; cells not yet drawn are mid-grey.
 
-On a CPU rough ones, cheap enough to show after every row of image tokens: one colour per image token, from a
-linear map of its code that is fitted to a small decode. On a GPU a real decode, as long as it is a small part
-of the drawing; on a CPU it would cost as much as a good part of it.
+They are rough: one colour per image token, a linear map of its code, fitted to a small decode. A real decode
+would take a good part of the time of drawing on a CPU, and on a GPU it would delay the steps.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
 
 from ..inputs.preprocessing import to_uint8
@@ -27,14 +26,14 @@ def fit_code_colours(vq_tokenizer: VQTokenizer, dtype: torch.dtype, device: torc
     Fits the mean colour of each decoded cell by least squares on its unit-length code and a constant.
     """
     size = vq_tokenizer.config.codebook_size
-    spread = torch.arange(_SIDE * _SIDE, device=device) * size // (_SIDE * _SIDE)
-    decoded = vq_tokenizer.decode(rearrange(spread, "(h w) -> 1 h w", h=_SIDE), dtype).float()
-    cells = F.adaptive_avg_pool2d((decoded.clamp(-1, 1) + 1) / 2, (_SIDE, _SIDE))
-    colours = rearrange(cells, "1 c h w -> (h w) c").cpu()
-    table = vq_tokenizer.codes(torch.arange(size, device=device)).float().cpu()
-    table = torch.cat((table, table.new_ones(size, 1)), dim=1)
-    fitted: Tensor = torch.linalg.pinv(table[spread.cpu()]) @ colours
-    return (table @ fitted).clamp(0, 1)
+    spread = torch.arange(_SIDE * _SIDE, device=device) * size // (_SIDE * _SIDE)  # (64,), evenly spread
+    decoded = vq_tokenizer.decode(rearrange(spread, "(h w) -> 1 h w", h=_SIDE), dtype).float()  # (1, 3, H, W)
+    cells = F.adaptive_avg_pool2d((decoded.clamp(-1, 1) + 1) / 2, (_SIDE, _SIDE))  # (1, 3, 8, 8)
+    colours = rearrange(cells, "1 c h w -> (h w) c").cpu()  # (64, 3)
+    table = vq_tokenizer.codes(torch.arange(size, device=device)).float().cpu()  # (v, c)
+    table = torch.cat((table, table.new_ones(size, 1)), dim=1)  # (v, c + 1), the constant last
+    fitted: Tensor = torch.linalg.pinv(table[spread.cpu()]) @ colours  # (c + 1, 3)
+    return (table @ fitted).clamp(0, 1)  # (v, 3)
 
 
 def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int) -> npt.NDArray[np.uint8]:
@@ -46,30 +45,38 @@ def preview_image(tokens: Tensor, code_colours: Tensor, side: int, size_px: int)
         side: cells along one side of the grid.
         size_px: side of the picture, a multiple of `side`.
     """
-    cells = code_colours.new_full((side * side, 3), _GREY)
+    cells = code_colours.new_full((side * side, 3), _GREY)  # row by row
     cells[: len(tokens)] = code_colours[tokens.cpu()]
     samples: npt.NDArray[np.uint8] = to_uint8(cells.view(1, side, side, 3))[0]
     scale = size_px // side
     return samples.repeat(scale, axis=1).repeat(scale, axis=0)  # a row is widened before it is copied
 
 
-def decoded_preview(
-    vq_tokenizer: VQTokenizer, tokens: Tensor, side: int, dtype: torch.dtype
-) -> npt.NDArray[np.uint8]:
-    """Return a picture (size_px, size_px, 3) in 8 bits, decoded from the cells drawn so far.
+class TokenWatch:
+    """Copies the tokens drawn so far to the host, without waiting for the device.
 
-    Args:
-        vq_tokenizer: ready on the device of `tokens`.
-        tokens: (cells so far,) int64, at least one; the last fills the rest of the grid while decoding.
-        side: cells along one side of the grid.
-        dtype: of the VQ tokenizer.
+    A copy is queued behind the steps so far and polled later; it arrives after the few steps that the host is
+    ahead.
     """
-    missing = side * side - len(tokens)
-    grid = torch.cat((tokens, tokens[-1:].expand(missing)))
-    decoded = vq_tokenizer.decode(rearrange(grid, "(h w) -> 1 h w", h=side), dtype)
-    image = rearrange((decoded[0].float().clamp(-1, 1) + 1) / 2, "c h w -> h w c")
-    scale = image.shape[0] // side
-    is_drawn = torch.arange(side * side, device=tokens.device) < len(tokens)
-    shown = repeat(is_drawn, "(h w) -> (h y) (w x) 1", h=side, y=scale, x=scale)
-    samples: npt.NDArray[np.uint8] = to_uint8(torch.where(shown, image, _GREY)[None])[0]
-    return samples
+
+    def __init__(self) -> None:
+        self._copy: Tensor | None = None
+        self._is_there: torch.cuda.Event | None = None
+
+    def look(self, tokens: Tensor) -> None:
+        """Begin a copy of tokens (cells so far,), unless one is pending."""
+        if self._copy is not None:
+            return
+        self._copy = tokens.to("cpu", non_blocking=tokens.is_cuda, copy=True)
+        if tokens.is_cuda:
+            self._is_there = torch.cuda.Event()
+            self._is_there.record(torch.cuda.current_stream(tokens.device))
+
+    def seen(self) -> Tensor | None:
+        """Return the copied tokens (cells,) on the CPU, once, after they have arrived; else None."""
+        if self._copy is None or (self._is_there is not None and not self._is_there.query()):
+            return None
+        copy = self._copy
+        self._copy = None
+        self._is_there = None
+        return copy

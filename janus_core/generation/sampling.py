@@ -1,14 +1,14 @@
 """Turn logits and noise into token ids.
 
-The order for drawing is min-p on the conditional distribution, guidance, temperature, top-k, top-p, pick; for
-text it is repetition penalty, temperature, top-k, top-p, min-p, pick. The filters only mask, with -inf: the
-pick adds Gumbel noise and takes the largest, which draws from the softmax of what is left without ever
-renormalising (the Gumbel-max trick). Each filter keeps at least the likeliest token, and never parts equals:
-tokens with the same logit stay or go together, so no sort order shows in the result.
+The order for image tokens is min-p on the conditional distribution, guidance, temperature, top-k, top-p,
+pick; for text it is repetition penalty, temperature, top-k, top-p, min-p, pick. Filters mask with -inf and
+never renormalise: the pick adds Gumbel noise and takes the argmax, which samples from the softmax of what is
+left (the Gumbel-max trick). Each filter keeps at least the likeliest token, and treats ties alike: tokens of
+equal logit stay or go together, so that no sort order shows in the result.
 
-Everything is a pure function of its arguments: computed in float32 whatever comes in, changing no argument
-and never waiting for the device. Nothing here knows of models, prompts, images or seeds, and numbers are
-trusted: the options objects upstairs check their ranges.
+Everything is a pure function of its arguments, computed in float32 whatever comes in, without waiting for the
+device. Nothing here knows of models, prompts, images or seeds. Ranges are not checked: the options objects
+have done so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import SamplingError
 
-MASS_UNITS = 2**40  # one unit of probability, as an integer; finer than float32 resolves
+MASS_UNITS = 2**40  # probability 1 as an integer: finer than float32 resolves, and sums stay within int64
 
 
 def guide(cond_logits: Tensor, uncond_logits: Tensor, cfg_weight: float) -> Tensor:
@@ -41,14 +41,15 @@ def guide(cond_logits: Tensor, uncond_logits: Tensor, cfg_weight: float) -> Tens
         raise SamplingError(
             f"Guidance needs two sets of logits of one shape, but the conditional ones are "
             f"{tuple(cond_logits.shape)} and the unconditional ones {tuple(uncond_logits.shape)}. "
-            f"Run the model on one unconditional row for every conditional one."
+            f"Give the model one unconditional row for every conditional one."
         )
-    cond, uncond = cond_logits.float(), uncond_logits.float()
+    cond, uncond = cond_logits.float(), uncond_logits.float()  # (b, v) each
+    # at 1 the formula would return cond only up to rounding
     return cond if cfg_weight == 1 else uncond + cfg_weight * (cond - uncond)
 
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Make tokens that already occurred less likely, once each however often they occurred.
+    """Make tokens that already occurred less likely, by the same factor however often they occurred.
 
     Args:
         logits: (b, v).
@@ -59,6 +60,7 @@ def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     Source: Keskar et al. 2019 (CTRL, arXiv:1909.05858), with the multiplication that transformers adds.
     """
     logits = logits.float()
+    # dividing a negative logit would raise it
     penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
     return torch.where(seen, penalised, logits)
 
@@ -80,7 +82,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     logits = logits.float()
     if not 0 < k < logits.shape[-1]:
         return logits
-    return _keep_from(logits, logits.topk(k, dim=-1).values[:, -1:])
+    return _keep_from(logits, logits.topk(k, dim=-1).values[:, -1:])  # the k-th largest is the threshold
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
@@ -98,10 +100,11 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     logits = logits.float()
     if p >= 1:
         return logits
-    ranked = logits.sort(dim=-1, descending=True).values
-    # Integers add up alike in any order; a parallel float sum may end on either side of p from run to run.
+    ranked = logits.sort(dim=-1, descending=True).values  # (b, v)
+    # Sums of integers do not depend on their order; a parallel float sum may differ from call to call and
+    # so end on either side of p.
     mass = (ranked.softmax(dim=-1) * MASS_UNITS).long()
-    mass_before = mass.cumsum(dim=-1) - mass
+    mass_before = mass.cumsum(dim=-1) - mass  # of likelier tokens only, so the one that crosses p stays
     kept = (mass_before < int(p * MASS_UNITS)).sum(dim=-1, keepdim=True).clamp(min=1)
     return _keep_from(logits, ranked.gather(-1, kept - 1))
 
@@ -109,8 +112,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """Mask tokens less likely than p times the likeliest one.
 
-    Drawing applies it to conditional logits ahead of guidance: guidance raises whatever the prompt makes less
-    unlikely, so among tokens that the model never learnt to tell apart it raises noise.
+    For image tokens it is applied to conditional logits before guidance. Guidance amplifies every difference
+    between the two rows, also among tokens so unlikely that the difference is an error of the model.
 
     Args:
         logits: (b, v).
@@ -122,11 +125,12 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     logits = logits.float()
     if p <= 0:
         return logits
+    # p_i >= p * p_max, in logits, where the softmax's denominator cancels
     return _keep_from(logits, logits.amax(dim=-1, keepdim=True) + math.log(p))
 
 
 def pick(logits: Tensor, noise: Tensor) -> Tensor:
-    """Draw one token per row: the argmax of logits plus noise.
+    """Sample one token per row: the argmax of logits plus noise.
 
     Args:
         logits: (b, v), -inf where masked.
@@ -147,7 +151,7 @@ def next_tokens(
     min_p: float = 0.0,
     noise: Tensor | None,
 ) -> Tensor:
-    """Choose the next token of each row; greedy at temperature 0, where the first of equals wins.
+    """Choose the next token of each row; at temperature 0 the likeliest, the first one on a tie.
 
     Args:
         logits: (b, v), after guidance and repetition penalty.
@@ -158,13 +162,13 @@ def next_tokens(
         noise: (b, v) float32, standard Gumbel; unused at temperature 0.
 
     Returns: (b,) int64.
-    Raises: SamplingError if a draw is asked for without noise.
+    Raises: SamplingError if the temperature is above 0 and there is no noise.
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
     if noise is None:
         raise SamplingError(
-            f"Drawing at temperature {temperature} needs noise, and none was given. "
+            f"Sampling at temperature {temperature} needs noise, and none was given. "
             f"Pass `gumbel_noise(...)` of shape {tuple(logits.shape)}, or set the temperature to 0."
         )
     logits = scale_temperature(logits, temperature)
@@ -175,10 +179,10 @@ def next_tokens(
 
 
 def are_finite(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Tell of each row whether its scores were numbers, by the score of the token chosen from them.
+    """Tell for each row whether its logits were finite, from the logit of the chosen token alone.
 
-    A NaN or an infinity is always chosen, since it counts as the largest, and minus infinity only where
-    nothing else is left. So one look at the chosen token tells of all.
+    The argmax prefers a NaN or an infinity to any number, and takes minus infinity only if nothing else is
+    left, so the chosen token's logit is finite exactly if the row could be sampled from.
 
     Args:
         logits: (b, v), before any filter.
@@ -190,7 +194,7 @@ def are_finite(logits: Tensor, chosen: Tensor) -> Tensor:
 
 
 def not_finite(rows: Sequence[int], dtype: torch.dtype) -> SamplingError:
-    """Return the error for rows whose scores are no numbers in a dtype."""
+    """Return the error for rows whose logits are not finite in a dtype."""
     name, one = str(dtype).removeprefix("torch."), rows[0] + 1
     which = f"Number {one}" if len(rows) == 1 else f"{len(rows)} of the batch, first number {one},"
     cure = (
@@ -201,6 +205,14 @@ def not_finite(rows: Sequence[int], dtype: torch.dtype) -> SamplingError:
     return SamplingError(
         f"{which} cannot be made: the model's scores in {name} are no finite numbers. {cure}", tuple(rows)
     )
+
+
+def require_numbers(rows: Tensor, dtype: torch.dtype) -> None:
+    """Raise the error for rows (b, ...) that hold anything but finite numbers; waits for the device."""
+    is_finite = rows.isfinite().flatten(1).all(dim=1).tolist()
+    broken = [row for row, is_whole in enumerate(is_finite) if not is_whole]
+    if broken:
+        raise not_finite(broken, dtype)
 
 
 def _keep_from(logits: Tensor, threshold: Tensor) -> Tensor:

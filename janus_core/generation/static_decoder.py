@@ -1,11 +1,10 @@
-"""The decoder's step with fixed buffers, as a CUDA graph needs it: no shape and no address changes.
+"""Static-shape decoder with fixed buffers, for CUDA graphs: no shape and no address changes between steps.
 
-The cache is written at a position that lies on the device, attention sees the first slots of it through a
-mask, and weights are plain tensors, those of one input joined where they lie side by side. It takes sequences
-over after the prefill and computes what `LanguageModel` computes, in fewer and larger operations. It does not
-know who captures it.
+The cache is written at a position kept on the device, attention reads a masked prefix of the cache, and
+weights are plain tensors, fused where they share an input. It takes sequences over after the prefill and
+computes what `LanguageModel` computes, in fewer and larger operations. It does not know who captures it.
 
-Only for a model whose weights rest on the device as plain layers; `is_plain` tells.
+Only for a model whose weights rest on the device in plain layers; see `is_plain`.
 """
 
 from __future__ import annotations
@@ -26,28 +25,29 @@ from ..options import Compute
 from .capturing import can_capture
 from .steps import Decoder, Sequences, StreamedDecoder
 
-_REACH_OF_ONE_ROW = 512  # slots that reach grows by, shared among rows
+_PREFIX_STRIDE = 512  # slots that the prefix grows by for one row; fewer for more rows, which read more
 
 
 def decoder_for(model: LanguageModel, sequences: Sequences, compute: Compute) -> Decoder:
-    """Take sequences over: by a static decoder where its steps may be captured, else by a streamed one."""
+    """Return a static decoder for sequences where its steps may be captured, else a streamed one."""
     if may_capture(model, compute):
         return StaticDecoder(model, sequences, compute.dtype)
     return StreamedDecoder(model, sequences, compute.dtype)
 
 
 def may_capture(model: LanguageModel, compute: Compute) -> bool:
-    """Tell whether steps may be captured: a device that can, with all weights there, in layers as built."""
+    """Tell whether steps may be captured: the device can, and holds all weights in unmodified layers."""
     return compute.is_resident and can_capture(compute) and is_plain(model, compute.device, compute.dtype)
 
 
 def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether all layers are as they were built, with all weights on the device and in the dtype."""
-    # "cuda" is the current GPU, which weights name by its number
+    """Tell whether all layers are unmodified, with all weights on the device and in the dtype."""
+    # "cuda" means the current GPU, while weights name it by its number
     device = torch.empty(0, device=device).device
     parts = [*model.layers, model.norm]
     if any(not isinstance(layer, DecoderLayer) for layer in model.layers):
         return False
+    # exact classes: packed ones are subclasses, and have no weights to read
     kinds = all(
         type(layer.self_attn) is SelfAttention and type(layer.mlp) is GatedMLP for layer in model.layers
     )
@@ -59,7 +59,7 @@ def is_plain(model: LanguageModel, device: torch.device, dtype: torch.dtype) -> 
 
 
 class StaticDecoder:
-    """Sequences that grow by one token a step, in place."""
+    """Decoder with fixed buffers, which every step updates in place; see `Decoder`."""
 
     can_be_captured = True
 
@@ -67,8 +67,8 @@ class StaticDecoder:
         """Take sequences over.
 
         Args:
-            model: as `is_plain` wants it. Weights of one input are joined, and stay so.
-            sequences: filled by a prefill; the cache is this decoder's own from now on.
+            model: one that `is_plain`. Weights of one input are fused in memory, and stay so.
+            sequences: filled by a prefill; their cache belongs to this decoder from now on.
             compute_dtype: of embeddings and hidden states; the cache may be in a wider one.
         """
         self._config = model.config
@@ -78,27 +78,30 @@ class StaticDecoder:
         self._stored = stored = cache.length
         self._capacity = capacity = cache.slots
         rows, device, dtype = len(sequences.hidden), cache.both.device, cache.both.dtype
-        cache.both[..., stored:, :].zero_()  # masked weights are 0, and 0 times anything must be 0
-        # A large finite number, since a whole block of -inf gives NaN in some attention kernels.
+        cache.both[..., stored:, :].zero_()  # a masked slot has weight 0, but 0 times NaN would be NaN
+        # Large and finite instead of -inf, of which a whole block gives NaN in some attention kernels.
+        # Half the minimum, so that adding a logit cannot overflow.
         self._blocked = torch.finfo(dtype).min / 2
+        # Additive and in the cache's dtype, (b, 1, 1, capacity): kernels would convert a bool mask each step.
         self._mask = torch.full((rows, 1, 1, capacity), self._blocked, dtype=dtype, device=device)
         seen = torch.zeros(rows, stored, dtype=dtype, device=device)
         if sequences.attended is not None:
             seen = seen.masked_fill(~sequences.attended, self._blocked)
         self._mask[:, 0, 0, :stored] = seen
-        every = torch.arange(capacity, device=device)[None]
+        # Cosines and sines of all positions once; a step looks its own up by index.
+        every = torch.arange(capacity, device=device)[None]  # (1, capacity)
         cos, sin = rotary_table(every, self._config.head_dim, self._config.rope_theta, compute_dtype)
         self._cos = cos[0, 0]  # (capacity, head_dim)
         self._sin = _signed(sin[0, 0])
-        self._slot = torch.tensor([stored], device=device)
-        self._positions = sequences.positions + 1
+        self._slot = torch.tensor([stored], device=device)  # where the next token is written, for all rows
+        self._positions = sequences.positions + 1  # (b,), of the next token; differs by the rows' padding
         self._stride = _stride(rows)
-        self._reach = capacity
+        self._prefix = capacity  # slots that attention reads; a Python number, so part of the capture
 
     def select(self, rows: Sequence[int]) -> StaticDecoder:
-        """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
+        """Return a decoder whose row i continues row `rows[i]` of this one, with buffers of its own."""
         index = torch.tensor(rows, device=self._slot.device)
-        selected = copy.copy(self)
+        selected = copy.copy(self)  # weights and the rotary table are shared: no step writes to them
         selected._cache = copy.copy(self._cache)
         selected._cache.both = self._cache.both.index_select(2, index)
         selected._mask = self._mask[index]
@@ -108,44 +111,45 @@ class StaticDecoder:
         return selected
 
     def prepare(self, done: int) -> int:
-        """Set how many slots attention looks at in the step after `done` steps, and return it.
+        """Set and return the number of slots that attention reads in the step after `done` steps.
 
-        It grows in strides: each is a graph to capture, while slots not yet filled are read in vain, which is
-        little beside the weights for few rows.
+        It grows in strides, each of which takes a new capture. Reading slots not yet filled costs little
+        beside reading the weights, as long as there are few rows.
         """
-        strides = -(-(self._stored + done + 1) // self._stride)
-        self._reach = min(strides * self._stride, self._capacity)
-        return self._reach
+        strides = -(-(self._stored + done + 1) // self._stride)  # rounded up, the new token included
+        self._prefix = min(strides * self._stride, self._capacity)
+        return self._prefix
 
     def step(self, embeddings: Tensor) -> Tensor:
         """Append one token's embedding (b, d) to every row and return the next hidden states (b, d)."""
-        self._mask.index_fill_(3, self._slot, 0.0)
+        self._mask.index_fill_(3, self._slot, 0.0)  # the new token's slot may be attended to from now on
+        # cosines and sines of each row's position, (b, 1, head_dim) each
         table = tuple(whole.index_select(0, self._positions)[:, None] for whole in (self._cos, self._sin))
-        x = embeddings.clone()  # each block adds to it where it is: a product that adds saves a pass
+        x = embeddings.clone()  # (b, d), the residual stream, added to in place: `addmm_` saves a pass
         for index, weights in enumerate(self._weights):
             mixed = self._mixed(index, weights, self._normed(x, weights.input_norm), table)
             x.addmm_(mixed, weights.output.T)
-            gate_up = _product(self._normed(x, weights.post_norm), weights.gate_up)
+            gate_up = _product(self._normed(x, weights.post_norm), weights.gate_up)  # (b, 2 inner)
             gate, up = gate_up.chunk(2, dim=-1)  # (b, inner) each
             x.addmm_(F.silu(gate) * up, weights.down.T)
-        self._slot.add_(1)
+        self._slot.add_(1)  # on the device, so that replaying the same graph moves on
         self._positions.add_(1)
         return self._norm(x)
 
     def _mixed(self, index: int, weights: LayerWeights, x: Tensor, table: tuple[Tensor, ...]) -> Tensor:
-        """Return the values (b, heads times head_dim) that attention mixes, the new token stored."""
+        """Store the new token's key and value; return the output of attention (b, heads * head_dim)."""
         heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
         projected = rearrange(
             _product(x, weights.projections),
             "b (heads head_dim) -> b heads head_dim",
             head_dim=self._config.head_dim,
-        )
-        _rotate(projected[:, : heads + kv_heads], table)
+        )  # (b, heads + 2 kv_heads, head_dim): queries, keys, values
+        _rotate(projected[:, : heads + kv_heads], table)  # queries and keys together, in place
         both = self._cache.both[index]  # (2, b, kv_heads, slots, head_dim)
         new = rearrange(projected[:, heads:], "b (two kv_heads) head_dim -> two b kv_heads 1 head_dim", two=2)
-        both.index_copy_(3, self._slot, new.to(both.dtype))
-        keys, values = both[:, :, :, : self._reach]
-        return attend(projected[:, :heads, None], keys, values, mask=self._mask[..., : self._reach])[:, 0]
+        both.index_copy_(3, self._slot, new.to(both.dtype))  # one write for keys and values
+        keys, values = both[:, :, :, : self._prefix]  # (b, kv_heads, prefix, head_dim) each, views
+        return attend(projected[:, :heads, None], keys, values, mask=self._mask[..., : self._prefix])[:, 0]
 
     def _normed(self, x: Tensor, scale: Tensor) -> Tensor:
         return F.rms_norm(x, scale.shape, scale, self._config.rms_norm_eps)
@@ -153,12 +157,12 @@ class StaticDecoder:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerWeights:
-    """One decoder layer as tensors; several matrices of one input stand one above the other.
+    """One decoder layer as tensors; matrices of one input are stacked along their outputs.
 
     Attributes:
         input_norm: (d,).
-        projections: (heads and twice kv_heads times head_dim, d) in all: queries, keys, values.
-        output: (d, heads times head_dim).
+        projections: ((heads + 2 kv_heads) head_dim, d) in all: queries, keys, values.
+        output: (d, heads * head_dim).
         post_norm: (d,).
         gate_up: (2 inner, d) in all.
         down: (d, inner).
@@ -188,9 +192,9 @@ def _weights(layer: nn.Module) -> LayerWeights:
 def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     """Return the weights of linear layers of one input as one matrix, or each alone where memory is short.
 
-    The parameters stay what they are and hold the same values; only where they hold them changes, and that
-    once: weights that lie side by side already are found so. A host that evicts or replaces one of them parts
-    it from the others, and the next call joins them again.
+    The parameters keep their identity and values; they become views of one storage. Later calls find them
+    adjacent and copy nothing. A host that evicts or replaces one of them breaks this up, and the next call
+    fuses them again.
 
     Returns: one matrix (all outputs, in), or one for each layer.
     """
@@ -200,14 +204,14 @@ def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
         return (whole,)
     try:
         return (_join(weights),)
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError:  # fusing needs both copies for a moment
         return tuple(weight.detach() for weight in weights)
 
 
 def _side_by_side(weights: Sequence[Tensor]) -> Tensor | None:
-    """Return matrices that follow each other in one storage as one matrix, a view; None where they do not."""
+    """Return matrices that follow each other in one storage as one matrix, a view; None if they do not."""
     first = weights[0].detach()
-    place = first.storage_offset()
+    place = first.storage_offset()  # in entries, as `numel`
     for weight in weights:
         is_next = weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
         if not (is_next and weight.storage_offset() == place and weight.is_contiguous()):
@@ -218,36 +222,37 @@ def _side_by_side(weights: Sequence[Tensor]) -> Tensor | None:
 
 def _join(weights: Sequence[Tensor]) -> Tensor:
     """Move matrices of one input into one (all outputs, in), and return it."""
+    # `weight.data` takes an inference tensor exactly where the weight is one
     with torch.inference_mode(weights[0].is_inference()), torch.no_grad():
         whole = torch.cat([weight.detach() for weight in weights])
         parts = torch.split(whole, [len(weight) for weight in weights])
         for weight, part in zip(weights, parts, strict=True):
             weight.data = part
     if whole.is_cuda:
-        # Blocks of the parts' sizes fit no later layer: kept, they would double what is reserved.
+        # The allocator would keep the old blocks, which no later request fits, and reserve twice the bytes.
         torch.cuda.empty_cache()
     return whole
 
 
 def _product(x: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
-    """Multiply x (b, in) by matrices (out, in); their outputs stand side by side, (b, all outputs)."""
+    """Multiply x (b, in) by matrices (out, in) and concatenate the outputs, (b, all outputs)."""
     products = [F.linear(x, matrix) for matrix in matrices]
     return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
 
 
 def _stride(rows: int) -> int:
-    return max(SLOTS, _REACH_OF_ONE_ROW // rows // SLOTS * SLOTS)
+    return max(SLOTS, _PREFIX_STRIDE // rows // SLOTS * SLOTS)  # a multiple of SLOTS
 
 
 def _signed(sin: Tensor) -> Tensor:
-    """Return sines whose first half is negative, so that turning needs no negation."""
+    """Return sines whose first half is negated, so that `_rotate` need not negate."""
     first, second = sin.chunk(2, dim=-1)
     return torch.cat((-first, second), dim=-1)
 
 
 def _rotate(x: Tensor, table: tuple[Tensor, ...]) -> None:
-    """Turn x (b, heads, head_dim) in place by cosines and signed sines (b, 1, head_dim)."""
+    """Rotate x (b, heads, head_dim) in place by cosines and signed sines (b, 1, head_dim)."""
     cos, sin = table
-    first, second = x.chunk(2, dim=-1)
-    swapped = torch.cat((second, first), dim=-1)
+    first, second = x.chunk(2, dim=-1)  # (b, heads, head_dim / 2) each, views of x
+    swapped = torch.cat((second, first), dim=-1)  # a copy, so x may be overwritten
     x.mul_(cos).addcmul_(swapped, sin)

@@ -1,8 +1,8 @@
-"""Sequences after their prompt, and the decoder's step that makes each one token longer.
+"""Sequences after the prefill, and the decoding step that makes each of them one token longer.
 
-A step takes an embedding for every row and returns the hidden state that the row's next token comes from. It
-knows nothing of what a token is, of scores or of noise. `StreamedDecoder` runs the model's own layers,
-wherever a host keeps their weights; `static_decoder` computes the same with fixed buffers.
+A step takes one embedding for every row and returns the hidden state that the row's next token is chosen
+from. It knows nothing of tokens, logits or noise. `StreamedDecoder` calls the model's own layers, wherever a
+host keeps their weights; `static_decoder` computes the same with fixed buffers.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..model.language_model import LanguageModel
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sequences:
-    """Rows under way: what the decoder remembers of each, and where its next token comes from.
+    """Rows being decoded: KV cache, positions and the last hidden states.
 
     Attributes:
         hidden: (b, d), the last hidden state of each row.
-        cache: keys and values of all tokens so far; whoever steps takes it over.
-        positions: (b,) int64, where the last stored token of each row stands.
+        cache: keys and values of all tokens so far; a decoder takes it over and writes to it.
+        positions: (b,) int64, position of each row's last stored token.
         attended: (b, stored) bool, False at padding, or None where there is none.
     """
 
@@ -36,9 +36,9 @@ class Sequences:
     attended: Tensor | None
 
     def select(self, rows: Sequence[int]) -> Sequences:
-        """Return sequences whose row i goes on with row `rows[i]` of these: drop, reorder or repeat."""
+        """Return sequences whose row i continues row `rows[i]` of these: drop, reorder or repeat."""
         if list(rows) == list(range(len(self.hidden))):
-            return self
+            return self  # copies no cache
         index = torch.tensor(rows, device=self.hidden.device)
         return Sequences(
             hidden=self.hidden[index],
@@ -49,26 +49,27 @@ class Sequences:
 
 
 class Decoder(Protocol):
-    """Rows that grow by one token a step.
+    """Appends one token to every row in each step.
 
     Attributes:
-        can_be_captured: whether a step keeps every shape and address, and its weights their places.
+        can_be_captured: whether shapes, buffers and weights stay the same from step to step, so that a CUDA
+            graph of one step can be replayed as the next.
     """
 
     can_be_captured: bool
 
     def prepare(self, done: int) -> int:
-        """Get ready for the step after `done` steps; return what the shapes in that step depend on."""
+        """Prepare the step after `done` steps; return the number that its shapes depend on."""
 
     def step(self, embeddings: Tensor) -> Tensor:
         """Append one token's embedding (b, d) to every row and return the next hidden states (b, d)."""
 
     def select(self, rows: Sequence[int]) -> Decoder:
-        """Return a decoder whose row i goes on with what is row `rows[i]` here."""
+        """Return a decoder whose row i continues row `rows[i]` of this one."""
 
 
 class StreamedDecoder:
-    """Steps through the model's own layers: whatever they are made of, wherever their weights rest."""
+    """Decoder that calls the model's own layers, of whatever class and wherever their weights rest."""
 
     can_be_captured = False
 
@@ -76,7 +77,7 @@ class StreamedDecoder:
         """Take sequences over.
 
         Args:
-            model: whose layers run.
+            model: whose layers are called.
             sequences: filled by a prefill, with room in their cache for all steps to come.
             compute_dtype: of embeddings and hidden states.
         """
@@ -87,23 +88,23 @@ class StreamedDecoder:
         self._attended = _widened(sequences)
 
     def prepare(self, done: int) -> int:
-        """Nothing is prepared: shapes follow the cache, which grows by itself."""
-        return 0
+        """Do nothing: shapes follow the length of the cache."""
+        return 0  # never captured, so one key serves for all shapes
 
     def step(self, embeddings: Tensor) -> Tensor:
         """Append one token's embedding (b, d) to every row and return the next hidden states (b, d)."""
-        self._positions = self._positions + 1
+        self._positions = self._positions + 1  # not in place: they belong to the sequences handed over
         attended = None if self._attended is None else self._attended[:, : self._cache.length + 1]
         hidden: Tensor = self._model(
             embeddings[:, None].to(self._dtype),
             self._positions[:, None],
             cache=self._cache,
             attended=attended,
-        )
+        )  # (b, 1, d)
         return hidden[:, -1]
 
     def select(self, rows: Sequence[int]) -> StreamedDecoder:
-        """Return a decoder whose row i goes on with what is row `rows[i]` here, in memory of its own."""
+        """Return a decoder whose row i continues row `rows[i]` of this one, with buffers of its own."""
         index = torch.tensor(rows, device=self._positions.device)
         selected = copy.copy(self)
         selected._cache = self._cache.select(index)
@@ -118,4 +119,5 @@ def _widened(sequences: Sequences) -> Tensor | None:
     if attended is None:
         return None
     stored = sequences.cache.length
+    # every token that is still to come is attended to
     return torch.cat((attended[:, :stored], attended.new_ones(len(attended), slots - stored)), dim=1)

@@ -1,7 +1,7 @@
 """Writing answers: the step that makes every row a token longer, and the writer that runs it block by block.
 
-It knows rows of tokens and when to look at the device; what a row says, and whether it is finished, is known
-in `answering`.
+It knows rows of tokens and when to read them from the device; texts, and whether a row is finished, are the
+business of `answering`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .sampling import are_finite, next_tokens, penalise_repetition
 from .static_decoder import decoder_for
 from .steps import Sequences
 
-_BLOCK = 16  # positions whose noise is computed together; captured, tokens between two looks at the device
+_BLOCK = 16  # positions whose noise is computed together, and tokens read at once from a GPU
 _ANY = 1.0  # of the rows: dropping one costs nothing but a copy of the cache
 _WORTH_A_CAPTURE = 0.75  # of the rows: dropping some means capturing the step again
 
 
-def looks_rarely(step: AnsweringStep, compute: Compute) -> bool:
-    """Tell whether the host looks at a block of tokens at once, where each look would keep a GPU waiting."""
+def reads_in_blocks(step: AnsweringStep, compute: Compute) -> bool:
+    """Tell whether the host reads tokens in blocks: on a GPU that each single read would keep waiting."""
     return step.can_be_captured or (compute.is_resident and compute.device.type == "cuda")
 
 
@@ -36,7 +36,7 @@ class Block:
 
     Attributes:
         tokens: one list of new tokens for each row.
-        is_finite: likewise, whether the scores that each token was chosen from were numbers.
+        is_finite: likewise, whether the logits that each token was chosen from were finite.
     """
 
     tokens: list[list[int]]
@@ -44,24 +44,24 @@ class Block:
 
 
 class Writer:
-    """Runs the step for blocks of tokens, and reads a block once it is there.
+    """Runs the step for blocks of tokens and reads each block from the device.
 
-    On a GPU with the whole model a block is long, since each look waits for the device, and the block behind
-    it is queued before the look. Elsewhere every token is looked at, so that an interruption is felt.
-    Captured steps drop rows only where enough have finished to pay for a new capture.
+    On a GPU that holds the whole model a block is long, since each read waits for the device, and the next
+    block is queued before a read. Elsewhere a block is one token, so that the caller can interrupt at once.
+    Captured steps drop rows only when enough have finished to pay for a new capture.
 
     Attributes:
         steps: tokens to write at most.
-        worth_dropping: the share of unfinished rows from which on the others are dropped.
+        worth_dropping: finished rows are dropped once the unfinished ones are at most this share.
     """
 
-    def __init__(self, step: AnsweringStep, stepper: Stepper, steps: int, *, looks_rarely: bool) -> None:
+    def __init__(self, step: AnsweringStep, stepper: Stepper, steps: int, *, in_blocks: bool) -> None:
         self._step = step
         self._stepper = stepper
         self.steps = steps
         self.worth_dropping = _WORTH_A_CAPTURE if step.can_be_captured else _ANY
-        self._length = _BLOCK if looks_rarely else 1
-        self._looks_ahead = looks_rarely
+        self._length = _BLOCK if in_blocks else 1
+        self._reads_ahead = in_blocks  # queue the next block before reading this one
         self._done = 0  # steps queued
         self._queued: deque[tuple[Tensor, Tensor, torch.cuda.Event | None]] = deque()
 
@@ -71,38 +71,38 @@ class Writer:
             self._queue()
         if not self._queued:
             return None
-        if self._looks_ahead:
+        if self._reads_ahead:
             self._queue()
         tokens, is_finite, is_there = self._queued.popleft()
         if is_there is not None:
-            is_there.synchronize()
+            is_there.synchronize()  # waits for this block's copy only, not for the block behind it
         return Block(tokens=tokens.tolist(), is_finite=is_finite.tolist())
 
     def can_drop(self) -> bool:
-        """Tell whether rows can be dropped now: a block under way holds all rows, and is read first."""
-        self._looks_ahead = self._length > 1 and not self._queued
+        """Tell whether rows can be dropped now: a queued block has all rows, and must be read first."""
+        self._reads_ahead = self._length > 1 and not self._queued  # queue nothing more until they are dropped
         return not self._queued
 
     def keep(self, rows: list[int]) -> None:
-        """Go on with the rows at the given indices only."""
-        self._stepper.restart()
+        """Drop all rows but those at the given indices."""
+        self._stepper.restart()  # first: graphs hold addresses of the buffers that are replaced now
         self._step.keep(rows)
-        self._looks_ahead = self._length > 1
+        self._reads_ahead = self._length > 1
 
     def _queue(self) -> None:
-        """Queue the steps of a block, and the copy of what they write."""
+        """Queue the steps of a block and the copy of their tokens to the host."""
         count = min(self._length, self.steps - self._done)
         if count <= 0:
             return
         step = self._step
         step.begin_block()
         for done in range(self._done, self._done + count):
-            if done == 0:
+            if done == 0:  # the first token comes from the prefill, without a step
                 step.choose(step.first)
             else:
                 self._stepper.run(step, step.prepare(done))
         self._done += count
-        # A copy that the host does not wait for, and steps behind it overwrite nothing before it is done.
+        # An asynchronous copy: the stream orders it before the next block, which overwrites the buffers.
         runs_ahead = step.tokens.is_cuda
         tokens = step.tokens[:, :count].to("cpu", non_blocking=runs_ahead, copy=True)
         is_finite = step.is_finite[:, :count].to("cpu", non_blocking=runs_ahead, copy=True)
@@ -114,15 +114,14 @@ class Writer:
 
 
 class AnsweringStep:
-    """One step of answers: embed the tokens chosen last, run the decoder, score, pick, write.
+    """One step of answering: embed the tokens chosen last, decode, score, pick, write.
 
-    Nothing that it does depends on which step it is, and all it touches keeps its address until rows are
-    dropped, so that it can be captured.
+    Every step does the same work on the same buffers until rows are dropped, so that it can be captured.
 
     Attributes:
-        first: (b, d), the hidden states that the first token comes from.
+        first: (b, d), the hidden states that the first token is chosen from.
         tokens: (b, block) int64, filled from the left.
-        is_finite: (b, block) bool, whether the scores that each token was chosen from were numbers.
+        is_finite: (b, block) bool, whether the logits that each token was chosen from were finite.
         can_be_captured: whether the step may be captured.
     """
 
@@ -139,28 +138,29 @@ class AnsweringStep:
         seeds = range(seed, seed + rows)
         self._noise = NoiseBlocks(seeds, words, device, length=_BLOCK) if options.temperature > 0 else None
         is_penalised = options.repetition_penalty != 1
+        # (b, v) bool, tokens that a row's answer already has
         self._used = torch.zeros(rows, words, dtype=torch.bool, device=device) if is_penalised else None
         self.is_finite = torch.ones(rows, _BLOCK, dtype=torch.bool, device=device)
         self.tokens = torch.zeros(rows, _BLOCK, dtype=torch.int64, device=device)
-        self._last = torch.zeros(rows, dtype=torch.int64, device=device)
-        self._column = torch.zeros(1, dtype=torch.int64, device=device)
+        self._last = torch.zeros(rows, dtype=torch.int64, device=device)  # the tokens chosen last
+        self._column = torch.zeros(1, dtype=torch.int64, device=device)  # where the next ones are written
 
     def prepare(self, position: int) -> int:
-        """Get ready for the step that chooses the token at a position; return what the shapes depend on."""
+        """Prepare the step that chooses the token at a position; return the number its shapes depend on."""
         if self._noise is not None:
             self._noise.prepare(position)
-        return self._decoder.prepare(position - 1)
+        return self._decoder.prepare(position - 1)  # the first token took no step
 
     def begin_block(self) -> None:
         """Write from the left again."""
-        self._column.zero_()
+        self._column.zero_()  # queued like a step, so the copy of the last block comes before it
 
     def __call__(self) -> None:
-        """Do the step."""
+        """Take one step."""
         self.choose(self._decoder.step(self._model.embed_words(self._last, self._dtype)))
 
     def choose(self, hidden: Tensor) -> None:
-        """Choose the next token of each row from hidden states (b, d), and write it down."""
+        """Choose the next token of each row from hidden states (b, d), and write it."""
         options = self._options
         logits = self._model.lm_head(hidden).float()  # (b, v)
         if self._used is not None:
@@ -172,7 +172,7 @@ class AnsweringStep:
             top_p=options.top_p,
             min_p=options.min_p,
             noise=None if self._noise is None else self._noise.next(),
-        )
+        )  # (b,)
         if self._used is not None:
             self._used.scatter_(1, chosen[:, None], True)
         self.is_finite.index_copy_(1, self._column, are_finite(logits, chosen)[:, None])
@@ -181,7 +181,7 @@ class AnsweringStep:
         self._column.add_(1)
 
     def keep(self, rows: list[int]) -> None:
-        """Go on with the rows at the given indices only, in memory of their own."""
+        """Drop all rows but those at the given indices; the others move to new buffers."""
         index = torch.tensor(rows, device=self._last.device)
         self._decoder = self._decoder.select(rows)
         if self._noise is not None:

@@ -1,1 +1,1 @@
-"""What goes in, and what comes out of it: pictures, prompts, conversations, text and image tokens."""
+"""Inputs and their encoding: pictures, prompts, conversations, text tokens, image tokens."""

@@ -1,8 +1,8 @@
-"""Mend a `tokenizer.json` whose byte-level steps were lost when it was saved again.
+"""Repair a `tokenizer.json` whose byte-level steps were lost when it was saved again.
 
-Some releases of transformers write the steps of another kind of vocabulary into it: spaces then vanish, and
-answers come as "ĠIĠonlyĠknow". What the vocabulary itself makes certain is put back; how text is split before
-it is looked up cannot be told from a vocabulary, so nothing is guessed there. Knows nothing of models.
+Some releases of transformers write the steps of another kind of vocabulary into it: spaces vanish, and an
+answer reads "ĠIĠonlyĠknow". Steps that follow from the vocabulary are restored. How text is split before the
+look-up does not follow from it and is not guessed. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 PROBE = "Hello world, it's 12:30.\nThe café in  Zürich\n\nserves 日本 — tea\t(3 €)."
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 _DECODER = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-_FOREIGN = ("Metaspace", "Whitespace", "WhitespaceSplit", "ByteLevel")  # steps that splitting is not about
-_MARKS = ("Ġ", "Ċ", "Ã")  # how a space, a line break and the first byte of "é" are written
+_FOREIGN = ("Metaspace", "Whitespace", "WhitespaceSplit", "ByteLevel")  # replaced by the byte-level step
+_MARKS = ("Ġ", "Ċ", "Ã")  # a space, a line break and the first byte of "é" in byte-level letters
 
 
 def is_byte_level(definition: dict[str, Any]) -> bool:
@@ -24,10 +24,10 @@ def is_byte_level(definition: dict[str, Any]) -> bool:
 
 
 def mended(definition: dict[str, Any]) -> dict[str, Any]:
-    """Return a definition with the byte-level steps put back where they are certain.
+    """Return a definition with the byte-level steps restored where they are certain.
 
-    The decoder of a byte-level vocabulary is, and so is the last step before it is looked up. The other steps
-    stay; where there are none left, the text would not be split as in training, and nothing is put back.
+    Certain are the decoder and the last step before the look-up. Other steps stay. If none is left, text
+    would not be split as in training, so the steps before the look-up stay unchanged.
     """
     result = definition | {"decoder": _DECODER, "normalizer": _without_marks(definition.get("normalizer"))}
     steps = [step for step in _steps(definition.get("pre_tokenizer"), "pretokenizers") if _is_kept(step)]

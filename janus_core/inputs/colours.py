@@ -22,7 +22,7 @@ log = logging.getLogger("janus.inputs")
 
 ToRGB: TypeAlias = Callable[[Image.Image], Image.Image]
 
-# In which mode samples go through a profile, by its colour space and by what they are.
+# The mode in which a profile is applied, by the profile's colour space and the picture's kind of samples.
 _THROUGH = {
     ("RGB", "RGB"): "RGB",
     ("RGB", "L"): "RGB",
@@ -31,14 +31,14 @@ _THROUGH = {
     ("Lab", "LAB"): "LAB",
 }
 _GREYS = ("1", "L", "LA", "La", "I", "F")
-_SAME = 2  # of 255: what two ways of rounding may differ by
+_SAME = 2  # of 255: two ways of rounding differ by no more
 
 
 def conversion_to_rgb(picture: Image.Image, name: str) -> ToRGB:
     """Return how to turn a picture, or a band of its rows, into opaque sRGB.
 
-    A colour profile is followed (perceptual intent); one that cannot be used is passed over with a remark.
-    Without one, samples are taken as sRGB and keep every bit. Transparency is laid over white.
+    A colour profile is applied (perceptual intent); an unusable one is ignored with a warning. Without one,
+    samples are taken as sRGB and stay unchanged. Transparency is composited over white.
 
     Args:
         picture: in any mode, loaded.
@@ -57,11 +57,11 @@ def conversion_to_rgb(picture: Image.Image, name: str) -> ToRGB:
 
 @dataclass(frozen=True)
 class _Transform:
-    """Takes samples through a colour profile.
+    """Converts pictures of one colour profile to sRGB.
 
     Attributes:
-        mode: what the profile describes.
-        cms: the transform, to sRGB.
+        mode: Pillow's mode of the pictures that `cms` takes.
+        cms: the transform.
     """
 
     mode: str
@@ -118,10 +118,10 @@ def _build(profile: ImageCms.ImageCmsProfile, mode: str) -> _Transform:
 
 
 def _is_identity(transform: _Transform) -> bool:
-    """Tell whether a profile is that of sRGB under any name; then no sample needs to change."""
+    """Tell whether a profile is that of sRGB under any name, so that samples can stay unchanged."""
     if transform.mode not in ("RGB", "L"):
         return False
-    steps = np.linspace(0, 255, 18).astype(np.uint8)
+    steps = np.linspace(0, 255, 18).astype(np.uint8)  # every 15th value of a channel
     cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(18, -1, 3)
     probe = Image.fromarray(cube if transform.mode == "RGB" else np.arange(256, dtype=np.uint8)[None])
     before, after = (np.asarray(image).astype(int) for image in (_plain(probe), transform(probe)))
@@ -132,7 +132,7 @@ def _over_white(picture: Image.Image, to_srgb: ToRGB) -> Image.Image:
     if picture.mode == "La":  # Pillow offers no direct way from here
         picture = picture.convert("LA")
     rgba = picture.convert("RGBA")
-    if to_srgb is not _plain:
+    if to_srgb is not _plain:  # profiles describe colours only, so alpha goes round the transform
         converted = to_srgb(rgba.convert("RGB"))
         converted.putalpha(rgba.getchannel("A"))
         rgba = converted
@@ -147,7 +147,7 @@ def _level(picture: Image.Image, name: str) -> int:
     """
     require_finite(np.asarray(picture), name)
     top = float(np.asarray(picture).max())
-    if picture.mode == "F":
+    if picture.mode == "F":  # resampling overshoots, so up to twice a scale still counts as that scale
         levels = [level for level in (1, 255, 65535) if top <= 2 * level]
     else:
         smallest = 255 if picture.mode == "I" else 65535
@@ -159,9 +159,9 @@ def _level(picture: Image.Image, name: str) -> int:
 
 def _deep_grey(picture: Image.Image, level: int, to_srgb: ToRGB) -> Image.Image:
     samples = np.asarray(picture).astype(np.float32)  # (h, w)
-    grey = np.rint(np.clip(samples / level, 0, 1) * 255).astype(np.uint8)
+    grey = np.rint(np.clip(samples / level, 0, 1) * 255).astype(np.uint8)  # (h, w)
     rgb = to_srgb(Image.fromarray(grey))
-    transparent = picture.info.get("transparency")
+    transparent = picture.info.get("transparency")  # PNG names one grey value that is transparent
     if isinstance(transparent, int):
         rgb.paste("white", mask=Image.fromarray(samples == transparent))
     return rgb

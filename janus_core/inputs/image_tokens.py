@@ -1,7 +1,7 @@
-"""ImageTokens: drawn or encoded pictures as a value that can be kept, saved, loaded and decoded again.
+"""`ImageTokens`: drawn or encoded pictures as a value that can be saved, loaded and decoded.
 
-A value carries the identity of the codebook that gives its numbers a meaning, and no reference to a model.
-`Drawn` is what a drawing hands out: such a value with the pictures decoded from it.
+It carries the identity of its codebook, without which the numbers mean nothing, and no reference to a model.
+`Drawn` is the result of drawing: image tokens and the pictures decoded from them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def codebook_identity(codebook: Tensor) -> str:
     Published codebooks are bfloat16, so rounding to it makes the fingerprint independent of how they were
     loaded.
     """
-    rounded = codebook.detach().to("cpu", torch.bfloat16).contiguous()
+    rounded = codebook.detach().to("cpu", torch.bfloat16).contiguous()  # (v, c)
+    # as bytes, since numpy has no bfloat16
     digest = hashlib.sha256(rounded.view(torch.uint8).numpy().tobytes()).hexdigest()
     return f"{codebook.shape[0]}x{codebook.shape[1]}-{digest[:16]}"
 
@@ -70,7 +71,7 @@ class ImageTokens:
         low, high = int(self.grid.min()), int(self.grid.max())
         if low < 0 or high >= codebook_size:
             raise ImageError(
-                f"The image tokens run from {low} to {high}, but the codebook has codes 0 to "
+                f"The image tokens range from {low} to {high}, but the codebook has codes 0 to "
                 f"{codebook_size - 1}. The tokens are damaged; make them again."
             )
 
@@ -117,7 +118,7 @@ class ImageTokens:
                 f'"{name}" holds no image tokens of Janus. Choose a file that "Save Janus Tokens" or '
                 '"encode" wrote.'
             )
-        return cls(grid=grid.clone(), codebook=metadata["codebook"])
+        return cls(grid=grid.clone(), codebook=metadata["codebook"])  # a copy: the file is mapped
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,7 +128,7 @@ class Drawn:
     Attributes:
         images: (b, h, w, 3) float32 in 0..1 on the CPU.
         tokens: the image tokens they were decoded from.
-        seeds: the seed of each picture; drawn alone with it, the picture is the same (in float32).
+        seeds: of each picture; drawn alone with its seed, a picture is the same (in float32).
     """
 
     images: Tensor

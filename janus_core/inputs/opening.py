@@ -1,6 +1,6 @@
-"""Open picture files: what Pillow can decode, up to 500 megapixels, large ones reduced while they are read.
+"""Open picture files that Pillow can decode, up to 500 megapixels; large ones are reduced while reading.
 
-Pillow's failures become ImageErrors that name the file. Knows nothing of models and of what they want.
+Pillow's failures become ImageErrors that name the file. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ log = logging.getLogger("janus.inputs")
 SAVE_AGAIN = "Open it in a picture editor and save it as PNG or JPEG."
 MOST_PIXELS = 500_000_000  # a larger picture is refused
 LARGE_PIXELS = 2**26  # a larger picture is reduced while it is read
-_KEPT_SIDE = 2048  # what reducing leaves of the shorter side at least: several times any model's size
-_BAND_PIXELS = 2**22
-_PILLOWS_LIMIT = 1024 * 1024 * 1024 // 4 // 3  # of which it refuses twice as much
-_lock = threading.Lock()  # held while Pillow's limit, which all threads share, is another
+_KEPT_SIDE = 2048  # the shorter side is reduced to no less than this: several times any model's size
+_BAND_PIXELS = 2**22  # converted at once
+_PILLOWS_LIMIT = 1024 * 1024 * 1024 // 4 // 3  # its default; pictures of more than twice as much are refused
+_lock = threading.Lock()  # held while Pillow's limit, which is global to all threads, is changed
 
-# Formats of several pictures that are no sequence: previews, layers, sizes of one icon.
+# Formats whose further pictures are not a sequence: previews, layers, sizes of one icon.
 _NO_SEQUENCE = ("MPO", "PSD", "ICO", "ICNS", "CUR")
 
 
@@ -66,7 +66,7 @@ def load_picture(file: BinaryIO, name: str) -> Image.Image:
             if Image.MAX_IMAGE_PIXELS != _PILLOWS_LIMIT:  # somebody chose another
                 raise
             try:
-                Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
+                Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses from twice its limit on
                 return _load(file, name)
             finally:
                 Image.MAX_IMAGE_PIXELS = _PILLOWS_LIMIT
@@ -78,28 +78,28 @@ def _load(file: BinaryIO, name: str) -> Image.Image:
     if picture.format == "EPS":  # decoding it would start an external program
         raise ImageError(f"{name} is PostScript, a page description without pixels. {SAVE_AGAIN}")
     factor = reduction(picture)
-    if factor > 1:
+    if factor > 1:  # only JPEG can: it decodes at 1/2, 1/4 or 1/8; others ignore this and are cut into bands
         picture.draft(None, (picture.width // factor, picture.height // factor))
     picture.load()
     return picture
 
 
 def reduction(picture: Image.Image) -> int:
-    """Return by how much a large picture's sides are to be divided; 1 leaves it as it is."""
+    """Return the factor by which to reduce a large picture's sides; 1 for others."""
     is_large = picture.width * picture.height > LARGE_PIXELS
     return max(1, min(picture.size) // _KEPT_SIDE) if is_large else 1
 
 
 def in_bands(picture: Image.Image, convert: ToRGB) -> Image.Image:
-    """Convert a picture; a large one a band of rows at a time, each reduced before the next.
+    """Convert a picture; a large one in bands of rows, each reduced before the next is converted.
 
-    So not even an intermediate copy of a large picture is ever whole.
+    This way no intermediate copy has the size of the large picture.
     """
     if picture.width * picture.height <= LARGE_PIXELS:
         return convert(picture)
     factor = reduction(picture)
     small = Image.new("RGB", (-(-picture.width // factor), -(-picture.height // factor)))
-    rows = factor * max(1, _BAND_PIXELS // (picture.width * factor))
+    rows = factor * max(1, _BAND_PIXELS // (picture.width * factor))  # a multiple of the factor
     for top in range(0, picture.height, rows):
         band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
         small.paste(convert(band).reduce(factor), (0, top // factor))
@@ -107,9 +107,9 @@ def in_bands(picture: Image.Image, convert: ToRGB) -> Image.Image:
 
 
 def remark_on_frames(picture: Image.Image, name: str) -> None:
-    """Say that only the first of several frames or pages was read."""
+    """Warn that only the first of several frames or pages was read."""
     frames = 1
-    with suppress(Exception):  # a damaged later frame says nothing against the first
+    with suppress(Exception):  # a damaged later frame is no reason to refuse the first
         if picture.format not in _NO_SEQUENCE:
             frames = getattr(picture, "n_frames", 1)
     if frames > 1:

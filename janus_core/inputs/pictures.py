@@ -1,6 +1,6 @@
-"""Any picture as upright, opaque 8-bit RGB: a file, a PIL picture, a tensor or an array.
+"""Read any picture as upright, opaque 8-bit RGB: from a file, a PIL picture, a tensor or an array.
 
-Whatever is no picture is refused by name. This file knows nothing of models and of what they want.
+What cannot be read as a picture is refused with an error that names it. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Picture: TypeAlias = Image.Image | str | os.PathLike[str] | Tensor | npt.NDArray
 
 _NO_PIXELS = "has no pixels. Give a picture of at least 1×1."
 _CHANNELS = (1, 3, 4)
-_OVERSHOOT = 0.5  # beyond 0..1: what resampling and sharpening make of a hard edge
+_OVERSHOOT = 0.5  # beyond 0..1, as resampling and sharpening produce at hard edges; clamped
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +38,7 @@ _UPRIGHT = {
 
 
 def as_several(pictures: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
-    """Return pictures one by one: a single one as the only one, a batch (b, h, w, c) as its pictures."""
+    """Return pictures as a tuple: a single one alone, a batch (b, h, w, c) split into its pictures."""
     is_one = isinstance(pictures, (Image.Image, str, os.PathLike))
     if is_one or (isinstance(pictures, (Tensor, np.ndarray)) and pictures.ndim != 4):
         return (pictures,)  # type: ignore[return-value]  # `ndim` narrows no type
@@ -53,19 +53,19 @@ def as_several(pictures: Picture | Sequence[Picture]) -> tuple[Picture, ...]:
 def read_picture(source: Picture) -> Image.Image:
     """Return any picture as upright, opaque 8-bit RGB without metadata.
 
-    EXIF orientation is applied, a colour profile is followed to sRGB, transparency is laid over white. Of an
-    animated file the first frame is taken, of a PIL picture the one it stands at. A picture above
-    67 megapixels comes at a fraction of its size. Grey of more than 8 bits is scaled: I;16 from 0..65535; I
+    EXIF orientation is applied, a colour profile is converted to sRGB, transparency is composited over white.
+    An animated file gives its first frame, a PIL picture its current one. A picture above 67 megapixels is
+    reduced. Grey of more than 8 bits is scaled: I;16 from 0..65535; I
     from 0..255 if nothing exceeds 255, else from 0..65535; F from 0..1 if nothing is above 2 (resampling
     overshoots), else from 0..255 if nothing is above 510, else from 0..65535.
 
     Args:
         source: a path, a PIL picture, or one picture as a tensor or array (h, w, c) with 1, 3 or 4 channels:
-            floating point in 0..1, clamped and rounded to 8 bits, or uint8. What exceeds 0..1 by more than
-            resampling does is refused.
+            floating point in 0..1, clamped and rounded to 8 bits, or uint8. Values beyond 0..1 by more than
+            resampling produces are refused.
 
     Returns:
-        A new picture in mode RGB; `source` keeps its pixels.
+        A new picture in mode RGB; `source` is not changed.
 
     Raises:
         ImageError: the source cannot be read as one picture; the message names it and says why.
@@ -105,7 +105,7 @@ def _read_pil(source: Image.Image) -> Image.Image:
 def _to_upright_rgb(picture: Image.Image, name: str) -> Image.Image:
     if 0 in picture.size:
         raise ImageError(f"{name} {_NO_PIXELS}")
-    rgb = in_bands(picture, conversion_to_rgb(picture, name))
+    rgb = in_bands(picture, conversion_to_rgb(picture, name))  # turned last, when it is small
     upright = _turn_upright(rgb, picture)
     # A new picture without metadata, so that reading it again does not turn it again.
     result = upright.copy() if upright is picture else upright
@@ -115,7 +115,7 @@ def _to_upright_rgb(picture: Image.Image, name: str) -> Image.Image:
 
 def _turn_upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
     orientation = None
-    with suppress(Exception):  # metadata that cannot be read says nothing against the pixels
+    with suppress(Exception):  # unreadable metadata is no reason to refuse the pixels
         orientation = source.getexif().get(_ORIENTATION_TAG)
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return rgb if turn is None else rgb.transpose(turn)
@@ -139,13 +139,18 @@ def read_samples(source: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.flo
         samples = _read_floats(source, name)
     else:
         raise ImageError(f"{name} is no picture: its values must be floating point in 0..1, or uint8.")
-    if samples.shape[2] == 4:
-        samples = samples[..., :3] * samples[..., 3:] + (1 - samples[..., 3:])
-    return samples.repeat(3 // samples.shape[2], axis=2)
+    if samples.shape[2] == 4:  # alpha over white
+        samples = samples[..., :3] * samples[..., 3:] + (1 - samples[..., 3:])  # (h, w, 3)
+    return samples.repeat(3 // samples.shape[2], axis=2)  # grey to three equal channels
+
+
+def check_picture(source: Tensor | npt.NDArray[np.generic]) -> None:
+    """Raise the ImageError that reading a tensor or array would raise, without keeping what is read."""
+    read_samples(source)
 
 
 def _read_floats(source: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what overflows is found infinite below
+    with np.errstate(over="ignore"):  # float64 that overflows becomes infinite, which is refused below
         samples = source.astype(np.float32)
     require_finite(samples, name)
     low, top = float(samples.min()), float(samples.max())

@@ -1,7 +1,7 @@
 """Pictures to the models' input, and the models' output back to pictures.
 
 `to_pixel_values` makes the input of the vision tower, `to_vq_input` that of the VQ tokenizer; `to_images` and
-`to_uint8` lead back. This file knows nothing of models, tokens or the files of a checkpoint.
+`to_uint8` convert the output. Knows nothing of models, tokens or the files of a checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MID_GREY = (127, 127, 127)
 
 
 def to_pixel_values(picture: Image.Image, config: PreprocessConfig) -> Tensor:
-    """Turn an RGB picture into the vision tower's input: longer side to the model's size, padded to a square.
+    """Turn an RGB picture into the vision tower's input: resized by its longer side, padded to a square.
 
     Args:
         picture: mode RGB, from `read_picture`.
@@ -35,19 +35,27 @@ def to_pixel_values(picture: Image.Image, config: PreprocessConfig) -> Tensor:
     Returns:
         (c, h, w) float32, h = w = `config.image_size`.
 
-    Source: the authors' image_processing_vlm.py. The order of operations is theirs, in double precision, as
-    sides are truncated (97×53 becomes 64×34); Pillow resamples in 8 bits.
+    Source: the authors' image_processing_vlm.py. Sides are computed in their order and in double precision,
+    since they are truncated (97×53 becomes 64×34); Pillow resamples in 8 bits.
     """
-    longer, size = max(picture.size), config.image_size
-    width, height = (max(int(side / longer * size), config.min_size) for side in picture.size)
-    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
-    background = tuple(int(mean * 255) for mean in config.image_mean)
-    square = _pad_to_square(resized, size, background)
+    square = to_square(picture, config)
     values = (np.asarray(square, dtype=np.float64) * config.rescale_factor).astype(np.float32)
     if config.do_normalize:
         mean, std = (np.array(c, dtype=np.float32) for c in (config.image_mean, config.image_std))
         values = (values - mean) / std
     return _to_channels_first(values)
+
+
+def to_square(picture: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """Return the square that the vision tower sees of an RGB picture; one of that size stays as it is.
+
+    So a picture that is to wait may wait as its square: `to_pixel_values` makes the same of both.
+    """
+    longer, size = max(picture.size), config.image_size
+    width, height = (max(int(side / longer * size), config.min_size) for side in picture.size)
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    background = tuple(int(mean * 255) for mean in config.image_mean)
+    return _pad_to_square(resized, size, background)
 
 
 def _pad_to_square(picture: Image.Image, size_px: int, background: tuple[int, ...]) -> Image.Image:
@@ -84,7 +92,7 @@ def fit_picture(picture: Image.Image, size_px: int, fit: Fit) -> Image.Image:
     if fit == "crop":
         side = min(picture.size)
         left, top = (width - side) / 2, (height - side) / 2
-    # The box equals resizing everything and cropping, but a 1×5000 picture needs no enormous one in between.
+    # Equals resizing the whole and cropping, without the huge intermediate of a 1×5000 picture.
     box = (left, top, width - left, height - top)
     return picture.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
 
@@ -98,7 +106,7 @@ def to_vq_input(source: Picture, size_px: int, fit: Fit) -> Tensor:
     """Turn any picture into the VQ tokenizer's input.
 
     A floating point tensor or array of exactly the model's size is not rounded to 8 bits, so that a drawn
-    picture is encoded as it is. Everything else goes through `read_picture` and `fit_picture`.
+    picture is encoded without loss. Everything else goes through `read_picture` and `fit_picture`.
 
     Args:
         source: as for `read_picture`.
@@ -164,6 +172,6 @@ def to_uint8(images: Tensor) -> npt.NDArray[np.uint8]:
 
     Source: the authors' generation_inference.py.
     """
-    truncated = (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)
+    truncated = (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)  # conversion truncates
     samples: npt.NDArray[np.uint8] = truncated.cpu().numpy()
     return samples

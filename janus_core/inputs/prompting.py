@@ -1,7 +1,7 @@
-"""Roles, templates and where pictures go: a conversation in, a plan of token ids out.
+"""The chat template: a conversation in, a plan of token ids out.
 
-This file owns the prompt: no other one writes role words, control tokens or the system text. It knows nothing
-of models, pixels or sampling.
+No other file writes role words, control tokens or the system text. Knows nothing of models, pixels or
+sampling.
 Source: the authors' conversation.py and processing_vlm.py.
 """
 
@@ -21,7 +21,7 @@ SYSTEM_TEXT = (
     "user provides, and assist the user with a variety of tasks using natural language."
 )
 
-# What each caption style asks the model; a person sees the keys.
+# The instruction of each caption style; users choose by the keys.
 CAPTION_STYLES = {
     "short": "Describe this image in one short sentence.",
     "detailed": "Describe this image in detail.",
@@ -34,10 +34,10 @@ CUSTOM_STYLE = "custom"  # asks nothing by itself
 
 
 def caption_request(style: str, question: str = "") -> str:
-    """Return what to ask for a caption: the style's instruction, and behind it what a person asks besides.
+    """Return the question that asks for a caption: the style's instruction, followed by the user's question.
 
     Args:
-        style: a key of `CAPTION_STYLES`, or `CUSTOM_STYLE`, by which the question alone is asked.
+        style: a key of `CAPTION_STYLES`, or `CUSTOM_STYLE`, which has no instruction.
         question: may be empty.
 
     Raises:
@@ -66,11 +66,11 @@ class TurnText:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptPlan:
-    """A prompt as the decoder reads it.
+    """A prompt as token ids.
 
     Attributes:
         token_ids: all ids, pictures already expanded to begin-of-image, n placeholders, end-of-image.
-        is_image: for each id, True where an image feature takes its place.
+        is_image: for each id, True where an image embedding takes its place.
         num_images: pictures expected.
     """
 
@@ -100,13 +100,13 @@ def plan_conversation(
     Args:
         turns: what was said so far, the last by the user.
         tokenizer: the model's.
-        image_tokens: image features per picture.
+        image_tokens: image embeddings per picture.
         system: the text before the first turn; may be empty.
         old_roles: use the plain role words of Janus-1.3B although the tokenizer has tokens for them.
         learned_begin: an image feature more stands at each begin-of-image, as JanusFlow has it.
 
     Raises:
-        PromptError: nothing asked, a role that is none, or marks and pictures differ in number.
+        PromptError: the question is empty, a role is unknown, or marks and pictures differ in number.
     """
     for turn in turns:
         if turn.role not in get_args(Role):
@@ -119,6 +119,7 @@ def plan_conversation(
         # The separator goes by position, not by role: that is how the models were trained.
         separator: _Piece = tokenizer.special.eos if index % 2 else "\n\n"
         content = _mark_pictures(turn, tokenizer.special.image)
+        # a turn without content is its role word and a colon, which is how the template asks for an answer
         pieces += [words[turn.role], *([": ", *content, separator] if content else [":"])]
     pieces += [words["assistant"], ":"]
     return _expand(_encode(pieces, tokenizer), tokenizer, image_tokens, learned_begin)
@@ -127,8 +128,7 @@ def plan_conversation(
 def plan_drawing(prompt: str, tokenizer: TextTokenizer, *, old_roles: bool = False) -> PromptPlan:
     """Write a drawing prompt in the model's template, up to and including begin-of-image.
 
-    Every control tag in the prompt is plain text. An empty prompt gives the row that is otherwise the
-    unconditional one, so it draws unconditionally.
+    Control tags in the prompt stay plain text. An empty prompt gives the unconditional row.
     """
     words, text = _role_words(tokenizer, old_roles), prompt.strip()
     asked = f": {text}\n\n" if text else ":"
@@ -140,9 +140,9 @@ def plan_drawing(prompt: str, tokenizer: TextTokenizer, *, old_roles: bool = Fal
 
 
 def unconditional(plan: PromptPlan, tokenizer: TextTokenizer) -> PromptPlan:
-    """Return the row without content: pad everywhere but at the first and the last position.
+    """Return the unconditional row of a prompt: pad everywhere but at the first and the last position.
 
-    The pads are attended to, and positions are kept: both are part of how the models were trained.
+    Unlike padding of a batch these pads are attended to and count as positions, as in training.
     """
     ids = plan.token_ids
     padded = (ids[0], *(tokenizer.special.pad for _ in ids[1:-1]), ids[-1])
@@ -183,9 +183,9 @@ def _mark_pictures(turn: TurnText, image: int) -> list[_Piece]:
 
 
 def _encode(pieces: Sequence[_Piece], tokenizer: TextTokenizer) -> list[int]:
-    """Encode pieces behind one BOS; text between two control tokens is joined, as if written in one go."""
+    """Encode pieces after one BOS; adjacent texts are joined first, since merges may cross their border."""
     ids, text = [tokenizer.special.bos], ""
-    for piece in (*pieces, None):
+    for piece in (*pieces, None):  # None flushes the last text
         if isinstance(piece, str):
             text += piece
             continue
@@ -197,7 +197,7 @@ def _encode(pieces: Sequence[_Piece], tokenizer: TextTokenizer) -> list[int]:
 def _expand(
     ids: Sequence[int], tokenizer: TextTokenizer, image_tokens: int, learned_begin: bool
 ) -> PromptPlan:
-    """Replace each picture mark by begin-of-image, the places of its features, end-of-image."""
+    """Replace each picture mark by begin-of-image, placeholders for its embeddings, end-of-image."""
     special = tokenizer.special
     features = {special.image, special.begin_of_image} if learned_begin else {special.image}
     picture = (special.begin_of_image, *(special.image,) * image_tokens, special.end_of_image)

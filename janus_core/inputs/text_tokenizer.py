@@ -1,11 +1,11 @@
-"""The thin wrapper round the fast tokenizer: text to token ids and back, control tokens by name.
+"""Text to token ids and back, over the `tokenizers` library; control tokens by name.
 
-It knows nothing of templates, roles or pictures. A person's text is encoded by a twin of the tokenizer
-without its control tokens, so that typed "<|User|>" stays plain text; they come in only by id.
+Knows nothing of templates, roles or pictures. Users' text is encoded by a second tokenizer without control
+tokens, so that a typed "<|User|>" stays plain text; control tokens enter a prompt only by id.
 
-Not every added token is a control token: the tokenizers of DeepSeek's first models add single letters, those
-which stand for bytes that no UTF-8 text has, "ü" among them. The models were trained with them, so the twin
-keeps them. Source: huggingface/tokenizers, issues 1392 and 1424.
+Not every added token is a control token. The tokenizers of DeepSeek's first models add single letters, "ü"
+among them: those that a byte-level vocabulary uses for bytes which no UTF-8 text has. The models were trained
+with them, so the second tokenizer keeps them. Source: huggingface/tokenizers, issues 1392 and 1424.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ ASSISTANT = "<|Assistant|>"
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
-    """Ids of the control tokens, looked up by their text because they differ between models.
+    """Ids of the control tokens, found by their text, since they differ between models.
 
     Attributes:
-        image: the placeholder's id; where the vocabulary lacks it, the next free id, never looked up.
+        image: the placeholder's id; if the vocabulary lacks it, the next free id, which is never embedded.
         user, assistant: None where the vocabulary has no such token (Janus-1.3B writes plain words).
     """
 
@@ -100,7 +100,7 @@ class TextTokenizer:
         self.special = self._find_special(source, names or {})
 
     def _build(self, definition: dict[str, Any]) -> None:
-        """Make the tokenizer and its twin."""
+        """Make the tokenizer, and the one without control tokens for users' text."""
         kept = [token for token in definition.get("added_tokens") or [] if _is_letter(token)]
         plain = definition | {
             "added_tokens": kept, "post_processor": None, "truncation": None, "padding": None,
@@ -108,11 +108,11 @@ class TextTokenizer:
         self._whole = Tokenizer.from_str(json.dumps(definition))
         self._plain = Tokenizer.from_str(json.dumps(plain))
         self._letters = {_id_of(token["content"], self._whole): token["content"] for token in kept}
-        # The twin numbers its added tokens anew.
+        # The second tokenizer numbers its added tokens anew; these are mapped back after encoding.
         self._true_ids = {_id_of(text, self._plain): token for token, text in self._letters.items()}
 
     def _survives(self) -> bool:
-        """Tell whether text comes back from its token ids as it was."""
+        """Tell whether decoding gives back the encoded text."""
         return self.decode(self.encode(PROBE)) == PROBE
 
     def _shown(self) -> str:
@@ -130,17 +130,17 @@ class TextTokenizer:
         return max(ids, default=0)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of plain text; no control token comes out, whatever the text says.
+        """Return the ids of plain text, without control tokens whatever the text says.
 
-        Half a surrogate pair, which a terminal makes of bytes that are no text, counts as a question mark.
+        A lone surrogate, as Python reads bytes that are not UTF-8 from a terminal, becomes a question mark.
         """
         text = text.encode("utf-8", "replace").decode("utf-8")
         ids = self._plain.encode(text, add_special_tokens=False).ids
         return [self._true_ids.get(token, token) for token in ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of token ids; special tokens are left out, broken characters show as U+FFFD."""
-        # The library would take added letters for the bytes that they stand for elsewhere.
+        """Return the text of token ids without special tokens; incomplete characters become U+FFFD."""
+        # The library would decode added letters as the bytes that they stand for in other tokens.
         pieces = [(is_letter, list(ids)) for is_letter, ids in groupby(token_ids, self._letters.__contains__)]
         return "".join(
             "".join(map(self._letters.__getitem__, ids))
@@ -181,7 +181,7 @@ def _id_of(text: str, tokenizer: Tokenizer) -> int:
 
 
 def _is_letter(added: dict[str, Any]) -> bool:
-    """Tell whether an added token is a letter of the alphabet; control tokens are longer or marked."""
+    """Tell whether an added token is a single letter; control tokens are longer, or marked as special."""
     return len(added["content"]) == 1 and not added.get("special", False)
 
 
@@ -210,13 +210,13 @@ def read_tokenizer(folder: Path) -> TextTokenizer:
 
 
 def _other_tokenizer(folder: Path) -> str:
-    """Say which file lies there instead."""
+    """Name a tokenizer file of another kind, if there is one."""
     other = [name for name in ("tokenizer.model", "vocab.json") if (folder / name).exists()]
     return f"; its {other[0]} is another kind of tokenizer file" if other else ""
 
 
 def _special_names(folder: Path) -> dict[str, str]:
-    """Collect what the folder's side files call the special tokens; they are optional and may be damaged."""
+    """Collect the names of special tokens from optional files, which may be damaged."""
     names: dict[str, str] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:

@@ -1,4 +1,4 @@
-"""A conversation as a person gives it: turns with their pictures. Knows nothing of tokens."""
+"""A conversation as users give it: turns with their pictures. Knows nothing of tokens."""
 
 from __future__ import annotations
 

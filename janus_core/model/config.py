@@ -25,7 +25,7 @@ class VisionConfig:
         image_size: side of the square input in pixels.
         patch_size: side of one patch in pixels.
         width: channels of the image features.
-        layers: transformer blocks actually run.
+        layers: transformer blocks that are computed; a file may list more, whose output nobody reads.
         heads: attention heads.
         mlp_ratio: hidden width of the MLP over `width`; the product is truncated.
         pixel_mean: the tower's own normalisation of its input, or None (all published Janus models).
@@ -50,7 +50,7 @@ class VisionConfig:
     @property
     def mlp_width(self) -> int:
         """Hidden width of each block's MLP."""
-        return int(self.width * self.mlp_ratio)
+        return int(self.width * self.mlp_ratio)  # truncated, as timm builds the published towers
 
     @property
     def num_patches(self) -> int:
@@ -60,7 +60,7 @@ class VisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignerConfig:
-    """An MLP of `depth` linear layers that carries features of `input_width` to the model width."""
+    """An MLP of `depth` linear layers from features of `input_width` to the model width."""
 
     depth: int
     input_width: int
@@ -86,6 +86,7 @@ class LanguageConfig:
         _require_divisible(
             self.num_attention_heads, self.num_key_value_heads, "num_attention_heads and num_key_value_heads"
         )
+        # head_dim may differ from hidden_size / heads, so that quotient is not checked
         _require_divisible(self.head_dim, 2, "a head_dim for rotary pairs")
 
 
@@ -124,7 +125,7 @@ class VQConfig:
     @property
     def stride(self) -> int:
         """Pixels per image token along one side."""
-        return int(2 ** (len(self.channel_multipliers) - 1))
+        return int(2 ** (len(self.channel_multipliers) - 1))  # the last level does not downsample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,7 @@ class JanusConfig:
 
     def __post_init__(self) -> None:
         width = self.language.hidden_size
+        # The parts are configured apart and multiplied together: every width where two of them meet.
         agreements = (
             ("vision width", self.vision.width, "aligner input", self.understanding_aligner.input_width),
             ("aligner output", self.understanding_aligner.output_width, "hidden_size", width),

@@ -1,7 +1,7 @@
 """The small networks round the decoder: aligners into the model width and the head over the codebook.
 
-The understanding aligner carries image features in, the image-token embedding with the generation aligner
-carries image tokens in, the generation head turns hidden states into scores over the codebook.
+The understanding aligner maps image features to the model width, the generation aligner does so for embedded
+image tokens, and the generation head maps hidden states to logits over the codebook.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Aligner(nn.Module):
     def __init__(self, config: AlignerConfig, operations: Operations) -> None:
         super().__init__()
         layers: list[nn.Module] = [operations.Linear(config.input_width, config.output_width)]
-        for _ in range(1, config.depth):
+        for _ in range(1, config.depth):  # all but the first are square
             layers += [nn.GELU(), operations.Linear(config.output_width, config.output_width)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, input_width) to (…, output_width)."""
-        return self.layers(x)
+        return self.layers(x)  # (…, d)
 
 
 class GenerationHead(nn.Module):
@@ -38,4 +38,4 @@ class GenerationHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (…, d) to (…, v)."""
-        return self.output(F.gelu(self.inner(hidden)))
+        return self.output(F.gelu(self.inner(hidden)))  # (…, v)

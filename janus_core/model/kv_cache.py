@@ -1,4 +1,4 @@
-"""The decoder's memory of keys and values, allocated once at its final size and written by position.
+"""The decoder's keys and values, allocated once at their final size and written by position.
 
 It knows tensors only: no model, no tokens. A cache lives in one call and is passed down; nothing keeps it.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .config import LanguageConfig
 
-SLOTS = 64  # a cache grows in steps of so many tokens, and attention reads whole steps of it
+SLOTS = 64  # capacities are multiples of this, and so are the prefixes that a static decoder attends to
 
 
 class KVCache:
@@ -29,7 +29,7 @@ class KVCache:
     ) -> None:
         slots = cache_slots(capacity)
         shape = (config.num_hidden_layers, 2, rows, config.num_key_value_heads, slots, config.head_dim)
-        self.both = torch.empty(shape, dtype=dtype, device=device)
+        self.both = torch.empty(shape, dtype=dtype, device=device)  # slots from `length` on are never read
         self.length = 0
 
     @property
@@ -48,9 +48,9 @@ class KVCache:
         return self.both[:, 1]
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new keys and values behind the stored ones and return all up to and including them.
+        """Write new keys and values behind the stored ones and return all of them.
 
-        The length moves only with `advance`, once all layers have stored.
+        `length` stays as it is until `advance`, which is called once all layers have stored.
 
         Args:
             layer: index of the decoder layer.
@@ -61,10 +61,10 @@ class KVCache:
             where nothing was stored before.
         """
         end = self.length + keys.shape[2]
-        all_keys, all_values = self.both[layer]
-        all_keys[:, :, self.length : end] = keys
+        all_keys, all_values = self.both[layer]  # (rows, kv_heads, slots, head_dim) each, views
+        all_keys[:, :, self.length : end] = keys  # converted here where the cache is wider than the model
         all_values[:, :, self.length : end] = values
-        if self.length == 0:
+        if self.length == 0:  # contiguous and in the model's dtype, which suits the fused kernels
             return keys, values
         return all_keys[:, :, :end], all_values[:, :, :end]
 
@@ -73,23 +73,24 @@ class KVCache:
         self.length += count
 
     def begin_with(self, other: KVCache) -> None:
-        """Begin all rows with what the single row of another cache holds."""
-        self.both[..., : other.length, :] = other.both[..., : other.length, :]
+        """Copy the single row of another cache to the start of every row."""
+        self.both[..., : other.length, :] = other.both[..., : other.length, :]  # broadcast over rows
         self.length = other.length
 
     def select(self, rows: Tensor) -> KVCache:
-        """Return a cache whose row i holds what row `rows[i]` holds here (rows: (n,) int64)."""
-        selected = copy.copy(self)
+        """Return a cache whose row i is a copy of row `rows[i]` of this one (rows: (n,) int64)."""
+        selected = copy.copy(self)  # shares nothing but numbers: `both` is replaced
         selected.both = self.both.new_empty((*self.both.shape[:2], rows.shape[0], *self.both.shape[3:]))
-        filled = self.both[..., : self.length, :]
+        filled = self.both[..., : self.length, :]  # the rest is unwritten and not worth copying
         selected.both[..., : self.length, :] = filled.index_select(2, rows)
         return selected
 
 
 def cache_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the dtype to store in: on a CPU float32, since there one query in half precision is slow.
+    """Return the dtype to store keys and values in: float32 on a CPU, else the model's.
 
-    Its products take five to eight times as long as in float32, which costs more than twice the bytes.
+    On a CPU attention of a single query takes five to eight times as long in half precision as in float32,
+    which outweighs reading twice the bytes.
     """
     return torch.float32 if device.type == "cpu" else dtype
 
@@ -101,5 +102,5 @@ def cache_slots(tokens: int) -> int:
 
 def kv_cache_bytes(config: LanguageConfig, rows: int, capacity: int, dtype: torch.dtype) -> int:
     """Return the size in bytes of a cache for `capacity` tokens before it is made."""
-    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim  # 2: keys, values
     return per_token * rows * cache_slots(capacity) * dtype.itemsize

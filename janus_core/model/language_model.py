@@ -23,8 +23,10 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: LanguageConfig, operations: Operations) -> None:
         super().__init__()
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        q_width, kv_width = self.heads * config.head_dim, self.kv_heads * config.head_dim
+        self.heads = config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads
+        q_width = self.heads * config.head_dim
+        kv_width = self.kv_heads * config.head_dim
         self.q_proj = operations.Linear(config.hidden_size, q_width, bias=False)
         self.k_proj = operations.Linear(config.hidden_size, kv_width, bias=False)
         self.v_proj = operations.Linear(config.hidden_size, kv_width, bias=False)
@@ -32,6 +34,7 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values of x (b, t, d), each (b, t, width)."""
+        # a method of its own, so that packing can make one product of the three
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
     def forward(
@@ -43,9 +46,9 @@ class SelfAttention(nn.Module):
         k = rotate(rearrange(k, "b t (heads head_dim) -> b heads t head_dim", heads=self.kv_heads), table)
         v = rearrange(v, "b t (heads head_dim) -> b heads t head_dim", heads=self.kv_heads)
         if cache is not None:
-            k, v = cache.store(layer, k, v)
-        is_causal = mask is None and q.shape[2] > 1
-        return self.o_proj(attend(q, k, v, mask=mask, is_causal=is_causal))
+            k, v = cache.store(layer, k, v)  # (b, kv_heads, s, head_dim) each, s = stored + t
+        is_causal = mask is None and q.shape[2] > 1  # one query is the last token and sees every key
+        return self.o_proj(attend(q, k, v, mask=mask, is_causal=is_causal))  # (b, t, d)
 
 
 class DecoderLayer(nn.Module):
@@ -79,11 +82,11 @@ class LanguageModel(nn.Module):
         self.lm_head = operations.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def embed_words(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return embeddings (…, d) in `dtype` of words (…,) int64, on their device.
+        """Return embeddings (…, d) in `dtype` of token ids (…,) int64, on the device of the ids.
 
-        They are looked up where the table rests: a host's layer would first bring all of it for a few rows.
+        Rows are looked up where the table rests: calling the layer would make a host load the whole table.
         """
-        table = self.embed_tokens.weight
+        table = self.embed_tokens.weight  # (v, d), perhaps on another device and in another dtype
         return F.embedding(token_ids.to(table.device), table).to(token_ids.device, dtype)
 
     def forward(
@@ -94,7 +97,7 @@ class LanguageModel(nn.Module):
         cache: KVCache | None = None,
         attended: Tensor | None = None,
     ) -> Tensor:
-        """Run the decoder over new positions of each row.
+        """Append new tokens to each row and return their hidden states.
 
         Args:
             embeddings: (b, t, d), the new tokens.
@@ -110,9 +113,9 @@ class LanguageModel(nn.Module):
         mask = attention_mask(attended, embeddings.shape[1], stored, embeddings.device)
         x = embeddings
         for index, layer in enumerate(self.layers):
-            x = layer(x, table, mask, cache, index)
+            x = layer(x, table, mask, cache, index)  # (b, t, d)
         if cache is not None:
-            cache.advance(embeddings.shape[1])
+            cache.advance(embeddings.shape[1])  # only now: every layer has to write to the same slots
         return self.norm(x)
 
 
@@ -125,14 +128,15 @@ def attention_mask(attended: Tensor | None, new: int, stored: int, device: torch
         stored: tokens already in the cache.
         device: where the mask is needed when `attended` is None.
 
-    Returns: (b or 1, 1, new, stored + new) bool, or None. A padded query sees itself, so that no row of the
-        softmax is empty; what it computes is never looked at.
+    Returns: (b or 1, 1, new, stored + new) bool, or None. A padded query attends to itself, since an empty
+        row of the softmax gives NaN; its output is never used.
     """
+    # torch's own causal mask starts at key 0, so it serves a first pass; one new token may see every key
     if attended is None and (stored == 0 or new == 1):
         return None
     keys = torch.arange(stored + new, device=device)
-    queries = keys[stored:, None]
+    queries = keys[stored:, None]  # (new, 1), counted over columns; padding shifts no column
     causal = keys <= queries  # (new, stored + new)
     if attended is None:
-        return causal[None, None]
-    return (causal & attended[:, None, :] | (keys == queries))[:, None]
+        return causal[None, None]  # (1, 1, new, stored + new)
+    return (causal & attended[:, None, :] | (keys == queries))[:, None]  # (b, 1, new, stored + new)

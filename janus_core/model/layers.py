@@ -6,6 +6,8 @@ pass classes that stream or cast their weights; `torch.nn` is the default.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -43,12 +45,12 @@ class Operations(Protocol):
 
 
 def embedding(rows: int, width: int, operations: Operations) -> nn.Embedding:
-    """Return a table to be filled later.
+    """Return an embedding whose values are assigned later.
 
-    torch's own class draws first values, and on the meta device that imports its compiler: two seconds for
-    nothing.
+    torch's own class would initialise them, which on the meta device imports its compiler and takes two
+    seconds.
     """
-    if operations.Embedding is nn.Embedding:
+    if operations.Embedding is nn.Embedding:  # a host's class need not know `_weight`
         return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
     return operations.Embedding(rows, width)
 
@@ -58,31 +60,46 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_ca
 
     Args:
         q: (b, heads, t, head_dim).
-        k: (b, kv_heads, s, head_dim); each serves `heads / kv_heads` query heads. In a wider dtype than `q`
-            it decides the arithmetic.
+        k: (b, kv_heads, s, head_dim); each serves `heads / kv_heads` query heads. Its dtype is that of the
+            arithmetic.
         v: as `k`.
         mask: (b, 1, t, s) bool, True where a query may look, or None.
         is_causal: query i sees keys 0 … i; only without `mask` and with t = s.
 
     Returns: (b, t, heads * head_dim) in the dtype of `q`.
     """
-    if q.dtype != k.dtype:
+    if q.dtype != k.dtype:  # a float32 cache of a half-precision model on a CPU
         return attend(q.to(k.dtype), k, v, mask=mask, is_causal=is_causal).to(q.dtype)
     if q.shape[2] == 1 and mask is None and q.dtype == torch.float32 and q.device.type == "cpu":
         return _attend_to_all(q, k, v)
-    groups = q.shape[1] // k.shape[1]
-    if groups > 1:
+    groups = q.shape[1] // k.shape[1]  # query heads for each key head
+    if groups > 1:  # torch before 2.5 has no grouped attention
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    # fused kernels accumulate the softmax in float32 for half-precision inputs
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
     return rearrange(mixed, "b heads t head_dim -> b t (heads head_dim)")
 
 
 def _attend_to_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Let one query per row see every key: two plain products, half the time of torch's kernel for blocks."""
+    """Attend with one query per row to every key: two plain products take half the time of torch's kernel."""
     q = rearrange(q, "b (kv_heads groups) 1 head_dim -> b kv_heads groups head_dim", kv_heads=k.shape[1])
-    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1)
+    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1)  # (b, kv_heads, groups, s)
     mixed: Tensor = rearrange(weights @ v, "b kv_heads groups head_dim -> b 1 (kv_heads groups head_dim)")
     return mixed
+
+
+@contextmanager
+def full_precision_convolutions() -> Iterator[None]:
+    """Have a GPU's convolutions take all bits of float32 inside this context, as a CPU does.
+
+    By default NVIDIA's cards since Ampere cut their inputs to 10 bits of mantissa (TF32).
+    """
+    is_allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = is_allowed
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -98,15 +115,15 @@ def rotary_table(positions: Tensor, head_dim: int, theta: float, dtype: torch.dt
     Source: Su et al. 2021 (arXiv:2104.09864), in the half-split arrangement of Llama.
     """
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[:, None, :, None].float() * theta**-exponents
-    angles = torch.cat((angles, angles), dim=-1)
+    angles = positions[:, None, :, None].float() * theta**-exponents  # (b, 1, t, head_dim / 2)
+    angles = torch.cat((angles, angles), dim=-1)  # (b, 1, t, head_dim)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Turn each pair (i, i + head_dim / 2) of x (b, heads, t, head_dim) by its angle."""
-    cos, sin = table
-    first, second = x.chunk(2, dim=-1)
+    cos, sin = table  # (b, 1, t, head_dim) each, the same for all heads
+    first, second = x.chunk(2, dim=-1)  # (b, heads, t, head_dim / 2) each
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 

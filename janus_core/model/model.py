@@ -1,7 +1,7 @@
-"""JanusModel: the parts held together in three groups; a host may load some of them apart.
+"""JanusModel: all modules in three groups, which a host may load separately.
 
-*Seeing* turns pictures into embeddings, *language* thinks, answers and scores image tokens, the *VQ
-tokenizer* turns image tokens into pixels. No loops, no sampling, no files.
+*Seeing* maps pictures to embeddings, *language* is the decoder with its two heads, the *VQ tokenizer* maps
+pictures to image tokens and back. No loops, no sampling, no files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TextLanguage(nn.Module):
         image_embeddings: Tensor | None,
         dtype: torch.dtype,
     ) -> Tensor:
-        """Return embeddings (b, t, d): words from the table, places of pictures filled in row-major order.
+        """Return embeddings (b, t, d): words from the table, image embeddings put in their places in order.
 
         Args:
             token_ids: (b, t) int64.
@@ -52,10 +52,12 @@ class TextLanguage(nn.Module):
             image_embeddings: (pictures, n, d), as many vectors as `is_image` has True, or None.
             dtype: of the result; a host's layers may keep their tables in another one.
         """
+        # the placeholder's id may lie outside the table, so any valid one is looked up instead
         embeddings = self.language_model.embed_words(token_ids.masked_fill(is_image, 0), dtype)
         if image_embeddings is None:
             return embeddings
-        flat = image_embeddings.reshape(-1, image_embeddings.shape[-1]).to(dtype)
+        flat = image_embeddings.reshape(-1, image_embeddings.shape[-1]).to(dtype)  # (pictures * n, d)
+        # scatters in row-major order: by row, then by position, as the pictures are listed
         return embeddings.masked_scatter(is_image[..., None], flat)
 
 
@@ -85,7 +87,7 @@ class JanusModel(nn.Module):
 
 
 def build_model(config: JanusConfig, operations: Operations | None = None) -> JanusModel:
-    """Build a model on the meta device: its structure, without memory for weights.
+    """Build a model on the meta device: its modules, without memory for weights.
 
     Args:
         config: the architecture.

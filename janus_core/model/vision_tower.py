@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .config import VisionConfig
 from .layers import MLP, Operations, attend, embedding
 
-_NORM_EPS = 1e-6
+_NORM_EPS = 1e-6  # timm's, which the authors' tower comes from; torch's own default is 1e-5
 
 
 class VisionAttention(nn.Module):
@@ -30,8 +30,8 @@ class VisionAttention(nn.Module):
         """Map (b, n, c) to (b, n, c)."""
         q, k, v = rearrange(
             self.qkv(x), "b n (three heads head_dim) -> three b heads n head_dim", three=3, heads=self.heads
-        )
-        return self.proj(attend(q, k, v))
+        )  # (b, heads, n, head_dim) each
+        return self.proj(attend(q, k, v))  # (b, n, c)
 
 
 class VisionBlock(nn.Module):
@@ -57,6 +57,7 @@ class VisionTower(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embedding = operations.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
+        # a module, not a parameter of the tower, so that a host can stream it as any other layer
         self.position_embedding = embedding(config.num_patches, config.width, operations)
         self.blocks = nn.ModuleList(VisionBlock(config, operations) for _ in range(config.layers))
         self.norm = operations.LayerNorm(config.width, eps=_NORM_EPS)
@@ -66,8 +67,8 @@ class VisionTower(nn.Module):
         if self.config.pixel_mean is not None and self.config.pixel_std is not None:
             mean, std = pixel_values.new_tensor([self.config.pixel_mean, self.config.pixel_std])
             pixel_values = (pixel_values - mean[:, None, None]) / std[:, None, None]
-        x = rearrange(self.patch_embedding(pixel_values), "b c h w -> b (h w) c")
+        x = rearrange(self.patch_embedding(pixel_values), "b c h w -> b (h w) c")  # (b, n, c), row by row
         x = x + self.position_embedding(torch.arange(x.shape[1], device=x.device))
         for block in self.blocks:
-            x = block(x)
+            x = block(x)  # (b, n, c)
         return self.norm(x)

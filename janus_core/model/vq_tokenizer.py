@@ -1,7 +1,7 @@
 """The VQ tokenizer: pictures to image tokens and back. Knows nothing of language, prompts or sampling.
 
-Both halves are convolutional, with attention at the lowest resolution only. Codes are compared and looked up
-on the unit sphere. Pixel values run from −1 to 1.
+Both halves are convolutional, with attention at the lowest resolution only. Codes have unit length wherever
+they are compared or looked up. Pixel values lie in −1..1.
 Source: Esser et al. 2021 (arXiv:2012.09841), Sun et al. 2024 (arXiv:2406.06525); the authors' vq_model.py.
 Unlike theirs, upsampling keeps its input's dtype, so float16 works.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .config import VQConfig
 from .layers import Operations, embedding
 
-_NORM_EPS = 1e-6
+_NORM_EPS = 1e-6  # the authors'; torch's own default is 1e-5
 
 
 class Resolutions(Protocol):
@@ -42,13 +42,15 @@ class Resolutions(Protocol):
 
 
 class Layers:
-    """What the tokenizer is made of: the operations' convolutions, and norms over groups of channels."""
+    """Makes the tokenizer's convolutions and group norms, with its number of groups filled in."""
 
     def __init__(self, norm_groups: int, operations: Operations) -> None:
-        self.conv, self._norm, self._groups = operations.Conv2d, operations.GroupNorm, norm_groups
+        self.conv = operations.Conv2d
+        self._norm = operations.GroupNorm
+        self._groups = norm_groups
 
     def norm(self, channels: int) -> nn.GroupNorm:
-        """Return a group norm of so many channels."""
+        """Return a group norm over `channels` channels."""
         return self._norm(self._groups, channels, eps=_NORM_EPS)
 
 
@@ -65,7 +67,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c', h, w)."""
-        inner = self.conv1(F.silu(self.norm1(x)))
+        inner = self.conv1(F.silu(self.norm1(x)))  # (b, c', h, w)
         inner = self.conv2(F.silu(self.norm2(inner)))
         return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + inner
 
@@ -85,7 +87,7 @@ class SpatialAttention(nn.Module):
         """Map (b, c, h, w) to (b, c, h, w)."""
         normed = self.norm(x)
         q, k, v = (rearrange(conv(normed), "b c h w -> b 1 (h w) c") for conv in (self.q, self.k, self.v))
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (b, 1, n, c)
         return x + self.proj_out(rearrange(mixed, "b 1 (h w) c -> b c h w", h=x.shape[2]))
 
 
@@ -98,7 +100,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c, h/2, w/2)."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # one-sided, as trained; `padding=1` would shift by a pixel
 
 
 class Upsample(nn.Module):
@@ -119,7 +121,7 @@ class Level(nn.Module):
     def __init__(self, res: nn.ModuleList, attn: nn.ModuleList, resample: dict[str, nn.Module]) -> None:
         super().__init__()
         self.res = res
-        self.attn = attn
+        self.attn = attn  # one for each block, or none
         for name, module in resample.items():  # "downsample" or "upsample", as the published tensors say
             self.add_module(name, module)
         self.resample_name = next(iter(resample), None)
@@ -137,7 +139,7 @@ def _level(
     channels: tuple[int, int], blocks: int, attends: bool, resample: str | None, layers: Layers
 ) -> Level:
     """Build one level from `channels` (in, out); `resample` is "downsample", "upsample" or None."""
-    first, out = channels
+    first, out = channels  # only the first block changes the width
     res = nn.ModuleList(ResBlock(first if i == 0 else out, out, layers) for i in range(blocks))
     attn = nn.ModuleList(SpatialAttention(out, layers) for _ in range(blocks if attends else 0))
     kinds = {"downsample": Downsample, "upsample": Upsample}
@@ -158,7 +160,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VQConfig, layers: Layers) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in config.channel_multipliers]
-        last = len(widths) - 1
+        last = len(widths) - 1  # the lowest resolution: attends, and is not downsampled
         self.conv_in = layers.conv(3, config.base_channels, 3, padding=1)
         self.conv_blocks = nn.ModuleList(
             _level(
@@ -176,10 +178,10 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, 3, H, W) to (b, latent_channels, h, w)."""
-        x = self.conv_in(x)
+        x = self.conv_in(x)  # (b, base_channels, H, W)
         for level in self.conv_blocks:
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+            x = level(x)  # halves both sides, except the last
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))  # (b, latent_channels, h, w)
 
 
 class Decoder(nn.Module):
@@ -197,7 +199,7 @@ class Decoder(nn.Module):
         self.conv_blocks = nn.ModuleList(
             _level(
                 (widths[max(i - 1, 0)], widths[i]),
-                config.num_res_blocks + 1,
+                config.num_res_blocks + 1,  # one more than in the encoder, as in the published weights
                 attends and i == 0,
                 None if i == last else "upsample",
                 layers,
@@ -209,10 +211,10 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map (b, latent_channels, h, w) to (b, 3, H, W)."""
-        x = self.mid(self.conv_in(z))
+        x = self.mid(self.conv_in(z))  # (b, widths[0], h, w)
         for level in self.conv_blocks:
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+            x = level(x)  # doubles both sides, except the last
+        return self.conv_out(F.silu(self.norm_out(x)))  # (b, 3, H, W)
 
 
 class VQTokenizer(nn.Module):
@@ -229,7 +231,8 @@ class VQTokenizer(nn.Module):
         self.post_quant_conv = operations.Conv2d(config.code_width, config.latent_channels, 1)
 
     def codes(self, tokens: Tensor) -> Tensor:
-        """Look up unit-length codes, whatever dtype they are kept in: tokens (…,) int64 to (…, c) float32."""
+        """Return the codes (…, c) float32, of unit length, of image tokens (…,) int64."""
+        # float32 whatever dtype the table is stored in: half precision would round every cosine
         return F.normalize(self.codebook(tokens).float(), dim=-1)
 
     def latents(self, pixel_values: Tensor) -> Tensor:
@@ -239,12 +242,12 @@ class VQTokenizer(nn.Module):
     def nearest(self, latents: Tensor) -> Tensor:
         """Return for each latent of (b, c, h, w) the image token of its nearest code, (b, h, w) int64.
 
-        Both are of unit length, so the nearest code is the one with the largest cosine; float32, since
-        neighbouring codes differ by less than half precision resolves.
+        Both are of unit length, so the nearest code is the one with the largest cosine. Computed in float32,
+        since half precision cannot tell neighbouring codes apart.
         """
-        table = self.codes(torch.arange(self.config.codebook_size, device=latents.device))
-        directions = F.normalize(rearrange(latents.float(), "b c h w -> b h w c"), dim=-1)
-        return (directions @ table.T).argmax(dim=-1)
+        table = self.codes(torch.arange(self.config.codebook_size, device=latents.device))  # (v, c)
+        directions = F.normalize(rearrange(latents.float(), "b c h w -> b h w c"), dim=-1)  # (b, h, w, c)
+        return (directions @ table.T).argmax(dim=-1)  # (b, h, w)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """Return the image tokens (b, h, w) int64 of pixel values (b, 3, H, W) in −1..1."""

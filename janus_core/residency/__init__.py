@@ -1,1 +1,1 @@
-"""Where weights are, in which form, and how much memory a job needs."""
+"""Where weights are, in which form, and how much memory a task needs beside them."""

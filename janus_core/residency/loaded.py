@@ -1,6 +1,6 @@
-"""A model of either kind with whoever owns its weights, asked in its own terms: plans and embeddings.
+"""A loaded model of either kind with its tokenizer and the owner of its weights; works on plans, embeddings.
 
-What a person asks of it stands in `janus`. Here nothing is chosen and no loop runs.
+The methods for users are in `janus`. Nothing is sampled here.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class LoadedModel:
     """A model, its tokenizer, and where its weights are.
 
     Attributes:
-        model: weights wherever `owner` has them.
+        model: its weights are where `owner` keeps them.
         tokenizer: the text tokenizer.
         compute: where everything is computed, and the dtype of seeing and language.
-        owner: of the weights, asked for them before each computation; None where all are in place.
+        owner: of the weights, asked before each computation to have them in place; None if they always are.
     """
 
     model: JanusModel | JanusFlowModel
@@ -43,13 +43,13 @@ class LoadedModel:
     owner: WeightOwner | None = None
 
     def ready(self, *tasks: Task, memory_required: int) -> Compute:
-        """Have the weights of tasks in place, and that many bytes beside them; returns where to compute."""
+        """Have the weights of tasks in place and that many bytes free; return where to compute."""
         if self.owner is None:
             return self.compute
         return self.owner.ready(*tasks, memory_required=memory_required)
 
     def bring_all(self) -> None:
-        """Have all weights in place, for those who use the model's parts themselves."""
+        """Have all weights in place, for callers who use the model's modules themselves."""
         tasks = dict.fromkeys(task for entry in table_of(self.model) for task in entry.tasks)
         self.ready(*tasks, memory_required=0)
 
@@ -78,4 +78,5 @@ class LoadedModel:
     def _look_at(self, images: Sequence[Picture]) -> Tensor:
         """Do what `see` does once the weights are in place."""
         rows = [to_pixel_values(read_picture(image), self.config.preprocess) for image in images]
+        # (pictures, 3, h, w) to (pictures, n, d)
         return self.model.seeing(torch.stack(rows).to(self.compute.device, self.compute.dtype))

@@ -1,7 +1,6 @@
-"""How many bytes a task needs beside the weights: arithmetic on the configuration, for hosts.
+"""How many bytes a task needs beside the weights, computed from the configuration, for hosts.
 
-Estimates are upper bounds of what the loops allocate at once: KV cache, the widest activations, noise,
-feature maps.
+Estimates are upper bounds of what is allocated at once: KV cache, widest activations, noise, feature maps.
 """
 
 from __future__ import annotations
@@ -32,18 +31,19 @@ def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: 
     rows, language = 2 * batch_size, config.language
     tokens = prompt_tokens + config.num_image_tokens
     cache = kv_cache_bytes(language, rows, tokens, dtype)
-    if batch_size > 1:  # the two rows that all pictures begin with are prefilled in a cache of their own
+    if batch_size > 1:  # the two distinct rows are prefilled in a cache of their own, then repeated
         cache += kv_cache_bytes(language, 2, tokens, dtype)
+    # residual stream, its norm and the attention's tensors; then the MLP's gate, up and their product
     prefill = (
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
-    codes = batch_size * config.vq.codebook_size * _FLOAT
+    codes = batch_size * config.vq.codebook_size * _FLOAT  # one (b, v) tensor of logits or noise
     table = _TABLES * config.vq.codebook_size * language.hidden_size * dtype.itemsize
     return (
         cache
         + prefill
         + table
-        + codes * (block_cells(batch_size) * (2 + _NOISE_WORDS) + 8)
+        + codes * (block_cells(batch_size) * (2 + _NOISE_WORDS) + 8)  # noise, and eight copies in sampling
         + decode_bytes(config, batch_size)
     )
 
@@ -62,12 +62,12 @@ def answer_bytes(
     """
     language = config.language
     cache = kv_cache_bytes(language, rows, prompt_tokens + new_tokens, dtype)
-    if rows > 1:  # where a row is finished, the others move to a cache of their own
+    if rows > 1:  # when a row is finished, the others are copied to a new cache
         cache += kv_cache_bytes(language, rows - 1, prompt_tokens + new_tokens, dtype)
-    prefill = (
+    prefill = (  # as for drawing
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
-    scores = rows * language.vocab_size * _FLOAT * 8
+    scores = rows * language.vocab_size * _FLOAT * 8  # logits, noise and their copies in sampling
     pictures = rows * (prompt_tokens // config.vision.num_patches)  # as many as the prompts have room for
     return cache + prefill + scores + see_bytes(config, pictures, dtype)
 
@@ -75,11 +75,13 @@ def answer_bytes(
 def see_bytes(config: JanusConfig | JanusFlowConfig, pictures: int, dtype: torch.dtype) -> int:
     """Return the bytes that the widest activations of the vision tower need."""
     vision = config.vision
+    # in one block: residual stream, norm, attention's tensors; the MLP before and after its GELU
     return pictures * vision.num_patches * (4 * vision.width + 2 * vision.mlp_width) * dtype.itemsize
 
 
 def decode_bytes(config: JanusConfig, pictures: int) -> int:
     """Return the bytes that the VQ tokenizer's feature maps need, in either direction."""
+    # the first level, at full resolution, or the second just after it was upsampled
     widest = config.vq.base_channels * max(config.vq.channel_multipliers[:2])
     area = config.vision.image_size**2
     return min(pictures, _VQ_PICTURES) * area * widest * _VQ_MAPS * _FLOAT

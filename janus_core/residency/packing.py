@@ -1,13 +1,13 @@
-"""Repack the decoder's matrices on a CPU, so that a step of few rows reads them fast.
+"""Repack the decoder's matrices on a CPU, so that steps of few rows are limited by memory bandwidth.
 
-A step multiplies one or two rows by every matrix of the decoder, and torch's product for that shape is
-several times slower than memory. Two of its packed products are not: float16 storage with float32 arithmetic,
-half the bytes and used only where no value changes by more than float32's own rounding, as is so for weights
-published in bfloat16; else oneDNN's blocked storage in the model's dtype.
+A step multiplies one or two rows by every matrix of the decoder; torch's plain product for that shape takes
+several times as long as reading the matrix. Two packed products do not. The first has float16 storage and
+float32 arithmetic: half the bytes, used only where no value changes by more than float32's own rounding, as
+with weights published in bfloat16. The second is oneDNN's blocked storage in the model's dtype.
 
 Packing happens in place, once, when a model first draws or answers; until then its weights stay mapped from
-the file. It touches plain `torch.nn` layers on a CPU that are not learning, and nothing else. A packed module
-has no parameters: a packed model cannot be trained, moved to another device or saved. Load it again for that.
+the file. Only plain `torch.nn` layers on a CPU without gradients are packed. A packed module has no
+parameters: a packed model cannot be trained, moved to another device or saved. Load it again for that.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from ..model.model import Language, TextLanguage
 Product: TypeAlias = Callable[[Tensor], Tensor]
 Packer: TypeAlias = "Callable[[Tensor, Tensor | None], Product]"
 
-_LEAST = 2**16  # entries; a packed product of a smaller matrix costs more in its call than it saves
-_INVISIBLE = 2.0**-22  # relative move of a matrix row; rounding errs a float32 product several times as much
-_ROWS_AT_ONCE = 1024  # of a matrix while it is looked at, so that its copies stay small
+_LEAST = 2**16  # entries; for a smaller matrix the call of a packed product costs more than it saves
+_INVISIBLE = 2.0**-22  # relative change of a matrix row; a float32 product has several times that error
+_ROWS_AT_ONCE = 1024  # of a matrix while it is compared, so that its copies stay small
 _MOST_AT_ONCE = 4  # layers being packed, each with copies of its matrices
 _BLOCKED_ROWS = 16  # oneDNN chooses its blocks for this many rows; the same blocks serve from 1 to hundreds
 
 
 def pack_for_drawing(language: Language) -> None:
     """Pack what a drawing step multiplies by: decoder layers, generation head and generation aligner."""
-    if _is_at_rest(language):
+    if _is_frozen(language):
         _pack_layers(language.language_model)
         _pack_linears(language.generation_head)
-        _pack_linears(language.generation_aligner.layers)
+        _pack_linears(language.generation_aligner.layers)  # the `nn.Sequential`: its children are replaced
 
 
 def pack_for_answering(language: TextLanguage) -> None:
     """Pack what an answering step multiplies by: decoder layers and the text head."""
-    if _is_at_rest(language):
+    if _is_frozen(language):
         _pack_layers(language.language_model)
-        _pack_linears(language.language_model)
+        _pack_linears(language.language_model)  # its only direct linear layer is the text head
 
 
 class PackedLinear(nn.Module):
-    """One or several linear layers of one input as a single packed product, their outputs side by side."""
+    """One or several linear layers of one input as a single packed product, their outputs concatenated."""
 
     def __init__(self, product: Product, out_features: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class PackedLinear(nn.Module):
         """Map (…, in) to (…, out).
 
         Raises:
-            ConfigError: a gradient is wanted, which a packed product does not have.
+            ConfigError: `x` requires a gradient, which a packed product does not have.
         """
         if x.requires_grad:
             raise ConfigError(
@@ -77,7 +77,7 @@ class PackedAttention(SelfAttention):
     """Self-attention whose queries, keys and values come from one product."""
 
     def __init__(self, attention: SelfAttention, projections: PackedLinear, output: nn.Module) -> None:
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # not the parent's, which would create unpacked layers
         self.heads = attention.heads
         self.kv_heads = attention.kv_heads
         self.widths = [layer.out_features for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
@@ -86,26 +86,27 @@ class PackedAttention(SelfAttention):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values of x (b, t, d), each (b, t, width)."""
-        q, k, v = self.projections(x).split(self.widths, dim=-1)
+        q, k, v = self.projections(x).split(self.widths, dim=-1)  # (b, t, width) each
         return q, k, v
 
 
 class PackedMLP(GatedMLP):
-    """Llama's feed-forward block whose gate and up projections are one product."""
+    """Llama's feed-forward block of packed products.
 
-    def __init__(self, projections: PackedLinear, down: nn.Module) -> None:
+    Gate and up stay two products. As one they would be no faster in a step and slower with the many rows of
+    a prompt: a product goes through its whole matrix for every block of rows, which a matrix of half the size
+    lets it do in the processor's cache; and the halves of one result are not contiguous for what follows.
+    """
+
+    def __init__(self, gate: nn.Module, up: nn.Module, down: nn.Module) -> None:
         nn.Module.__init__(self)
-        self.projections = projections
-        self.down_proj = down  # type: ignore[assignment]  # likewise
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (…, width) to (…, width)."""
-        gate, up = self.projections(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        self.gate_proj = gate  # type: ignore[assignment]  # packed or a Linear: both map x
+        self.up_proj = up  # type: ignore[assignment]
+        self.down_proj = down  # type: ignore[assignment]
 
 
-def _is_at_rest(language: TextLanguage) -> bool:
-    """Tell whether nothing learns here: neither a mode nor a parameter asks for gradients."""
+def _is_frozen(language: TextLanguage) -> bool:
+    """Tell whether nothing is trained: evaluation mode, and no parameter requires a gradient."""
     return not language.training and not any(p.requires_grad for p in language.parameters())
 
 
@@ -117,15 +118,16 @@ def _pack_layers(model: LanguageModel) -> None:
 
 def _pack_layer(layer: nn.Module) -> None:
     attention, mlp = layer.self_attn, layer.mlp
+    # exact classes: what is packed already is a subclass, and another subclass may compute something else
     if type(attention) is SelfAttention:
         projections = _pack((attention.q_proj, attention.k_proj, attention.v_proj))
         if projections is not None:
             output = _pack((attention.o_proj,)) or attention.o_proj
             layer.self_attn = PackedAttention(attention, projections, output)
     if type(mlp) is GatedMLP:
-        projections = _pack((mlp.gate_proj, mlp.up_proj))
-        if projections is not None:
-            layer.mlp = PackedMLP(projections, _pack((mlp.down_proj,)) or mlp.down_proj)
+        gate, up = _pack((mlp.gate_proj,)), _pack((mlp.up_proj,))
+        if gate is not None and up is not None:
+            layer.mlp = PackedMLP(gate, up, _pack((mlp.down_proj,)) or mlp.down_proj)
 
 
 def _pack_linears(module: nn.Module) -> None:
@@ -142,7 +144,7 @@ def _pack(modules: Sequence[nn.Module]) -> PackedLinear | None:
     weights = [linear.weight.detach() for linear in linears]
     biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
     if len(linears) < len(modules) or len(biases) not in (0, len(linears)):
-        return None
+        return None  # all of them or none: the outputs have to come from one product
     if sum(weight.numel() for weight in weights) < _LEAST or len({weight.dtype for weight in weights}) > 1:
         return None
     product = pack_matrix(
@@ -152,7 +154,7 @@ def _pack(modules: Sequence[nn.Module]) -> PackedLinear | None:
 
 
 def _is_plain(linear: nn.Module) -> TypeGuard[nn.Linear]:
-    """Tell whether a layer is torch's own linear layer on a CPU, without hooks that packing would lose."""
+    """Tell whether a layer is torch's own linear layer on a CPU, without hooks, which packing would lose."""
     return (
         type(linear) is nn.Linear
         and linear.weight.device.type == "cpu"
@@ -179,10 +181,10 @@ def pack_matrix(weight: Tensor, bias: Tensor | None) -> Product | None:
 
 @lru_cache
 def _packers(dtype: torch.dtype) -> tuple[Packer, ...]:
-    """Return the ways to pack a dtype that pay and that this CPU and this torch have, the fastest first."""
+    """Return the packings of a dtype that are faster here and that this torch has, the fastest first."""
     if dtype == torch.float32:
         return tuple(pack for pack in (_in_half_storage, _in_blocks) if _works(pack, dtype))
-    if dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():  # storage stays bfloat16
         return tuple(pack for pack in (_in_blocks,) if _works(pack, dtype))
     return ()
 
@@ -199,12 +201,13 @@ def _works(pack: Packer, dtype: torch.dtype) -> bool:
 
 
 def survives_half_storage(weight: Tensor) -> bool:
-    """Tell whether float16 keeps a matrix so well that a float32 product cannot tell the difference.
+    """Tell whether converting a matrix to float16 changes less than a float32 product's own rounding.
 
-    float16 holds every bit of a bfloat16 number from 2^-17 up to 65504, so in matrices published in bfloat16
-    only entries too small to matter move.
+    float16 is exact for bfloat16 numbers from 2^-17 to 65504, so in matrices published in bfloat16 only
+    entries too small to matter change. An overflow makes the difference infinite, which is refused.
     """
     blocks = torch.split(weight, _ROWS_AT_ONCE)
+    # both (out,): the length of each row's change, and of the row
     moved = torch.cat([torch.linalg.vector_norm(rows.half() - rows, dim=1) for rows in blocks])
     lengths = torch.cat([torch.linalg.vector_norm(rows, dim=1) for rows in blocks])
     return bool(moved.max() <= _INVISIBLE * lengths.square().mean().sqrt())

@@ -1,8 +1,8 @@
 """The one table of a model's parts: which modules a part holds, and which tasks need them.
 
-A *module* is the finest thing that is moved; a *part* is what a host loads and evicts as a whole; a *task* is
-what weights are needed for. The command line places modules, a host places parts, `inspect` counts them: all
-read this table. It knows names, and nothing of tensors or devices.
+A *module* is the smallest unit that is moved to a device, a *part* what a host loads and evicts as a whole, a
+*task* what the weights are needed for. The command line moves modules, a host loads parts, `inspect` counts
+their weights: all read this table. It knows names, and nothing of tensors or devices.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Entry:
 
     Attributes:
         module: its path in a `JanusModel`.
-        part: what it is loaded with.
-        tasks: what multiplies by it; looking up a few rows where the weights rest does not count.
+        part: the part that it belongs to.
+        tasks: those that need it on the device; looking up a few rows where the weights rest does not count.
     """
 
     module: str
@@ -41,8 +41,8 @@ def _entry(module: str, part: Part, *tasks: Task) -> Entry:
     return Entry(module=module, part=part, tasks=tasks)
 
 
-# Words stand apart from the decoder because a drawing needs neither: of a prompt it looks up the few rows
-# where the table rests, and it never asks the text head. Of a 7B model that spares a device 1.7 GB.
+# The word embedding and the text head are a part of their own since a drawing needs neither on the device: it
+# looks up a few rows where the table rests, and has a head of its own. At 7B that saves 1.7 GB.
 TABLE = (
     _entry("seeing.vision_tower", "seeing", "see"),
     _entry("seeing.understanding_aligner", "seeing", "see"),
@@ -75,7 +75,7 @@ def table_of(model: JanusModel | JanusFlowModel) -> tuple[Entry, ...]:
 
 
 def modules_for(*tasks: Task, table: tuple[Entry, ...] = TABLE) -> tuple[str, ...]:
-    """Return the paths of the modules that tasks multiply by, in the table's order."""
+    """Return the paths of the modules that tasks need on the device, in the table's order."""
     return tuple(entry.module for entry in table if set(entry.tasks) & set(tasks))
 
 
@@ -86,12 +86,14 @@ def parts_for(*tasks: Task) -> tuple[Part, ...]:
 
 def part_of(name: str) -> Part:
     """Return the part that holds a module or tensor, given its path in the model."""
+    # the dots keep "layers" from matching a longer name; exactly one part holds each tensor
     [part] = {entry.part for entry in TABLE + FLOW_TABLE if f"{name}.".startswith(f"{entry.module}.")}
     return part
 
 
 def split_parts(model: JanusModel | JanusFlowModel) -> dict[Part, nn.ModuleDict]:
-    """Return every part of a model as one module, for hosts; together they hold every weight once."""
+    """Return every part of a model as one module, for hosts; each weight is in exactly one of them."""
+    # The modules are the model's own: what a host does to them shows in the model.
     table = table_of(model)
     return {
         part: nn.ModuleDict(

@@ -1,8 +1,7 @@
-"""Who has a task's weights in place: the protocol that a `Janus` asks, and its answer outside of hosts.
+"""Who brings a task's weights to the device: the protocol for owners, and the owner used without a host.
 
-Drawing never asks the text head, and of the word embedding it wants a few rows, which are looked up where
-the weights rest. So a task holds on the device what it multiplies by, and no more; on a CPU, likewise, only
-that is converted from the file's dtype. Which modules these are says `parts`.
+Only the modules that a task needs on the device are moved there, and on a CPU only they are converted from
+the file's dtype. `parts` says which these are.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from .parts import Task, modules_for, part_of, table_of
 
 
 class WeightOwner(Protocol):
-    """Owns a model's weights; everything that computes asks it first."""
+    """Owns a model's weights, and is asked before everything that computes with them."""
 
     def ready(self, *tasks: Task, memory_required: int) -> Compute:
-        """Have what tasks need in place.
+        """Have the weights of tasks in place.
 
         Args:
-            tasks: what is done next, together.
+            tasks: all that the caller is about to do, so that their weights are in place together.
             memory_required: bytes that they take beside the weights.
 
         Returns: where to compute, and whether the weights stay there until it is done.
@@ -32,10 +31,10 @@ class WeightOwner(Protocol):
 
 
 class Placement:
-    """Brings modules from where weights rest to the device, each when a task first needs it; they stay."""
+    """Owner that moves each module to the device when a task first needs it, and leaves it there."""
 
     def __init__(self, model: JanusModel | JanusFlowModel, compute: Compute, vq_dtype: torch.dtype) -> None:
-        """Bring nothing yet.
+        """Move nothing yet.
 
         Args:
             model: with weights resting on the CPU.
@@ -45,10 +44,11 @@ class Placement:
         self._model = model
         self._compute = compute
         self._vq_dtype = vq_dtype
-        self._there: set[str] = set()
+        self._there: set[str] = set()  # paths of the modules moved so far
 
     def ready(self, *tasks: Task, memory_required: int = 0) -> Compute:
-        """Put what tasks need on the device, in the dtype that it runs in. Nothing makes room: it is ours."""
+        """Put what tasks need on the device, in the dtype to compute in; no room is made for it."""
+        # parameters made under inference mode could never be trained
         with torch.inference_mode(False), torch.no_grad():
             for name in modules_for(*tasks, table=table_of(self._model)):
                 if name not in self._there:

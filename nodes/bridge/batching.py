@@ -1,6 +1,6 @@
-"""Batches that fit: work that runs out of memory is tried again with half of them.
+"""Batches that fit: when the device is out of memory, work is tried again with half the batch size.
 
-Knows nothing of models; what is done with a batch size is the caller's.
+Knows nothing of models or of the work.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def in_batches(attempt: Callable[[int], Result], batch_size: int) -> Result:
-    """Call `attempt(batch_size)`, and again with half of it whenever the device runs out of memory.
+    """Call `attempt(batch_size)`, and again with half of it each time the device is out of memory.
 
     Raises:
         SamplingError: a batch of one does not fit either.
@@ -37,20 +37,21 @@ def in_batches(attempt: Callable[[int], Result], batch_size: int) -> Result:
 
 
 class _OutOfMemory(Exception):  # noqa: N818 - carries no message to anyone
-    """The device ran out of memory; deliberately without the original, which holds tensors."""
+    """The device is out of memory; without the original error, which would keep tensors alive."""
 
 
 def _without_oom(attempt: Callable[[int], Result], batch_size: int) -> Result:
     try:
         return attempt(batch_size)
-    except mm.InterruptProcessingException:
+    except mm.InterruptProcessingException:  # Cancel
         raise
     except Exception as error:
         if not _is_oom(error):
             raise
-    raise _OutOfMemory
+    raise _OutOfMemory  # outside the handler, so that it has no context
 
 
 def _is_oom(error: Exception) -> bool:
+    # `is_oom` is newer, and knows errors that come as other classes
     is_devices = mm.is_oom(error) if hasattr(mm, "is_oom") else isinstance(error, mm.OOM_EXCEPTION)
-    return bool(is_devices) or "can't allocate memory" in str(error)  # what torch says of a CPU
+    return bool(is_devices) or "can't allocate memory" in str(error)  # torch's message on a CPU

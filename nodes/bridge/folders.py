@@ -1,7 +1,7 @@
-"""Where models and token files lie: names in a combo to folders on disk, and back.
+"""Folders of models and token files: names in a combo to paths on disk, and back.
 
-A name is the bare name of a folder. What a combo sends is untrusted and checked again before it becomes a
-path.
+A model's name is the bare name of a folder. What a combo sends is untrusted and is checked before it becomes
+a path.
 """
 
 import contextlib
@@ -13,28 +13,30 @@ from pathlib import Path
 
 import folder_paths
 
-from ...janus_core import CheckpointError, ImageError, OutputError, bundled_models, is_janus_folder
+from ...janus_core import (
+    PUBLISHED,
+    CheckpointError,
+    ImageError,
+    OutputError,
+    bundled_models,
+    is_complete_folder,
+    is_janus_folder,
+    is_unfinished,
+    models_in,
+)
 
 KEY = "janus"
 TOKENS_SUFFIX = ".janus.safetensors"
 NOTHING_INSTALLED = "(no Janus model installed)"
 
-# Published models: download size in GB and where they come from.
-PUBLISHED = {
-    "Janus-Pro-1B": (4.2, "deepseek-ai/Janus-Pro-1B"),
-    "Janus-Pro-7B": (14.8, "deepseek-ai/Janus-Pro-7B"),
-    "Janus-1.3B": (4.2, "deepseek-ai/Janus-1.3B"),
-    "JanusFlow-1.3B": (4.1, "deepseek-ai/JanusFlow-1.3B"),
-}
-
-_SETTLED_NS = 2_000_000_000
+_SETTLED_NS = 2_000_000_000  # no less than the coarsest clock of a file system, FAT's two seconds
 
 # Folders that other packs use, searched so that nobody downloads twice.
 _SHARED_FOLDERS = ("Janus-Pro", "LLM", "deepseek-ai")
 
 
 def register() -> None:
-    """Tell ComfyUI about `models/janus`; a person's folders of `extra_model_paths.yaml` stay first."""
+    """Tell ComfyUI about `models/janus`; folders of the user's `extra_model_paths.yaml` stay first."""
     folder_paths.add_model_folder_path(KEY, str(Path(folder_paths.models_dir) / KEY))
     folder_paths.folder_names_and_paths[KEY][1].update({".safetensors", ".bin", ".json"})
 
@@ -64,20 +66,21 @@ def model_folder(name: str) -> Path:
         raise CheckpointError(f"{name!r} is no name of a model folder. Choose a model from the list.")
     if name in bundled_models():
         return bundled_models()[name]
+    installed = _installed_folders()
+    if name in installed:
+        return installed[name]
     for folder in search_folders():
         if (folder / name).exists():
             return folder / name
+    same = [other for other in installed if other.lower() == name.lower()]
+    if len(same) == 1:
+        return installed[same[0]]
     target = search_folders()[0] / name
-    if name in PUBLISHED:
-        size_gb, source = PUBLISHED[name]
-        raise CheckpointError(
-            f'"{name}" is not installed. Download it ({size_gb} GB, {source} on Hugging Face) into '
-            f'"{target}" and run again, or choose an installed model{_listed()}.'
-        )
     if name == NOTHING_INSTALLED:
+        first = next(iter(PUBLISHED.values()))
         raise CheckpointError(
-            f'There is no Janus model yet. Put one into "{target.parent}", for example Janus-Pro-1B (4.2 GB, '
-            "deepseek-ai/Janus-Pro-1B on Hugging Face), then choose it in the list."
+            f'There is no Janus model yet. Put one into "{target.parent}", or choose {first.name} in the '
+            f"list, which is then downloaded ({first.size_gb} GB)."
         )
     raise CheckpointError(
         f'There is no model folder "{name}" in "{target.parent}" or the other model folders. Choose one '
@@ -85,9 +88,25 @@ def model_folder(name: str) -> Path:
     )
 
 
+def folder_to_fill(name: str) -> Path | None:
+    """Return where a published model is to be downloaded; None where it is installed, or not published."""
+    if not isinstance(name, str) or name not in PUBLISHED or name in bundled_models():
+        return None
+    begun = [folder / name for folder in search_folders() if is_unfinished(folder / name)]
+    if begun:
+        return begun[0]
+    is_there = name.lower() in (other.lower() for other in _installed())
+    return None if is_there else search_folders()[0] / name
+
+
 def _listed() -> str:
     ready = [*bundled_models(), *_installed()]
     return f": {', '.join(ready)}" if ready else ""
+
+
+def model_state(name: str) -> tuple[tuple[str, int, int], ...]:
+    """Return the state of a model's folder, which a published model need not have yet."""
+    return folder_state(folder_to_fill(name) or model_folder(name))
 
 
 def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
@@ -97,20 +116,31 @@ def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _installed() -> list[str]:
-    names: list[str] = []
-    for folder in search_folders():
+    return list(_installed_folders())
+
+
+def _installed_folders() -> dict[str, Path]:
+    """Return the folders of installed models by name; of several under one name, a complete one."""
+    found: dict[str, list[Path]] = {}
+    for root in search_folders():
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name.lower())
+            models = list(models_in(root))
         except OSError:
             continue  # a shared folder that this installation does not have
-        for entry in entries:
+        for model in models:
             try:
-                stamp = (Path(entry.path) / "config.json").stat().st_mtime_ns
+                stamp = (model.folder / "config.json").stat().st_mtime_ns
             except OSError:
-                continue  # no model folder
-            if _is_janus(entry.path, stamp):
-                names.append(entry.name)
-    return names
+                continue  # gone since
+            if _is_janus(str(model.folder), stamp):
+                found.setdefault(model.name, []).append(model.folder)
+    return {name: _most_complete(places) for name, places in found.items()}
+
+
+def _most_complete(places: list[Path]) -> Path:
+    if len(places) == 1:
+        return places[0]
+    return next((place for place in places if is_complete_folder(place)), places[0])
 
 
 @lru_cache(maxsize=256)
@@ -134,7 +164,7 @@ def token_choices() -> list[str]:
 def _token_files(folder: Path) -> Iterator[Path]:
     """Find token files in a folder and below; only folders that changed are read again.
 
-    ComfyUI asks for the choices many times a run, and an output folder may hold a hundred thousand pictures.
+    ComfyUI asks for the choices many times a prompt, and an output folder may hold a hundred thousand files.
     """
     try:
         changed_ns = folder.stat().st_mtime_ns

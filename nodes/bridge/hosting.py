@@ -1,7 +1,7 @@
 """A model inside ComfyUI: patchers own its weights, which ComfyUI's memory manager loads, streams and evicts.
 
-One patcher a part. The engine says which tasks come next and how many bytes they take beside the weights; the
-engine's table says which parts these tasks need; ComfyUI makes room for both.
+There is one patcher for each part. The engine names the tasks and the bytes they take beside the weights; its
+table of parts says which patchers these tasks need; ComfyUI makes room for both.
 """
 
 import dataclasses
@@ -44,19 +44,19 @@ log = logging.getLogger("janus.hosting")
 
 Residency = Literal["auto", "fast", "offload"]
 
-_SHARE_OF_DEVICE = 0.8
-_DRAWN_TOGETHER = 4  # pictures whose needs decide whether a model may stay whole on the device
-_PROMPT_TOKENS = 128  # of a drawing prompt that is longer than most
-_CAPTURED: tuple[Task, ...] = ("answer", "draw")  # tasks whose steps the engine may capture as a graph
+_SHARE_OF_DEVICE = 0.8  # of its memory; the rest is for other models and fragmentation
+_DRAWN_TOGETHER = 4  # pictures; drawing so many has to fit beside a model that stays whole on the device
+_PROMPT_TOKENS = 128  # longer than most drawing prompts
+_CAPTURED: tuple[Task, ...] = ("answer", "draw")  # tasks whose steps may be captured as CUDA graphs
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Patchers:
-    """Owner of a model's weights, as the engine asks it: a patcher for every part.
+    """The engine's `WeightOwner` inside ComfyUI: a patcher for every part.
 
     Attributes:
         parts: the patchers.
-        is_fast: meant to stay whole on the device; ComfyUI may have no room for that.
+        is_fast: the model should stay whole on the device, if ComfyUI has room.
     """
 
     def __init__(self, parts: dict[Part, mp.ModelPatcher], compute: Compute, is_fast: bool) -> None:
@@ -67,9 +67,10 @@ class Patchers:
     def ready(self, *tasks: Task, memory_required: int) -> Compute:
         """Have ComfyUI load the parts that tasks need, with `memory_required` bytes free beside them.
 
-        Whether steps may be captured is decided anew each time, after loading: a graph keeps the addresses of
-        all weights that a step multiplies by, so these parts must be whole and rest where they are.
+        Each time, after loading, this decides whether steps may be captured: a graph holds the addresses of
+        all weights that a step reads, so their parts must be loaded whole and must not move.
         """
+        # one call for all parts: separate ones might evict the first for the last
         mm.load_models_gpu([self.parts[part] for part in parts_for(*tasks)], memory_required=memory_required)
         stepped = parts_for(*(task for task in tasks if task in _CAPTURED))
         is_resident = self.is_fast and all(_stays_in_place(self.parts[part]) for part in stepped)
@@ -79,11 +80,11 @@ class Patchers:
 class HostedJanus:
     """A loaded model of either kind as it travels along a JANUS link.
 
-    It holds the engine's model, and that the patchers; no module leads back to them, so that dropping the
+    It refers to the engine's model, which refers to the patchers. Nothing refers back, so that dropping the
     link frees the weights at once.
 
     Attributes:
-        janus: the engine's model; its layers come from ComfyUI, and the patchers own its weights.
+        janus: the engine's model, with layers of ComfyUI's classes and the patchers as owner of its weights.
     """
 
     def __init__(self, janus: Janus | JanusFlow, patchers: Patchers) -> None:
@@ -124,7 +125,7 @@ class HostedJanus:
 
     @property
     def patcher(self) -> mp.ModelPatcher:
-        """The largest part: by this name ComfyUI recognises a value that holds a model."""
+        """The largest part. ComfyUI recognises values that hold a model by this attribute."""
         return self.parts["language"]
 
     def get_models(self) -> list[mp.ModelPatcher]:
@@ -132,7 +133,7 @@ class HostedJanus:
         return list(self.parts.values())
 
     def code_colours(self) -> Tensor:
-        """Return the preview's colour of every code, fitted when first asked for."""
+        """Return the preview's colour of every code (v, 3), fitted on first use."""
         if self._code_colours is None:
             janus = self.autoregressive("A preview of image tokens")
             self._code_colours = fit_code_colours(
@@ -143,12 +144,12 @@ class HostedJanus:
 
 def _stays_in_place(patcher: mp.ModelPatcher) -> bool:
     """Tell whether a loaded part is whole, unpatched and unstreamed, and ComfyUI allows CUDA graphs."""
-    is_dynamic = getattr(patcher, "is_dynamic", lambda: False)()
+    is_dynamic = getattr(patcher, "is_dynamic", lambda: False)()  # pages weights in and out by itself
     if getattr(args, "disable_cuda_graphs", False) or is_dynamic:
         return False
     if getattr(patcher.model, "model_lowvram", False):
         return False
-    hooks = ("weight_function", "bias_function")
+    hooks = ("weight_function", "bias_function")  # lists of patches applied at each use
     return not any(getattr(layer, hook, ()) for layer in patcher.model.modules() for hook in hooks)
 
 
@@ -157,9 +158,9 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
 
     Args:
         folder: in any published layout.
-        dtype: "auto" asks ComfyUI, else the arithmetic to use.
-        residency: fast keeps the model whole on the device where ComfyUI can make room, offload streams it,
-            auto decides by size.
+        dtype: of the arithmetic; "auto" asks ComfyUI.
+        residency: fast keeps the model whole on the device if ComfyUI can make room, offload streams it, auto
+            decides by size.
 
     Raises:
         CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such dtype or residency.
@@ -171,12 +172,7 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     checkpoint = kind.read(folder)
     parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
     stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
-    compute = _DTYPES.get(dtype) or mm.unet_dtype(
-        device=device,
-        model_params=parameters,
-        supported_dtypes=[torch.bfloat16, torch.float16, torch.float32],
-        weight_dtype=stored,
-    )
+    compute = _DTYPES.get(dtype) or _arithmetic(device, parameters, stored)
     need = parameters * compute.itemsize + kind.draw_bytes(checkpoint.config, compute)
     is_fast = residency == "fast" or (residency == "auto" and _fits(need, device))
     operations = _layers(is_fast, device)
@@ -189,13 +185,13 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         weights_on=offload,
         weights_dtype=compute if is_fast else None,
     )
-    if hasattr(mm, "archive_model_dtypes"):  # paged weights come to the device in the dtype that it notes
+    if hasattr(mm, "archive_model_dtypes"):  # paged weights are converted to the dtype that it records
         mm.archive_model_dtypes(model)
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
     modules: dict[Part, nn.Module] = {**split_parts(model)}
     if kind is _FLOW:  # what draws is also the MODEL of core's samplers, so that both share their weights
         modules["language"] = FlowBaseModel(model, janus.compute)
-    if operations is nn:  # packing replaces the text head, and nobody should keep the one it was made of
+    if operations is nn:  # packing replaces the text head; a patcher would keep the unpacked one alive
         del modules["words"].lm_head
     log.info(
         "Janus: %s ready, %.1f million parameters, %s, %s",
@@ -234,11 +230,28 @@ _FLOW = _Kind(
 )
 
 
+def _arithmetic(device: torch.device, parameters: int, stored: torch.dtype) -> torch.dtype:
+    """Return the dtype that ComfyUI finds best to compute in.
+
+    Under its fp8 flags ComfyUI answers with a dtype that weights may be stored in and nothing can be computed
+    in; which one is to be computed in then follows from what the device is good at.
+    """
+    wanted = [torch.bfloat16, torch.float16, torch.float32]
+    answer = mm.unet_dtype(
+        device=device, model_params=parameters, supported_dtypes=wanted, weight_dtype=stored
+    )
+    if answer in wanted:
+        return answer
+    if mm.should_use_bf16(device, model_params=parameters):
+        return torch.bfloat16
+    return torch.float16 if mm.should_use_fp16(device, model_params=parameters) else torch.float32
+
+
 def _layers(is_fast: bool, device: torch.device) -> Any:
     """Return the layer classes for a model that is whole on the device, or streamed.
 
-    A whole model is converted once; a streamed one keeps the file's mapped tensors, converted at each use. On
-    a CPU nothing is ever moved, so a whole model there has torch's own layers, which the engine packs.
+    A whole model is converted once; a streamed one keeps the file's mapped tensors and converts at each use.
+    On a CPU nothing is moved, so a whole model there has torch's own layers, which the engine packs.
     """
     if not is_fast:
         return comfy.ops.manual_cast
@@ -246,7 +259,7 @@ def _layers(is_fast: bool, device: torch.device) -> Any:
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse what is not in a list: neither 0.3.64 nor a link checks a combo's value."""
+    """Raise SamplingError for a value that is not in a list; ComfyUI does not check values from links."""
     if value not in choices:
         raise SamplingError(f'There is no {name} "{value}". Choose one of {", ".join(choices)}.')
 

@@ -1,7 +1,7 @@
-"""What a person sees while a node works: progress, live preview, the text as it is written; and Cancel.
+"""Progress bar, live preview, text while it is written; and Cancel.
 
-Every callback first asks ComfyUI whether the person cancelled, so a node ends within one token; answers on an
-NVIDIA card, which are read from it in blocks, within sixteen.
+Every callback first asks ComfyUI whether the user cancelled, so a node stops within one token; an answer on
+an NVIDIA card, where tokens are read in blocks, within sixteen.
 """
 
 import time
@@ -18,12 +18,20 @@ from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
 
-from ...janus_core import decoded_preview, preview_image, to_uint8
+from ...janus_core import (
+    Answer,
+    Janus,
+    JanusFlow,
+    TextOptions,
+    TokenWatch,
+    is_finished,
+    preview_image,
+    to_uint8,
+)
 from .hosting import HostedJanus
 
 _PREVIEW_INTERVAL_S = 0.25
-_PREVIEW_SHARE = 0.02  # of the time, at most, for decoded ones
-_TEXT_INTERVAL_S = 0.1
+_TEXT_INTERVAL_S = 0.1  # a message for every token would flood the page
 
 
 class Progress:
@@ -33,7 +41,7 @@ class Progress:
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
 
     def on_step(self, done: int, total: int) -> None:
-        """Show `done` of `total`; raises when the person cancelled."""
+        """Show `done` of `total`; raises if the user cancelled."""
         mm.throw_exception_if_processing_interrupted()
         self._bar.update_absolute(done, total)
 
@@ -46,32 +54,27 @@ class DrawProgress(Progress):
         self._hosted = hosted
         self._is_shown = args.preview_method != LatentPreviewMethod.NoPreviews
         self._next_s = 0.0
-        self._preview: tuple[str, Image.Image, int] | None = None
+        self._watch = TokenWatch()
 
     def on_tokens(self, tokens: Tensor) -> None:
-        """Prepare a preview of the first picture of the batch, at most four a second."""
+        """Have the first picture's tokens copied for a preview, at most four times a second."""
         now = time.monotonic()
         if self._is_shown and now >= self._next_s:
-            self._preview = _as_preview(self._samples(tokens[0]))
-            shown = time.monotonic()
-            # The first picture on a CPU also fits the colours, once; that is no reason to show the next late.
-            is_decoded = tokens.device.type == "cuda"
-            rest_s = (shown - now) / _PREVIEW_SHARE if is_decoded else 0
-            self._next_s = shown + max(_PREVIEW_INTERVAL_S, rest_s)
-
-    def _samples(self, tokens: Tensor) -> npt.NDArray[np.uint8]:
-        """Return a picture (h, w, 3) of the cells so far: decoded on a GPU, a colour a cell elsewhere."""
-        janus = self._hosted.autoregressive("Janus Draw")
-        side, size_px = janus.config.grid_side, janus.config.vision.image_size
-        if tokens.device.type == "cuda":
-            return decoded_preview(janus.model.vq_tokenizer, tokens, side, janus.vq_dtype)
-        return preview_image(tokens, self._hosted.code_colours(), side, size_px)
+            self._watch.look(tokens[0])
+            self._next_s = now + _PREVIEW_INTERVAL_S
 
     def on_step(self, done: int, total: int) -> None:
-        """Show progress, and the preview where there is a new one."""
+        """Show progress, and a preview if its tokens have arrived; raises if the user cancelled."""
         mm.throw_exception_if_processing_interrupted()
-        self._bar.update_absolute(done, total, self._preview)
-        self._preview = None
+        tokens = self._watch.seen()  # None until the copy is there: previews never wait for the device
+        self._bar.update_absolute(done, total, None if tokens is None else self._preview(tokens))
+
+    def _preview(self, tokens: Tensor) -> tuple[str, Image.Image, int]:
+        """Return a rough picture of the cells so far (cells,)."""
+        config = self._hosted.autoregressive("Janus Draw").config
+        colours = self._hosted.code_colours()
+        samples = preview_image(tokens, colours, config.grid_side, config.vision.image_size)
+        return _as_preview(samples)
 
     def finish(self, images: Tensor) -> None:
         """Show the finished first picture as the last preview."""
@@ -116,18 +119,18 @@ class AnswerProgress(Progress):
     def __init__(self, node_id: str | None, answers: int, max_new_tokens: int) -> None:
         super().__init__(node_id)
         self._node_id = node_id
-        self._total = answers * max_new_tokens
+        self._total = answers * max_new_tokens  # most answers end earlier, so `finish` fills the bar
         self._next_s = 0.0
         self._done = 0
         self._texts: dict[int, str] = {}
 
     def restart(self) -> None:
-        """Forget what an attempt wrote that ran out of memory."""
+        """Forget the texts of an attempt that was out of memory."""
         self._done = 0
         self._texts = {}
 
     def on_text(self, row: int, text: str) -> None:
-        """Take the text so far of answer `row`, one token longer; raises when the person cancelled."""
+        """Take the text so far of answer `row`, one token longer; raises if the user cancelled."""
         self._done += 1
         self.on_step(self._done, self._total)
         self._texts[row] = text
@@ -143,10 +146,32 @@ class AnswerProgress(Progress):
         self.on_step(self._total, self._total)
 
     def _send(self) -> None:
-        server = _server()
-        if server is not None and self._node_id is not None:
-            text = "\n\n".join(self._texts[row] for row in sorted(self._texts))
-            server.send_progress_text(text, self._node_id, sid=server.client_id)
+        show_text("\n\n".join(self._texts[row] for row in sorted(self._texts)), self._node_id)
+
+
+def show_text(text: str, node_id: str | None) -> None:
+    """Show a text on a node while it works."""
+    server = _server()
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id, sid=server.client_id)
+
+
+class Endings:
+    """Notes which answers were cut off at their longest, and says so under their texts on the node."""
+
+    def __init__(self, janus: Janus | JanusFlow, options: TextOptions) -> None:
+        self._janus = janus
+        self._options = options
+        self._finished: dict[int, bool] = {}
+
+    def on_answer(self, row: int, answer: Answer) -> None:
+        """Take a whole answer."""
+        self._finished[row] = is_finished(answer.token_ids, self._janus.tokenizer, self._options.stop)
+
+    def shown(self, texts: list[str]) -> list[str]:
+        """Return the texts as the node shows them; what leaves the node is not changed."""
+        cut = f"\n(cut off at {self._options.max_new_tokens} tokens: raise max_new_tokens)"
+        return [text + ("" if self._finished.get(row, True) else cut) for row, text in enumerate(texts)]
 
 
 def _server() -> Any:

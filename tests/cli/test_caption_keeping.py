@@ -52,7 +52,7 @@ def test_line_cut_off_anywhere_is_removed_and_others_stay(janus, pictures, tmp_p
     assert janus("caption", pictures, "--out", out, *SHORT)[0] == 0
     lines = out.read_bytes().splitlines(keepends=True)
     assert lines[0] == first
-    assert [json.loads(entry)["file"] for entry in lines[1:]] == [str(done[0])]
+    assert [json.loads(entry)["file"] for entry in lines[1:]] == [f"pictures/{done[0].name}"]
 
 
 def test_whole_line_without_its_end_counts_as_finished(janus, pictures, tmp_path):
@@ -61,7 +61,7 @@ def test_whole_line_without_its_end_counts_as_finished(janus, pictures, tmp_path
     janus("caption", pictures / "tiny.png", pictures / "portrait.png", "--out", out, *SHORT)
     lines = out.read_text(encoding="utf-8").split("\n")
     assert json.loads(lines[0])["text"] == "mine"
-    assert json.loads(lines[1])["file"] == str(pictures / "portrait.png")
+    assert json.loads(lines[1])["file"] == "pictures/portrait.png"
 
 
 def test_line_separators_inside_a_caption_do_not_split_it(janus, pictures, tmp_path):
@@ -97,15 +97,15 @@ def test_finished_picture_in_the_middle_does_not_shift_seeds(janus, pictures, tm
 
 
 def interrupt_second_call(monkeypatch):
-    caption, calls = Janus.caption, []
+    answer, calls = Janus.answer, []
 
     def interrupted(self, *arguments, **options):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return caption(self, *arguments, **options)
+        return answer(self, *arguments, **options)
 
-    monkeypatch.setattr(Janus, "caption", interrupted)
+    monkeypatch.setattr(Janus, "answer", interrupted)
 
 
 def test_interrupted_run_keeps_finished_batches_in_the_file(janus, pictures, tmp_path, monkeypatch):
@@ -153,7 +153,8 @@ def test_two_pictures_that_want_one_sidecar_are_named_before_the_model_is_loaded
 def test_picture_given_twice_is_captioned_once(janus, pictures, monkeypatch, target):
     monkeypatch.chdir(pictures)
     code, _, err = janus("caption", "tiny.png", "./tiny.png", pictures / "tiny.png", *target, *SHORT)
-    assert (code, err) == (0, "1 captioned, 0 were there already\n")
+    assert code == 0
+    assert err.startswith("1 captioned, 0 were there already\n")
 
 
 def test_hidden_files_in_a_folder_are_no_pictures(janus, pictures):

@@ -101,7 +101,7 @@ def test_model_in_the_working_folder_is_named_in_the_picture(janus, tmp_path, mo
     [
         ((), "seed 0"),
         (("-n", 3, "--seed", 5), "seeds 5 to 7"),
-        (("-n", 2, "--seed", -1), "seeds 18446744073709551615 to 0"),
+        (("-n", 2, "--seed", 2**64 - 1), "seeds 18446744073709551615 to 0"),
         (("--seed", 9, "--quiet"), ""),
     ],
 )

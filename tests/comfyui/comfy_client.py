@@ -69,7 +69,8 @@ class Client:
     """One browser window's worth of connection."""
 
     def __init__(self, url: str, *, takes_metadata: bool = True) -> None:
-        self.url, self.id = url, uuid.uuid4().hex
+        self.url = url
+        self.id = uuid.uuid4().hex
         address = f"{url.replace('http', 'ws')}/ws?clientId={self.id}"
         self._socket = websocket.create_connection(address, timeout=60)
         flags = {"type": "feature_flags", "data": {"supports_preview_metadata": takes_metadata}}

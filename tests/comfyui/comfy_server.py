@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +75,10 @@ class Server:
         preview_method: str = "auto",
         has_page: bool = False,
         further_options: Sequence[str] = (),
+        further_environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.comfy, self.base = comfy, base
+        self.comfy = comfy
+        self.base = base
         for folder in ("custom_nodes", "models/janus", "input", "output", "user", "web"):
             (base / folder).mkdir(parents=True)
         (base / "web" / "index.html").write_text("<html></html>", encoding="utf-8")
@@ -89,6 +91,7 @@ class Server:
         if not has_page:  # older releases refuse the installed page package
             options += ["--front-end-root", str(base / "web")]
         self._command = [str(comfy.python), "main.py", *options]
+        self._environment = environment() | dict(further_environment or {})
         self._log = base / "comfyui.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -109,7 +112,7 @@ class Server:
                 cwd=self.comfy.path,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(),
+                env=self._environment,
             )
         deadline = time.monotonic() + _START_S
         while not self._answers():

@@ -73,11 +73,12 @@ class Stage:
     def __init__(self, folder: Path, is_cpu: bool) -> None:
         import torch
 
-        self.torch, self.is_cpu, self.folder = torch, is_cpu, folder
+        self.torch = torch
+        self.is_cpu = is_cpu
+        self.folder = folder
         self.mm = importlib.import_module("comfy.model_management")
-        self.hosting, self.batching = (
-            importlib.import_module(f"janus_pack.nodes.bridge.{name}") for name in ("hosting", "batching")
-        )
+        self.hosting = importlib.import_module("janus_pack.nodes.bridge.hosting")
+        self.batching = importlib.import_module("janus_pack.nodes.bridge.batching")
         self.decoder = importlib.import_module("janus_pack.janus_core.generation.static_decoder")
         self.capturing = importlib.import_module("janus_pack.janus_core.generation.capturing")
         self.options = importlib.import_module("janus_pack.janus_core.options").TextOptions
@@ -103,13 +104,13 @@ class Stage:
         stepper.run = counted
 
     def _count_captures(self) -> None:
-        capture = self.capturing._Workshop._record
+        capture = self.capturing._Capturer._record
 
-        def counted(workshop: Any, graph: Any, step: Any, pool: Any) -> None:
-            capture(workshop, graph, step, pool)
+        def counted(capturer: Any, graph: Any, step: Any, pool: Any) -> None:
+            capture(capturer, graph, step, pool)
             self.captures += 1
 
-        self.capturing._Workshop._record = counted
+        self.capturing._Capturer._record = counted
 
     def host(self, residency: str, dtype: str = "float32") -> Any:
         """Load the model as the node does."""

@@ -13,7 +13,10 @@ from conftest import GOLDEN
 from graphs import Graph, Link
 from safetensors.numpy import save_file
 
-OUR_ERRORS = ("ConfigError", "CheckpointError", "PromptError", "ImageError", "SamplingError", "OutputError")
+OUR_ERRORS = (
+    "ConfigError", "CheckpointError", "PromptError", "ImageError", "SamplingError", "OutputError",
+    "DownloadError",
+)  # fmt: skip
 _fresh_seeds = itertools.count(10_000)
 
 BAD_PICTURES = {
@@ -30,7 +33,7 @@ BAD_MODELS = {
     "holiday": "has no config.json",
     "stable-diffusion": "is not a Janus model",
     "never-seen": 'There is no model folder "never-seen"',
-    "Janus-Pro-7B": "is not installed. Download it (14.8 GB",
+    "Janus-Pro-7B": "is not installed, and its download (14.8 GB into",
 }
 BAD_MODEL_NAMES = [
     "../janus/janus-tiny", "..", ".", "", "janus-tiny/", "janus-tiny/../janus-tiny", "..\\janus\\janus-tiny",

@@ -23,7 +23,9 @@ class Cancel:
     """Presses Cancel once a node has done so many tokens, and notes when."""
 
     def __init__(self, client: Client, node: str, tokens: int) -> None:
-        self._client, self._node, self._tokens = client, node, tokens
+        self._client = client
+        self._node = node
+        self._tokens = tokens
         self.pressed_s: float | None = None
 
     def __call__(self, run: Run) -> None:

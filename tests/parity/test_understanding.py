@@ -22,7 +22,9 @@ class Cases:
     """The golden conversations, ready to be asked of one model."""
 
     def __init__(self, janus: Janus, facts: dict[str, Any], pictures: dict[str, Path]) -> None:
-        self.janus, self.facts, self.pictures = janus, facts, pictures
+        self.janus = janus
+        self.facts = facts
+        self.pictures = pictures
 
     def turns(self, case: str) -> list[Turn]:
         said, images = self.facts["cases"][case]["messages"][:-1], self.images(case)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from torch import Tensor
 pytest.importorskip("transformers", minversion="5.0")
 
 from benchmarks import __main__ as command
-from benchmarks import cells, report
-from benchmarks.cells import CELLS
-from benchmarks.cells import command as cell_command
+from benchmarks import report
 from benchmarks.contenders import prompt_plan
 from benchmarks.equality import _logits_at, check_equality, near_ties
+from benchmarks.plot import plot
+from benchmarks.references import _let_images_have_a_cache
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Stopwatch, Trial, interleave
-from janus_core.generation.capturing import _Workshop
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -158,15 +156,58 @@ def test_what_is_shared_is_taken_off_and_part_of_the_work_counts_for_all(
     assert interleave({"a": trial}, 1, Stopwatch("wall", CPU))["a"].median_s == 24
 
 
-def test_capturing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Workshop, "__init__", lambda self, device: None)
-    monkeypatch.setattr(_Workshop, "capture", lambda self, step, pool: None)
-    workshop = _Workshop(CPU)
+def captured_drawing(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> Callable[[], None]:
+    """Return what captures a graph and replays it twice, with torch's graphs doing nothing here."""
+
+    class Graph:
+        """Stands for torch's class of the same methods."""
+
+        def capture_begin(self, pool: Any = None) -> None:
+            pass
+
+        def capture_end(self) -> None:
+            if fails:
+                raise RuntimeError("the capture was invalidated")
+
+        def replay(self) -> None:
+            pass
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
+
+    def draw() -> None:
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(pool=None)
+        graph.capture_end()
+        graph.replay()
+        graph.replay()
+
+    return draw
+
+
+def test_capturing_is_in_the_time_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = captured_drawing(monkeypatch)
     ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19)
-    timing = interleave(
-        {"a": Trial(work=lambda: workshop.capture(lambda: None, None))}, 1, Stopwatch("wall", CPU)
-    )["a"]
-    assert (timing.capture_s, timing.median_s) == (3, 6)
+    stopwatch = Stopwatch("wall", CPU)
+    timing = interleave({"a": Trial(work=draw)}, 1, stopwatch)["a"]
+    assert (timing.capture_s, timing.median_s) == (3, 9)
+    assert (stopwatch.graphs, stopwatch.replays) == (2, 4)
+
+
+def test_steps_are_timed_without_capturing_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = captured_drawing(monkeypatch)
+    ticking(monkeypatch, 0, 2, 5, 9, 10, 12, 15, 19, 20, 21)
+    trial = Trial(work=draw, less=lambda: None)
+    timing = interleave({"a": trial}, 1, Stopwatch("wall", CPU))["a"]
+    assert (timing.capture_s, timing.median_s) == (3, 9 - 3 - 1)
+
+
+def test_a_capture_that_fails_counts_for_the_time_but_not_as_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = captured_drawing(monkeypatch, fails=True)
+    stopwatch = Stopwatch("wall", CPU)
+    ticking(monkeypatch, 0, 2, 5)
+    with stopwatch.watching_captures(), pytest.raises(RuntimeError, match="invalidated"):
+        stopwatch.seconds(draw)
+    assert (stopwatch.graphs, stopwatch.replays) == (0, 0)
 
 
 def test_rows_merge_into_one_file(tmp_path: Path) -> None:
@@ -209,6 +250,42 @@ def test_results_of_all_machines_can_be_told_and_drawn() -> None:
         assert all(f"| {commit} |" in report.table(content) for commit in commits)
 
 
+def test_results_without_any_ratio_make_no_chart(tmp_path: Path) -> None:
+    row = {**ROW, "timings": {"ours": {"median_s": 2.0}}}
+    assert not plot({"cells": {"mid": {"draw": row}}, "checks": {}}, tmp_path / "chart.png")
+    assert not (tmp_path / "chart.png").exists()
+
+
+def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert report.commit() == "unknown"
+
+
+def test_the_image_mode_of_transformers_finds_its_cache() -> None:
+    class Model:
+        """Has the method of transformers 5.17."""
+
+        def _prepare_static_cache(self, batch_size: int, prefill_chunk_size: int | None) -> tuple[Any, ...]:
+            return batch_size, prefill_chunk_size
+
+    model = Model()
+    _let_images_have_a_cache(model)
+    assert model._prepare_static_cache(batch_size=2) == (2, None)  # type: ignore[call-arg]
+    assert model._prepare_static_cache(batch_size=2, prefill_chunk_size=64) == (2, 64)
+
+
+def test_a_growing_cache_is_warmed_up_with_a_whole_trial_on_a_gpu(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    on_gpu = replace(bench, device=torch.device("cuda"))
+    for name in NAMES[1:]:
+        monkeypatch.setattr(bench.contenders[name], "draw", lambda steps, **_: lengths.append(steps))
+        with pytest.raises(TypeError):  # what is appended is no picture to decode
+            (ROWS["picture"].warm_ups(on_gpu) or {})[name].work()
+    assert lengths == [TINY.on_gpu.draw_steps, 4]
+
+
 def test_the_page_shows_the_results_that_are_kept() -> None:
     page = (report.HERE / "README.md").read_text(encoding="utf-8")
     assert report.with_tables(page) == page
@@ -231,30 +308,3 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
     assert command.main() == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_a_cell_that_takes_too_long_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
-    alive = tmp_path / "alive"
-    child = f"import time; time.sleep(3); open({str(alive)!r}, 'w')"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    assert cells.run_within([sys.executable, "-c", parent], 1.0) == 124
-    time.sleep(4)
-    assert not alive.exists()
-
-
-def test_cells_for_a_gpu_name_what_there_is() -> None:
-    for cell in CELLS:
-        found = dict(zip(cell[::2], cell[1::2], strict=False))
-        assert found["--size"] in SIZES
-        assert set(found["--only"].split(",")) <= set(command.NAMES)
-
-
-def test_cells_cover_every_row_that_a_gpu_can_show() -> None:
-    asked = {row for cell in CELLS for row in cell[cell.index("--only") + 1].split(",")}
-    assert set(command.NAMES) - asked == {"steps", "later_steps", "packing", "load_converted"}
-
-
-def test_a_dry_cell_is_the_same_at_the_tiny_size(tmp_path: Path) -> None:
-    line = cell_command(CELLS[0], is_dry=True, folder=tmp_path)
-    assert line[line.index("--size") + 1] == "tiny"
-    assert {"--stand-in", "picture", "cpu"} <= set(line)

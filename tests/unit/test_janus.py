@@ -370,3 +370,59 @@ def test_pictures_drawn_in_half_precision_are_proper(
     images = make_janus(dtype).draw("a cat", options=DrawOptions(temperature=0.0)).images
     assert images.dtype == torch.float32
     assert bool(images.isfinite().all())
+
+
+def test_encoding_takes_all_bits_and_decoding_what_is_set(janus: Janus) -> None:
+    """A code is the nearest of many, so less precision would move some; pixels move invisibly."""
+    seen: list[tuple[str, bool]] = []
+    vq = janus.model.vq_tokenizer
+    hooks = [
+        part.register_forward_pre_hook(
+            lambda *_, name=name: seen.append((name, torch.backends.cudnn.allow_tf32))
+        )
+        for name, part in (("encoder", vq.encoder), ("decoder", vq.decoder))
+    ]
+    try:
+        tokens = janus.encode(torch.rand(16, 16, 3))
+        janus.decode(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert seen == [("encoder", False), ("decoder", torch.backends.cudnn.allow_tf32)]
+    assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_broken_scores_are_counted_over_all_batches(janus: Janus, batch_size: int) -> None:
+    calls = 0
+
+    def spoil(_: object, __: object, logits: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return logits.fill_(float("nan")) if calls > cells * (2 // batch_size) else logits
+
+    cells = janus.config.num_image_tokens
+    hook = janus.model.language.generation_head.register_forward_hook(spoil)
+    try:
+        with pytest.raises(SamplingError) as caught:
+            janus.draw("a cat", num_images=3, batch_size=batch_size)
+    finally:
+        hook.remove()
+    assert caught.value.rows == (2,)
+
+
+def test_a_broken_caption_is_counted_over_all_batches(janus: Janus, pictures: list[Image.Image]) -> None:
+    calls = 0
+
+    def spoil(_: object, __: object, logits: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return logits.fill_(float("nan")) if calls == 2 else logits
+
+    hook = janus.model.language.language_model.lm_head.register_forward_hook(spoil)
+    try:
+        with pytest.raises(SamplingError, match="Number 2") as caught:
+            janus.caption(pictures, batch_size=1, options=TextOptions(max_new_tokens=1))
+    finally:
+        hook.remove()
+    assert caught.value.rows == (1,)

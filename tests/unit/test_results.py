@@ -37,7 +37,7 @@ def test_changed_tokens_decode_to_another_picture(janus: Janus) -> None:
 def test_tokens_changed_to_what_is_no_code_are_refused(janus: Janus) -> None:
     drawn = janus.draw("a cat")
     drawn.tokens.grid[0, 0, 0] = janus.config.vq.codebook_size
-    with pytest.raises(ImageError, match="The image tokens run from"):
+    with pytest.raises(ImageError, match="The image tokens range from"):
         janus.decode(drawn.tokens)
 
 

@@ -22,6 +22,7 @@ COMFYUI = {
     "execution",
 }
 LIBRARIES = {"torch", "tokenizers", "safetensors", "einops", "PIL", "numpy", "tqdm"}
+LIBRARIES |= {"huggingface_hub"}  # comes with transformers; only downloads use it, and say where it is absent
 
 ROOMS = read_table((ROOT / PAGE).read_text(encoding="utf-8"))
 STAIRS = Stairs(ROOMS)

@@ -11,7 +11,7 @@ import folder_paths
 from janus_pack.janus_core import CheckpointError
 from janus_pack.nodes.bridge import folders
 
-PUBLISHED = ["Janus-Pro-1B", "Janus-Pro-7B", "Janus-1.3B"]
+PUBLISHED = ["Janus-Pro-1B", "Janus-Pro-7B", "Janus-1.3B", "JanusFlow-1.3B"]
 
 
 @contextlib.contextmanager
@@ -59,6 +59,54 @@ def check_a_persons_own_folder_comes_first(models: Path) -> None:
             shutil.copytree(models / "janus-tiny", parent / "mine")
         assert folders.model_choices() == ["mine", *PUBLISHED]
         assert folders.model_folder("mine") == Path(elsewhere) / "mine"
+
+
+def check_models_that_lie_deeper_are_listed_by_their_own_name(models: Path) -> None:
+    places = {
+        "Janus-Pro/deepseek-ai/Janus-Pro-7B": "Janus-Pro-7B",
+        "janus/doubled/doubled": "doubled",
+        "LLM/models--me--Mine/snapshots/12ab": "Mine",
+    }
+    with installation() as base:
+        for place in places:
+            shutil.copytree(models / "janus-tiny", base / place)
+        assert sorted(set(folders.model_choices()) - set(PUBLISHED)) == ["Mine", "doubled"]
+        for place, name in places.items():
+            assert folders.model_folder(name) == base / place
+
+
+def check_models_put_right_into_a_search_folder_are_listed(models: Path) -> None:
+    with installation() as base:
+        shutil.copytree(models / "janus-tiny", base / "Janus-Pro")
+        shutil.copytree(models / "janus-tiny", base / "Janus-Pro" / "another")
+        assert folders.model_choices() == ["Janus-Pro", "another", *PUBLISHED]
+        assert folders.model_folder("Janus-Pro") == base / "Janus-Pro"
+
+
+def check_a_complete_model_comes_before_an_unfinished_one(models: Path) -> None:
+    with installation() as base:
+        for place in ("janus", "LLM"):
+            shutil.copytree(models / "janus-tiny", base / place / "Janus-Pro-1B")
+        for damage in ("tokenizer.json", "pytorch_model-00002-of-00002.bin"):
+            (base / "janus" / "Janus-Pro-1B" / damage).unlink()
+            assert folders.model_choices() == PUBLISHED
+            assert folders.model_folder("Janus-Pro-1B") == base / "LLM" / "Janus-Pro-1B"
+
+
+def check_an_unfinished_model_is_named_by_its_path_instead_of_a_download(models: Path) -> None:
+    with installation() as base:
+        folder = base / "LLM" / "deepseek-ai" / "Janus-Pro-1B"
+        shutil.copytree(models / "janus-tiny", folder)
+        (folder / "pytorch_model-00002-of-00002.bin").unlink()
+        assert folders.model_folder("Janus-Pro-1B") == folder
+
+
+def check_the_case_of_letters_does_not_matter(models: Path) -> None:
+    with installation() as base:
+        shutil.copytree(models / "janus-tiny", base / "janus" / "janus-pro-1b")
+        found = folders.model_folder("Janus-Pro-1B")
+        assert found.name.lower() == "janus-pro-1b"
+        assert (found / "config.json").exists()
 
 
 def check_a_replaced_file_changes_the_state_of_a_folder(models: Path) -> None:

@@ -172,13 +172,13 @@ def punch(path: Path, start: float, length: int) -> None:
 def test_a_gap_of_a_preallocated_download_is_refused(folder: Path, start: float) -> None:
     punch(folder / WEIGHTS, start, 2**16)
     message = refusal(folder)
-    assert "long runs of zeros, first" in message
+    assert "long stretches of zeros, first" in message
     assert "continue it, or fetch the weights again" in message
 
 
 def test_a_gap_in_a_bin_is_refused(shards: Path) -> None:
     punch(shards / SHARDS[0], 0.5, 2**16)
-    assert "long runs of zeros" in refusal(shards)
+    assert "long stretches of zeros" in refusal(shards)
 
 
 def test_zeros_that_models_really_have_are_no_gap(folder: Path, published: dict[str, Tensor]) -> None:

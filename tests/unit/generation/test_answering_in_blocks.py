@@ -58,7 +58,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a CPU look at its tokens as rarely as at those of a GPU."""
 
-    monkeypatch.setattr(answering, "looks_rarely", lambda step, compute: True)
+    monkeypatch.setattr(answering, "reads_in_blocks", lambda step, compute: True)
 
 
 def ends_sometimes(janus: Janus) -> Janus:
@@ -147,7 +147,7 @@ def test_only_whole_models_on_cuda_are_looked_at_rarely(device: str, is_resident
         can_be_captured = False
 
     compute = Compute(device=torch.device(device), dtype=torch.float32, is_resident=is_resident)
-    assert answering.looks_rarely(Step(), compute) is rarely
+    assert answering.reads_in_blocks(Step(), compute) is rarely
 
 
 def test_steps_under_way_end_before_an_error_goes_on(

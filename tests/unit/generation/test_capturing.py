@@ -99,9 +99,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeGraph]]:
     monkeypatch.setattr("torch.cuda.Event", FakeEvent)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(capturing, "_new_pool", lambda device: FakePool())
-    capturing._workshop.cache_clear()
+    capturing._capturer.cache_clear()
     yield FakeGraph
-    capturing._workshop.cache_clear()
+    capturing._capturer.cache_clear()
 
 
 def run(keys: list[int], step: Callable[[], None]) -> None:

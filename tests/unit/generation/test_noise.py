@@ -1,11 +1,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from janus_core.generation.noise import block_cells, gumbel, gumbel_noise, keyed_noise, noise_key, philox4x32
+from janus_core.generation import noise
+from janus_core.generation.noise import (
+    NoiseBlocks,
+    block_cells,
+    gumbel,
+    gumbel_noise,
+    keyed_noise,
+    noise_device,
+    noise_key,
+    philox4x32,
+)
+
+CPU = torch.device("cpu")
 
 LARGEST_WORD = 0xFFFFFFFF
 
@@ -207,3 +220,101 @@ def test_a_key_put_on_the_device_once_gives_the_same_noise(positions: range | li
 @pytest.mark.parametrize(("rows", "cells"), [(1, 96), (2, 96), (4, 48), (16, 24), (64, 24)])
 def test_more_rows_make_noise_for_fewer_cells_together(rows: int, cells: int) -> None:
     assert block_cells(rows) == cells
+
+
+# in blocks
+
+
+def told(blocks: NoiseBlocks, positions: range) -> list[torch.Tensor]:
+    """Return the noise of positions in order, asked for as a loop does."""
+    found = []
+    for position in positions:
+        blocks.prepare(position)
+        found.append(blocks.next().clone())
+    return found
+
+
+@pytest.mark.parametrize("length", [1, 3, 24])
+def test_blocks_give_the_noise_of_every_position(length: int) -> None:
+    found = told(NoiseBlocks([7, 8], 50, CPU, length=length), range(10))
+    assert torch.equal(torch.stack(found, dim=1), gumbel_noise([7, 8], range(10), 50, "cpu"))
+
+
+def test_a_block_stays_where_it_is() -> None:
+    blocks = NoiseBlocks([7], 50, CPU, length=3)
+    before = blocks._block.data_ptr(), blocks._place.data_ptr()
+    told(blocks, range(10))
+    assert (blocks._block.data_ptr(), blocks._place.data_ptr()) == before
+
+
+@pytest.mark.parametrize("done", [0, 2, 3, 4])
+def test_selected_rows_go_on_with_their_noise(done: int) -> None:
+    blocks = NoiseBlocks([7, 8, 9], 50, CPU, length=3)
+    told(blocks, range(done))
+    blocks.select([2, 0])
+    found = told(blocks, range(done, 10))
+    expected = gumbel_noise([9, 7], range(done, 10), 50, "cpu")
+    assert torch.equal(torch.stack(found, dim=1), expected)
+
+
+def test_blocks_may_begin_later() -> None:
+    found = told(NoiseBlocks([7], 50, CPU, length=4, first=9), range(9, 20))
+    assert torch.equal(torch.stack(found, dim=1), gumbel_noise([7], range(9, 20), 50, "cpu"))
+
+
+# where it is computed
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    noise_device.cache_clear()
+    yield
+    noise_device.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1"])
+def test_cpus_and_cuda_need_no_trial(name: str, anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "_trial", None)
+    assert noise_device(torch.device(name)) == torch.device(name)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_another_device_is_tried_against_the_cpu(
+    wrong: bool, anew: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mps, trial = torch.device("mps"), noise._trial
+
+    def tried(device: torch.device) -> torch.Tensor:
+        words = trial(CPU)
+        if wrong and device == mps:
+            words[5, 2] += 1
+        return words
+
+    monkeypatch.setattr(noise, "_trial", tried)
+    assert noise_device(mps) == (CPU if wrong else mps)
+    assert noise_device(mps) == (CPU if wrong else mps)
+    assert len(caplog.records) == wrong
+
+
+def test_a_device_that_lacks_an_operation_gets_its_noise_from_the_cpu(
+    anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(device: torch.device) -> torch.Tensor:
+        raise NotImplementedError("no 64-bit products here")  # a RuntimeError, as torch's are
+
+    monkeypatch.setattr(noise, "_trial", lacking)
+    assert noise_device(torch.device("xpu")) == CPU
+
+
+def test_the_trial_would_notice_products_cut_to_53_bits() -> None:
+    """What a device computes that takes doubles for 64-bit integers."""
+    counter = torch.arange(256).reshape(64, 4) * 0x01FEDCBB & LARGEST_WORD
+    exact = counter * noise.MULTIPLIERS[0]
+    rounded = (counter.double() * noise.MULTIPLIERS[0]).long()
+    assert not torch.equal(exact & LARGEST_WORD, rounded & LARGEST_WORD)
+
+
+def test_noise_from_the_cpu_is_handed_to_the_device(anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "noise_device", lambda device: CPU)
+    blocks = NoiseBlocks([7], 50, torch.device("meta"), length=3)
+    assert blocks.next().device.type == "meta"

@@ -75,7 +75,7 @@ def test_a_static_decoder_computes_what_a_streamed_one_does(
 def test_slots_beyond_the_filled_ones_do_not_matter(janus: Janus) -> None:
     near, far = (static(janus, filled(janus, PROMPTS, 3 * SLOTS)) for _ in range(2))
     near.prepare(0)
-    assert near._reach < far._reach
+    assert near._prefix < far._prefix
     for embeddings in inputs(janus.config, 3):
         assert_close(near.step(embeddings), far.step(embeddings))
 
@@ -239,7 +239,7 @@ def test_a_model_that_is_not_whole_in_place_is_not_plain(
     if other == "weight":
         layer.mlp.down_proj.weight.data = layer.mlp.down_proj.weight.bfloat16()
     if other == "layer":
-        layer.mlp = PackedMLP(layer.mlp.gate_proj, layer.mlp.down_proj)
+        layer.mlp = PackedMLP(layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)
     assert not is_plain(decoder, device, dtype)
 
 
@@ -337,7 +337,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, captured: None) -> list[int]:
     step = StaticDecoder.step
 
     def counted(self: StaticDecoder, embeddings: Tensor) -> Tensor:
-        reached.append(self._reach)
+        reached.append(self._prefix)
         return step(self, embeddings)
 
     monkeypatch.setattr(StaticDecoder, "step", counted)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from janus_core.model.layers import MLP, GatedMLP, attend, rotary_table, rotate
+from janus_core.model.layers import MLP, GatedMLP, attend, full_precision_convolutions, rotary_table, rotate
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -120,3 +121,19 @@ def test_the_mlp_uses_the_exact_gelu() -> None:
         nn.init.constant_(parameter, value)
     exact = 0.5 * (1 + math.erf(1 / math.sqrt(2)))  # the tanh approximation is off by 0.00015
     assert mlp(torch.ones(1, 1)).item() == pytest.approx(exact, abs=1e-6)
+
+
+# convolutions
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_convolutions_take_all_bits_inside_a_context_and_what_they_took_behind_it(is_allowed: bool) -> None:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = is_allowed
+    try:
+        with suppress(KeyboardInterrupt), full_precision_convolutions():
+            assert not torch.backends.cudnn.allow_tf32
+            raise KeyboardInterrupt
+        assert torch.backends.cudnn.allow_tf32 is is_allowed
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

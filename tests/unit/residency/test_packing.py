@@ -112,11 +112,16 @@ def test_packed_text_head_gives_the_same_logits():
         )
 
 
-def test_packing_merges_attention_and_mlp():
+def test_packing_merges_attention_and_leaves_gate_and_up_apart():
     language = language_of()
     pack_for_drawing(language)
-    assert all(type(layer.self_attn) is PackedAttention for layer in language.language_model.layers)
-    assert all(type(layer.mlp) is PackedMLP for layer in language.language_model.layers)
+    for layer in language.language_model.layers:
+        assert type(layer.self_attn) is PackedAttention
+        assert layer.self_attn.projections.out_features == 3 * 256
+        assert type(layer.mlp) is PackedMLP
+        assert [layer.mlp.gate_proj.out_features, layer.mlp.up_proj.out_features] == [512, 512]
+        assert isinstance(layer.mlp.gate_proj, PackedLinear)
+        assert isinstance(layer.mlp.up_proj, PackedLinear)
 
 
 def test_packing_twice_changes_nothing():
@@ -169,10 +174,10 @@ def test_a_way_to_pack_that_raises_or_errs_does_not_count_as_working():
 
 def test_matrices_of_two_dtypes_are_not_merged():
     language = language_of()
-    mlp = language.language_model.layers[0].mlp
-    mlp.up_proj.to(torch.bfloat16)
+    attention = language.language_model.layers[0].self_attn
+    attention.k_proj.to(torch.bfloat16)
     pack_for_drawing(language)
-    assert language.language_model.layers[0].mlp is mlp
+    assert language.language_model.layers[0].self_attn is attention
 
 
 def test_a_step_of_a_packed_decoder_equals_its_whole_pass():
