@@ -15,7 +15,7 @@ from torch import Tensor
 from .conversing import Conversing
 from .generation.answering import Answer
 from .generation.batches import batched, in_chunks, numbered_from, within
-from .generation.drawing import generate_image_tokens, plan_pictures
+from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
 from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture
@@ -25,6 +25,7 @@ from .model.layers import full_precision_convolutions
 from .model.model import JanusModel
 from .options import (
     PUBLISHED_GUIDANCE,
+    Compute,
     DrawOptions,
     Guidance,
     OnStep,
@@ -89,8 +90,8 @@ class Janus(Conversing):
             on_tokens: called with the tokens so far of the batch being drawn.
 
         Raises:
-            PromptError: a prompt exceeds the context. SamplingError: num_images or batch_size below 1, or a
-                picture's scores are no numbers; `rows` tells which.
+            PromptError: a prompt exceeds the context. SamplingError: a count below 1, or scores that are no
+                numbers; `rows` tells of which pictures.
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
@@ -107,10 +108,26 @@ class Janus(Conversing):
         need = draw_bytes(self.config, min(batch_size, len(pictures)), longest, self.compute.dtype)
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
-        cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
+        grid = self._draw_batches(batched(pictures, batch_size), options, compute, on_step, on_tokens)
+        with torch.inference_mode(False):  # a grid that its owner may change
+            tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
+        images = in_chunks(self._to_images, tokens.grid, min(batch_size, _VQ_TOGETHER), None)
+        require_numbers(images, self.vq_dtype)
+        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+
+    def _draw_batches(
+        self,
+        batches: Sequence[Sequence[DrawPlan]],
+        options: DrawOptions,
+        compute: Compute,
+        on_step: OnStep | None,
+        on_tokens: OnTokens | None,
+    ) -> Tensor:
+        """Return the image tokens (pictures, h, w) of all batches on the CPU, one batch after the other."""
+        cells = self.config.num_image_tokens
         drawn: list[Tensor] = []
         for index, batch in enumerate(batches):
-            with numbered_from(index * batch_size, compute.dtype):
+            with numbered_from(sum(map(len, drawn)), compute.dtype):
                 tokens = generate_image_tokens(
                     self.model.language,
                     batch,
@@ -122,12 +139,7 @@ class Janus(Conversing):
                     on_tokens=on_tokens,
                 )  # (b, n)
             drawn.append(tokens)
-        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
-        with torch.inference_mode(False):  # a grid that its owner may change
-            kept = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = in_chunks(self._to_images, kept.grid, min(batch_size, _VQ_TOGETHER), None)
-        require_numbers(images, self.vq_dtype)
-        return Drawn(images=images, tokens=kept, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+        return rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
 
     @torch.inference_mode()
     def encode(

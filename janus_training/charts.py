@@ -32,7 +32,7 @@ def read_curves(log: Path) -> dict[str, Curves]:
         except ValueError:
             continue
         curves = stages.setdefault(str(entry["stage"]), {})
-        for name, loss in entry["losses"].items():
+        for name, loss in entry.get("losses", {}).items():  # gates have none
             curves.setdefault(name, []).append((int(entry["step"]), float(loss)))
     return stages
 

@@ -1,4 +1,4 @@
-"""The command line of training: `run` makes a model by a recipe, `evaluate` measures one."""
+"""The command line of training: `run` makes a model, `evaluate` measures one, `split` lists what is new."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _EXAMPLES = """examples:
   python -m janus_training run recipe.json --run runs/mine --out path/to/new-model
   python -m janus_training run more.json --run runs/more --start janus-shapes
   python -m janus_training evaluate runs/shapes/model --out out
+  python -m janus_training split
 
 A run that stopped, or was killed, goes on where its folder stands.
 """
@@ -50,6 +51,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     common.add_argument("--debug", action="store_true", help="show where an error comes from")
     _add_run(commands.add_parser("run", parents=[common], help="train a Janus by a recipe"))
     _add_evaluate(commands.add_parser("evaluate", parents=[common], help="measure a model on unseen scenes"))
+    split = commands.add_parser("split", help="list the combinations that training never shows")
+    split.set_defaults(call=_split, debug=False)
     return parser.parse_args(argv)
 
 
@@ -78,9 +81,9 @@ def _add_run(made: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(made: argparse.ArgumentParser) -> None:
     made.add_argument("model", metavar="MODEL", help="a model folder, or the name of a bundled model")
-    made.add_argument("--scenes", type=int, default=1000, metavar="N", help="of each kind (default: 1000)")
+    made.add_argument("--scenes", type=int, default=300, metavar="N", help="of each kind (default: 300)")
     made.add_argument("--out", metavar="DIR", help="where evaluation.json and evaluation.png go")
-    made.add_argument("--short", action="store_true", help="few scenes, the recommended guidance only")
+    made.add_argument("--short", action="store_true", help="few scenes")
     made.set_defaults(call=_evaluate)
 
 
@@ -105,9 +108,21 @@ def _run(arguments: argparse.Namespace) -> int:
         start=arguments.start,
         is_quiet=arguments.quiet or not sys.stderr.isatty(),
     )
-    is_finished, model = run_training(run)
-    state = "finished" if is_finished else "unfinished; the same command goes on"
-    sys.stdout.write(f"{model}  ({state})\n")
+    result = run_training(run)
+    state = "finished" if result.is_finished else "unfinished; the same command goes on"
+    sys.stdout.write(f"{result.model}  ({state}; {result.samples_per_s:.1f} samples a second)\n")
+    return 0
+
+
+def _split(_: argparse.Namespace) -> int:
+    """List what only the test shows, by kind of combination."""
+    from .world.compositions import COMBINATIONS, all_keys, is_held_out
+
+    for combination in COMBINATIONS:
+        keys = list(all_keys(combination))
+        held_out = sorted(filter(is_held_out, keys))
+        sys.stdout.write(f"{len(held_out)} of {len(keys)}:\n")
+        sys.stdout.writelines(f"  {key}\n" for key in held_out)
     return 0
 
 

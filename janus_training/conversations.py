@@ -6,6 +6,7 @@ nothing of the world.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -40,7 +41,7 @@ def write_conversation(
     tokenizer: TextTokenizer,
     *,
     image_tokens: int,
-    tokens: int,
+    tokens: float = math.inf,
     num_images: int = 1,
 ) -> Lesson:
     """Write a conversation of which the answers with their end marks are learnt.
@@ -70,6 +71,32 @@ def write_conversation(
         num_images=prompt.num_images,
     )
     return Lesson(plan=plan, is_learnt=_answers(plan.token_ids, tokenizer))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """What follows the last picture of a conversation.
+
+    Attributes:
+        token_ids: words alone.
+        is_learnt: for each token, True where the model is to predict it.
+    """
+
+    token_ids: tuple[int, ...]
+    is_learnt: tuple[bool, ...]
+
+
+def split_behind_pictures(lesson: Lesson) -> tuple[PromptPlan, Continuation]:
+    """Split a conversation behind the end mark of its last picture.
+
+    Returns: what all questions about the same pictures begin with, and what follows here.
+    """
+    end = max(index for index, is_image in enumerate(lesson.plan.is_image) if is_image) + 2
+    plan = lesson.plan
+    start = PromptPlan(
+        token_ids=plan.token_ids[:end], is_image=plan.is_image[:end], num_images=plan.num_images
+    )
+    return start, Continuation(token_ids=plan.token_ids[end:], is_learnt=lesson.is_learnt[end:])
 
 
 def write_document(texts: Sequence[str], tokenizer: TextTokenizer, *, tokens: int) -> Lesson:

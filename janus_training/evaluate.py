@@ -1,6 +1,6 @@
 """Measure a model folder on unseen compositions: a table on stdout, a JSON file and a contact sheet.
 
-`python -m janus_training evaluate MODEL [--scenes 1000] [--out DIR] [--short]`
+`python -m janus_training evaluate MODEL [--scenes 300] [--out DIR] [--short]`
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,34 +18,46 @@ from tqdm import tqdm
 
 from janus_core.janus import Janus
 from janus_core.loading import load_autoregressive
-from janus_core.options import OnStep
+from janus_core.options import DrawOptions, OnStep
 
+from .figures import Share, share
 from .measuring import (
-    STYLES,
-    Captions,
-    Share,
+    Answered,
+    Judged,
     Sketch,
-    count_unseen,
     familiar_scenes,
     measure_answers,
     measure_captions,
     measure_drawings,
-    measure_round_trip,
-    measure_two_pictures,
-    measure_vq,
-    share,
+    measure_foreign,
+    measure_restoring,
+    recognised_grids,
+    role_grids,
     unseen_scenes,
+    wishes,
 )
+from .world.compositions import Combination, is_unseen_by_size_alone
 from .world.contact_sheet import contact_sheet
-from .world.rendering import Picture
-from .world.vocabulary import Kind
+from .world.roles import roles
+from .world.vocabulary import KINDS, Kind, Style
 
-_QUICK_SCENES = 50
+_QUICK_SCENES = 40
 _TIMED = 5
-_CFG_WEIGHTS: tuple[float, ...] = (1.0, 2.0, 5.0, 8.0)
-_PAIRS = "two related objects"
-_DRAWN: dict[str, Kind] = {"one object": "single", _PAIRS: "pair"}
+_STRONG_CFG = 5.0  # what the published models recommend, and what people try
+_FOREIGN_SEED = 2026
 _SHEET_EACH = 12
+_STYLES: tuple[Style, ...] = ("short", "detailed", "tags")
+
+_DRAWN: dict[str, tuple[Kind, Combination | None]] = {
+    "unseen relations, two objects": ("pair", "relation"),
+    "unseen places, one object": ("single", "place"),
+    "unseen sizes, one object": ("single", "thing"),
+    "seen, one object": ("single", None),
+    "seen, two objects": ("pair", None),
+    "seen, several objects": ("mixed", None),
+}
+
+Figures = dict[str, Share]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,90 +65,137 @@ class Evaluation:
     """Everything measured.
 
     Attributes:
-        captions: by style.
-        answers: by kind of question.
-        drawings: what was drawn, by what and by cfg_weight.
-        familiar: at the best cfg_weight, drawings of combinations that training shows, in new pictures.
-        round_trip: drawings at the best cfg_weight that the model itself captions as they were asked for.
-        restored: by what was drawn, rendered pictures that are still right behind the VQ tokenizer; with them
-            the peak signal-to-noise ratio in dB.
-        combinations: by what was captioned or drawn, how many different unseen combinations were among them.
+        figures: by section, then by name.
+        psnr_db: of pictures behind the VQ tokenizer, by what they show.
+        sketches: drawings at the recommended guidance, by what was drawn.
         seconds: of one drawing and of one answer, alone.
         scenes: how many of each.
         elapsed_s: seconds in all.
     """
 
-    captions: dict[str, Captions]
-    answers: dict[str, Share]
-    drawings: dict[str, dict[float, list[Sketch]]]
-    familiar: dict[str, list[Sketch]]
-    round_trip: dict[str, Share]
-    restored: dict[str, tuple[float, Share]]
-    combinations: dict[str, int]
+    figures: dict[str, Figures]
+    psnr_db: dict[str, float]
+    sketches: dict[str, list[Sketch]]
     seconds: dict[str, float]
     scenes: int
     elapsed_s: float
 
-    @property
-    def all_answers(self) -> Share:
-        """Answers of all kinds together."""
-        return Share(
-            right=sum(part.right for part in self.answers.values()),
-            of=sum(part.of for part in self.answers.values()),
-        )
 
-
-def best_cfg(drawings: dict[str, dict[float, list[Sketch]]]) -> float:
-    """Return the cfg_weight at which most drawings are right."""
-    weights = next(iter(drawings.values()))
-    return max(
-        weights, key=lambda cfg: sum(sketch.is_right for each in drawings.values() for sketch in each[cfg])
-    )
-
-
-def evaluate(
-    janus: Janus, scenes: int, cfg_weights: Sequence[float] = _CFG_WEIGHTS, is_quiet: bool = False
-) -> Evaluation:
-    """Measure everything on `scenes` unseen compositions of each kind."""
+def evaluate(janus: Janus, scenes: int, is_quiet: bool = False) -> Evaluation:
+    """Measure everything on `scenes` compositions of each kind."""
     started = time.perf_counter()
-    shown = unseen_scenes(scenes)
-    captions: dict[str, Captions] = {}
-    for style in STYLES:
-        captions[style] = measure_captions(janus, shown, style, _bar(f"captions, {style}", is_quiet))
-    answers = measure_answers(janus, shown, _bar("answers", is_quiet))
-    answers["which"] = measure_two_pictures(janus, shown, _bar("answers, which", is_quiet))
-    combinations = {"captions and answers": count_unseen(shown)}
-    drawings: dict[str, dict[float, list[Sketch]]] = {}
-    restored: dict[str, tuple[float, Share]] = {}
-    for name, kind in _DRAWN.items():
-        wished, drawings[name] = unseen_scenes(scenes, (kind,)), {}
-        combinations[name], restored[name] = count_unseen(wished), measure_vq(janus, wished)
-        for cfg in cfg_weights:
-            bar = _bar(f"{name}, cfg {cfg:g}", is_quiet)
-            drawings[name][cfg] = measure_drawings(janus, wished, cfg, bar)
-    best = best_cfg(drawings)
-    familiar = {
-        name: measure_drawings(
-            janus, familiar_scenes(scenes, kind), best, _bar(f"{name}, familiar", is_quiet)
-        )
-        for name, kind in _DRAWN.items()
-    }
-    round_trip = {
-        name: measure_round_trip(janus, sketches[best], _bar(f"round trip, {name}", is_quiet))
-        for name, sketches in drawings.items()
+    drawings, sketches = _measure_all_drawings(janus, scenes, is_quiet)
+    restored, psnr_db = _measure_tokenizer(janus, scenes)
+    figures = {
+        "drawings": drawings,
+        "captions": _measure_all_captions(janus, scenes, is_quiet),
+        **_measure_all_answers(janus, scenes, is_quiet),
+        "foreign pictures": {"colour and shape of one object": _share(measure_foreign(janus, _FOREIGN_SEED))},
+        "VQ tokenizer": restored,
     }
     return Evaluation(
-        captions=captions,
-        answers=answers,
-        drawings=drawings,
-        familiar=familiar,
-        round_trip=round_trip,
-        restored=restored,
-        combinations=combinations,
+        figures=figures,
+        psnr_db=psnr_db,
+        sketches=sketches,
         seconds=measure_seconds(janus),
         scenes=scenes,
         elapsed_s=time.perf_counter() - started,
     )
+
+
+def _share(judged: Sequence[Judged]) -> Share:
+    return share([(one.key, one.is_right) for one in judged])
+
+
+def _measure_all_drawings(
+    janus: Janus, scenes: int, is_quiet: bool
+) -> tuple[Figures, dict[str, list[Sketch]]]:
+    """Draw at the recommended guidance and at 5."""
+    figures: Figures = {}
+    shown: dict[str, list[Sketch]] = {}
+    for name, (kind, combination) in _DRAWN.items():
+        drawn = (
+            familiar_scenes(scenes, (kind,), is_drawn=True)
+            if combination is None
+            else unseen_scenes(scenes, (kind,), combination)
+        )
+        wished = wishes(drawn, combination)
+        for cfg in dict.fromkeys((janus.guidance.cfg_weight, _STRONG_CFG)):
+            label = f"{name}, cfg_weight {cfg:g}"
+            sketches = measure_drawings(janus, wished, DrawOptions(cfg_weight=cfg), _bar(label, is_quiet))
+            figures[label] = _share([sketch.judged for sketch in sketches])
+            shown.setdefault(name, sketches)
+    return figures, shown
+
+
+def _measure_all_captions(janus: Janus, scenes: int, is_quiet: bool) -> Figures:
+    """Caption scenes unseen by more than a size first, then all unseen ones, then seen ones."""
+    unseen = unseen_scenes(scenes, KINDS)
+    figures: Figures = {}
+    for style in _STYLES:
+        judged = measure_captions(janus, unseen, style, _bar(f"captions, {style}", is_quiet))
+        by_more = [
+            one for one, scene in zip(judged, unseen, strict=True) if not is_unseen_by_size_alone(scene)
+        ]
+        figures[f"{style}, unseen by more than a size"] = _share(by_more)
+        figures[f"{style}, unseen"] = _share(judged)
+    seen = familiar_scenes(scenes, KINDS, is_drawn=False)
+    judged = measure_captions(janus, seen, "short", _bar("captions, seen", is_quiet))
+    figures["short, seen"] = _by_number(judged)
+    return figures
+
+
+def _by_number(judged: Sequence[Judged]) -> Share:
+    """Count every trial as a combination of its own."""
+    return share([(str(number), one.is_right) for number, one in enumerate(judged)])
+
+
+def _measure_all_answers(janus: Janus, scenes: int, is_quiet: bool) -> dict[str, Figures]:
+    """Ask about unseen and seen scenes; count by kind and by number of objects."""
+    unseen = measure_answers(janus, unseen_scenes(scenes, KINDS), "test", _bar("answers", is_quiet))
+    seen_scenes = familiar_scenes(scenes, KINDS, is_drawn=False)
+    seen = measure_answers(janus, seen_scenes, "train", _bar("answers, seen", is_quiet))
+    kinds = sorted({one.kind for one in unseen})
+    by_kind = {"all": _answered(unseen)} | {
+        kind: _answered([one for one in unseen if one.kind == kind]) for kind in kinds
+    }
+    seen_by_kind = {"all": _answered(seen)} | {
+        kind: _answered([one for one in seen if one.kind == kind]) for kind in kinds
+    }
+    by_objects = {
+        f"{objects} objects": _answered(
+            [one for one in unseen if one.objects == objects and one.kind != "which"]
+        )
+        for objects in (1, 2, 3, 4)
+    }
+    return {"answers, unseen": by_kind, "answers, seen": seen_by_kind, "answers by objects": by_objects}
+
+
+def _answered(answers: Sequence[Answered]) -> Share:
+    return share([(str(number), one.is_right) for number, one in enumerate(answers)])
+
+
+def _measure_tokenizer(janus: Janus, scenes: int) -> tuple[Figures, dict[str, float]]:
+    """Send image tokens through the decoder: the world's own, and those that the encoder finds."""
+    figures: Figures = {}
+    psnr_db: dict[str, float] = {}
+    knows_roles = janus.config.vq.codebook_size >= len(roles())
+    for kind in ("single", "pair"):
+        for name, shown in (
+            ("seen", familiar_scenes(scenes, (kind,), is_drawn=True)),
+            ("unseen", unseen_scenes(scenes, (kind,), "relation" if kind == "pair" else "place")),
+        ):
+            label = f"{'one object' if kind == 'single' else 'two objects'}, {name}"
+            found = recognised_grids(janus, shown)
+            psnr_db[label], judged = measure_restoring(janus, shown, found)
+            figures[f"{label}, there and back"] = _by_number(judged)
+            if knows_roles:
+                given = role_grids(shown)
+                judged = measure_restoring(janus, shown, given)[1]
+                figures[f"{label}, from the world's tokens"] = _by_number(judged)
+                same = (found == given).flatten(1).all(dim=1).tolist()
+                figures[f"{label}, every token found"] = share([(str(n), one) for n, one in enumerate(same)])
+    return figures, psnr_db
 
 
 def measure_seconds(janus: Janus) -> dict[str, float]:
@@ -167,94 +226,46 @@ def _bar(name: str, is_quiet: bool) -> OnStep:
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return all figures as plain JSON values, shares in per cent."""
-    best = best_cfg(evaluation.drawings)
     return {
         "scenes": evaluation.scenes,
         "elapsed_s": round(evaluation.elapsed_s, 1),
-        "captions": {
-            style: {
-                "exact": _round(part.exact),
-                "with_details": _round(part.details),
-                "unseen_sorts": _round(part.unseen_sorts),
-                "of_unseen_sorts": part.unseen_sorts.of,
+        **{
+            section: {
+                name: {
+                    key: round(value, 1) if isinstance(value, float) else value
+                    for key, value in asdict(part).items()
+                }
+                for name, part in figures.items()
             }
-            for style, part in evaluation.captions.items()
+            for section, figures in evaluation.figures.items()
         },
-        "answers": {"all": _round(evaluation.all_answers)}
-        | {kind: _round(part) for kind, part in sorted(evaluation.answers.items())},
-        "drawings": {
-            name: {f"{cfg:g}": _judged(sketches) for cfg, sketches in by_cfg.items()}
-            for name, by_cfg in evaluation.drawings.items()
-        },
-        "unseen_relations": _judged(
-            [sketch for sketch in evaluation.drawings[_PAIRS][best] if sketch.is_unseen_relation]
-        ),
-        "familiar": {name: _judged(sketches) for name, sketches in evaluation.familiar.items()},
-        "best_cfg": best,
-        "round_trip": {name: _round(part) for name, part in evaluation.round_trip.items()},
-        "combinations": evaluation.combinations,
-        "seconds": {name: round(seconds, 3) for name, seconds in evaluation.seconds.items()},
-        "vq_tokenizer": {
-            name: {"right": _round(right), "psnr_db": round(psnr_db, 2)}
-            for name, (psnr_db, right) in evaluation.restored.items()
-        },
+        "psnr_db": {name: round(value, 2) for name, value in evaluation.psnr_db.items()},
+        "seconds": {name: round(value, 3) for name, value in evaluation.seconds.items()},
     }
 
 
-def _judged(sketches: Sequence[Sketch]) -> dict[str, float]:
-    return {
-        "of": len(sketches),
-        "right": _round(share([sketch.is_right for sketch in sketches])),
-        "right_objects": _round(share([sketch.has_things for sketch in sketches])),
-    }
-
-
-def _round(part: Share) -> float:
-    return round(part.percent, 1)
-
-
-def to_table(figures: dict[str, Any]) -> str:
-    """Lay the figures of `to_json` out for reading."""
-    rows: list[tuple[str, str]] = []
-    for style, part in figures["captions"].items():
-        more = f"{part['unseen_sorts']} % exact of {part['of_unseen_sorts']} unseen by more than a size"
-        rows.append(
-            (f"captions, {style}", f"{part['exact']} % exact, {part['with_details']} % with details; {more}")
-        )
-    rows += [(f"answers, {kind}", f"{right} %") for kind, right in figures["answers"].items()]
-    drawn = {
-        f"{name}, cfg {cfg}": part
-        for name, by_cfg in figures["drawings"].items()
-        for cfg, part in by_cfg.items()
-    }
-    drawn |= {f"{_PAIRS}, unseen relations": figures["unseen_relations"]}
-    drawn |= {f"{name}, familiar": part for name, part in figures["familiar"].items()}
-    rows += [
-        (f"drawings, {name}", f"{part['right']} % right, {part['right_objects']} % with the right objects")
-        for name, part in drawn.items()
+def to_table(evaluation: Evaluation) -> str:
+    """Lay the figures out for reading, as rows that a Markdown table takes."""
+    rows = [
+        (f"{section}: {name}", f"{part} of {part.of}, {part.combinations} combinations")
+        for section, figures in evaluation.figures.items()
+        for name, part in figures.items()
     ]
-    rows += [(f"round trip, {name}", f"{right} %") for name, right in figures["round_trip"].items()]
-    rows += [
-        (f"VQ tokenizer, {name}", f"{part['right']} % still right, {part['psnr_db']} dB")
-        for name, part in figures["vq_tokenizer"].items()
-    ]
-    rows += [(f"unseen combinations, {name}", str(many)) for name, many in figures["combinations"].items()]
-    rows += [(f"one {name} alone", f"{seconds:.2f} s") for name, seconds in figures["seconds"].items()]
-    rows.append(("scenes of each kind", f"{figures['scenes']}, in {figures['elapsed_s']:.0f} s"))
+    rows += [(f"there and back: {name}", f"{value:.1f} dB") for name, value in evaluation.psnr_db.items()]
+    rows += [(f"one {name} alone", f"{value:.2f} s") for name, value in evaluation.seconds.items()]
+    rows.append(("scenes of each kind", f"{evaluation.scenes}, in {evaluation.elapsed_s:.0f} s"))
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {figure}" for name, figure in rows)
+    return "\n".join(f"{name:<{width}} | {figure}" for name, figure in rows)
 
 
 def draw_sheet(evaluation: Evaluation) -> Image.Image:
-    """Lay drawings at the best cfg_weight out, unseen combinations first, each marked right or wrong."""
-    best = best_cfg(evaluation.drawings)
-    unseen = [by_cfg[best] for by_cfg in evaluation.drawings.values()]
-    pictures: list[Picture] = []
-    labels: list[str] = []
-    for name, groups in (("unseen", unseen), ("shown in training", evaluation.familiar.values())):
-        for sketch in (sketch for group in groups for sketch in group[:_SHEET_EACH]):
+    """Lay drawings at the recommended guidance out, unseen combinations first, each marked right or wrong."""
+    pictures, labels = [], []
+    for name, sketches in evaluation.sketches.items():
+        for sketch in sketches[:_SHEET_EACH]:
             pictures.append(sketch.picture)
-            labels.append(f"{sketch.prompt}\n[{name}: {'right' if sketch.is_right else 'wrong'}]")
+            verdict = "right" if sketch.is_right else "wrong"
+            labels.append(f"{sketch.wish.prompt}\n[{name.split(',', maxsplit=1)[0]}: {verdict}]")
     return contact_sheet(pictures, labels)
 
 
@@ -266,7 +277,7 @@ def evaluate_folder(
     Args:
         model: folder or bundled name.
         scenes: of each kind.
-        is_short: few scenes and the recommended guidance only, whatever `scenes` says.
+        is_short: few scenes, whatever `scenes` says.
         device: "auto", "cpu", "cuda" or another torch device.
         is_quiet: show no progress bars.
         out: where evaluation.json and evaluation.png go, or None.
@@ -275,13 +286,10 @@ def evaluate_folder(
         CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such device.
     """
     janus = load_autoregressive(model, device=device)
-    cfg_weights = _CFG_WEIGHTS
-    if is_short:
-        scenes, cfg_weights = _QUICK_SCENES, (janus.guidance.cfg_weight,)
-    evaluation = evaluate(janus, scenes, cfg_weights, is_quiet)
-    figures = to_json(evaluation)
+    evaluation = evaluate(janus, _QUICK_SCENES if is_short else scenes, is_quiet)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(to_json(evaluation), indent=2) + "\n"
+        (out / "evaluation.json").write_text(text, encoding="utf-8")
         draw_sheet(evaluation).save(out / "evaluation.png")
-    return to_table(figures)
+    return to_table(evaluation)

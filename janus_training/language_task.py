@@ -1,4 +1,4 @@
-"""Stages "language", I, II and III: the decoder learns to read, to answer about pictures and to draw.
+"""Stages "drawing" and "mix": the decoder learns to draw, to answer about pictures and to read.
 
 Plain cross-entropy: on answers for understanding, on image tokens for generation, on everything for text.
 Samples come ready from `samples.py`; this file knows losses and which parts learn in which stage.
@@ -18,42 +18,45 @@ from janus_core.generation.prefill import pad_left
 from janus_core.inputs.prompting import PromptPlan
 from janus_core.model.model import JanusModel
 
+from .conversations import Continuation, Lesson
 from .recipe import StageRecipe
-from .shared_start import hidden_states, shared_tokens
+from .shared_start import Packed, pack, packed_states
+from .vision_task import naming_loss
 
-_IGNORED = -100
-_LONGEST_IN_BUCKET = 1.25  # times its shortest
+_NAMING = 0.3  # weight of naming patches, which keeps what they show where the decoder reads it
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSample:
-    """A token sequence with what is to be learnt of it.
+class Shown:
+    """Pictures with the questions asked about them, each a sequence of its own.
 
     Attributes:
-        plan: all tokens, pictures expanded.
-        is_learnt: for each token, True where the model is to predict it.
-        pixel_values: (n, 3, h, w) of its pictures, or None.
+        start: all tokens up to the end mark of the last picture.
+        pixel_values: (n, 3, h, w) of the pictures.
+        labels: (n, patches, 8), see `patch_labels`.
+        asked: what follows the start, one for each question.
     """
 
-    plan: PromptPlan
-    is_learnt: tuple[bool, ...]
-    pixel_values: Tensor | None
+    start: PromptPlan
+    pixel_values: Tensor
+    labels: Tensor
+    asked: Sequence[Continuation]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawSample:
-    """A drawing prompt, possibly dropped, and the picture (3, h, w) in −1..1 to draw."""
+    """A drawing prompt, possibly dropped, and the image tokens (h', w') int64 to draw."""
 
     plan: PromptPlan
-    pixel_values: Tensor
+    tokens: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
     """One micro-batch: samples of each kind; any may be empty."""
 
-    understanding: Sequence[TextSample]
-    text: Sequence[TextSample]
+    understanding: Sequence[Shown]
+    text: Sequence[Lesson]
     generation: Sequence[DrawSample]
 
 
@@ -63,96 +66,79 @@ class LanguageTask:
     def __init__(
         self,
         model: JanusModel,
+        naming: nn.Linear,
         stage: StageRecipe,
         mixtures: Callable[[int], Mixture],
         pad: int,
-        tokens_of: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Keep what to train.
 
         Args:
             model: on the device to train on.
-            stage: which parts learn.
+            naming: see `VisionTask`.
+            stage: which parts learn, and the shares of the mixture.
             mixtures: sample number to micro-batch.
             pad: id that fills shorter rows.
-            tokens_of: pixel values (b, 3, h, w) in −1..1 to the image tokens (b, h', w') to draw; None
-                leaves it to the VQ tokenizer.
         """
-        self._tokens_of = tokens_of or model.vq_tokenizer.encode
-        self.model, self.stage, self.mixtures, self.pad = model, stage, mixtures, pad
+        self.model, self.naming, self.stage = model, naming, stage
+        self.mixtures, self.pad = mixtures, pad
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what learns in this stage."""
-        seeing, language = self.model.seeing, self.model.language
-        aligners = [seeing.understanding_aligner, language.generation_aligner, language.image_token_embedding]
-        parts: dict[str, list[nn.Module]] = {
-            "language": [language.language_model],
-            "I": [*aligners, language.generation_head],
-            "II": [seeing.understanding_aligner, language],
-            "III": [seeing, language],
-        }
-        return [parameter for part in parts[self.stage.stage] for parameter in part.parameters()]
-
-    @torch.no_grad()
-    def begin(self) -> None:
-        """Begin stage I with image tokens that lie as their codes do, so that similar ones are near."""
-        if self.stage.stage == "I":
-            table = self.model.language.image_token_embedding.weight
-            table.copy_(self.model.vq_tokenizer.codes(torch.arange(len(table), device=table.device)))
+        parts: list[nn.Module] = [self.model.language]
+        if self.stage.mix[0]:
+            parts += [self.model.seeing, self.naming]
+        return [parameter for part in parts for parameter in part.parameters()]
 
     def loss(self, sample: int) -> dict[str, Tensor]:
         """Return the mean cross-entropy of each kind, weighted by its share of the mixture."""
         mixture = self.mixtures(sample)
-        shares = self.stage.mix if sum(self.stage.mix) else (0.0, 1.0, 0.0)
+        shares = [share / sum(self.stage.mix) for share in self.stage.mix]
         losses: dict[str, Tensor] = {}
         if mixture.understanding:
-            losses["understanding"] = self._text_loss(mixture.understanding) * (shares[0] / sum(shares))
+            answers, naming = self._understanding_losses(mixture.understanding)
+            losses["understanding"] = shares[0] * answers
+            losses["naming"] = _NAMING * naming
         if mixture.text:
-            losses["text"] = self._text_loss(mixture.text) * (shares[1] / sum(shares))
+            losses["text"] = shares[1] * self._reading_loss(mixture.text)
         if mixture.generation:
-            losses["generation"] = self._draw_loss(mixture.generation) * (shares[2] / sum(shares))
+            losses["generation"] = shares[2] * self._draw_loss(mixture.generation)
         return losses
 
-    def _text_loss(self, samples: Sequence[TextSample]) -> Tensor:
-        """Return the mean cross-entropy of all tokens to be learnt, computed in buckets of like lengths."""
-        learnt = sum(sum(sample.is_learnt[1:]) for sample in samples)
-        sums = [self._bucket_loss(bucket) for bucket in in_buckets(samples)]
-        return torch.stack(sums).sum() / learnt
-
-    def _bucket_loss(self, samples: Sequence[TextSample]) -> Tensor:
-        """Return the summed cross-entropy of one bucket; shorter rows are padded on the right."""
+    def _understanding_losses(self, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of answers and that of naming patches."""
         language, device = self.model.language, self._device()
-        length = max(len(sample.plan) for sample in samples)
-        token_ids = torch.full((len(samples), length), self.pad)
-        is_image = torch.zeros(len(samples), length, dtype=torch.bool)
-        targets = torch.full((len(samples), length), _IGNORED)
-        for row, sample in enumerate(samples):
-            ids = torch.tensor(sample.plan.token_ids)
-            token_ids[row, : len(ids)] = ids
-            is_image[row, : len(ids)] = torch.tensor(sample.plan.is_image)
-            targets[row, : len(ids)] = ids.masked_fill(~torch.tensor(sample.is_learnt), _IGNORED)
-        pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
-        seen = self._see(torch.cat(pixels).to(device)) if pixels else None
-        embeddings = language.embed_prompt(token_ids.to(device), is_image.to(device), seen, torch.float32)
-        shared = shared_tokens(token_ids, is_image)
-        hidden = hidden_states(language.language_model, embeddings, shared)[:, :-1]
-        learnt = targets[:, 1:].to(device)
-        kept = learnt != _IGNORED  # the text head meets only what is learnt
-        logits = language.language_model.lm_head(hidden[kept]).float()
-        return F.cross_entropy(logits, learnt[kept], reduction="sum")
+        seen = self.model.seeing(torch.cat([one.pixel_values for one in shown]).to(device))
+        naming = naming_loss(self.naming, seen, torch.cat([one.labels for one in shown]).to(device))
+        packed = pack([(one.start, one.asked) for one in shown], self.pad)
+        is_image = packed.is_image.to(device)
+        embeddings = language.embed_prompt(packed.token_ids.to(device), is_image, seen, torch.float32)
+        shared = min(one.start.is_image.index(True) for one in shown)  # the system text
+        return self._text_loss(packed, embeddings, shared), naming
 
-    def _see(self, pixel_values: Tensor) -> Tensor:
-        """Return image embeddings; where the vision tower does not learn, no gradient is kept."""
-        seeing, learns = self.model.seeing, self.stage.stage == "III"
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            features = seeing.vision_tower(pixel_values)
-        return seeing.understanding_aligner(features)  # type: ignore[no-any-return]
+    def _reading_loss(self, lessons: Sequence[Lesson]) -> Tensor:
+        empty = PromptPlan(token_ids=(), is_image=(), num_images=0)
+        texts = [
+            Continuation(token_ids=lesson.plan.token_ids, is_learnt=lesson.is_learnt) for lesson in lessons
+        ]
+        packed = pack([(empty, [text]) for text in texts], self.pad)
+        words = self.model.language.language_model.embed_words(
+            packed.token_ids.to(self._device()), torch.float32
+        )
+        return self._text_loss(packed, words, 0)
+
+    def _text_loss(self, packed: Packed, embeddings: Tensor, shared: int) -> Tensor:
+        """Return the mean cross-entropy of all words to be learnt."""
+        language_model = self.model.language.language_model
+        hidden = packed_states(language_model, embeddings, packed, shared)[:, :-1]
+        is_learnt = packed.is_learnt[:, shared + 1 :].to(hidden.device)
+        targets = packed.token_ids[:, shared + 1 :].to(hidden.device)[is_learnt]
+        # the text head meets only what is learnt
+        return F.cross_entropy(language_model.lm_head(hidden[is_learnt]).float(), targets)
 
     def _draw_loss(self, samples: Sequence[DrawSample]) -> Tensor:
         language, device = self.model.language, self._device()
-        pixels = torch.stack([sample.pixel_values for sample in samples]).to(device)
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):  # codes are compared in float32
-            tokens = self._tokens_of(pixels).flatten(1)
+        tokens = torch.stack([sample.tokens for sample in samples]).to(device).flatten(1)
         prompts = pad_left([sample.plan for sample in samples], self.pad, device)
         words = language.embed_prompt(prompts.token_ids, prompts.is_image, None, torch.float32)
         drawn = language.embed_image_tokens(tokens[:, :-1], torch.float32)
@@ -167,14 +153,3 @@ class LanguageTask:
 
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
-
-
-def in_buckets(samples: Sequence[TextSample]) -> list[list[TextSample]]:
-    """Sort samples by length into buckets whose longest is at most a quarter longer than their shortest."""
-    buckets: list[list[TextSample]] = []
-    for sample in sorted(samples, key=lambda sample: len(sample.plan)):
-        if buckets and len(sample.plan) <= _LONGEST_IN_BUCKET * len(buckets[-1][0].plan):
-            buckets[-1].append(sample)
-        else:
-            buckets.append([sample])
-    return buckets

@@ -12,17 +12,18 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from .gates import check_gate
 from .optimiser import Optimiser, hidden_matrices
 from .recipe import Recipe, StageRecipe
 from .state import LOG, Position, cut_log, load_moments, load_weights, read_position, save_state
 
 _LARGEST_GRADIENT = 1.0
-_FLOOR = 0.1  # share of the highest learning rate at the end of a stage
+_FLOOR = 0.05  # share of the highest learning rate at the end of a stage
 
 
 class Task(Protocol):
@@ -31,9 +32,6 @@ class Task(Protocol):
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what learns."""
 
-    def begin(self) -> None:
-        """Take over what earlier stages have learnt; called once, before the first step."""
-
     def loss(self, sample: int) -> dict[str, Tensor]:
         """Return losses of one micro-batch by name, a pure function of `sample` and weights.
 
@@ -41,7 +39,8 @@ class Task(Protocol):
         """
 
 
-MakeTask = Callable[[StageRecipe, nn.ModuleDict], Task]
+MakeTask = Callable[[StageRecipe], Task]
+Measure = Callable[[str], float]
 OnTrainingStep = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -69,6 +68,7 @@ def train(
     make_task: MakeTask,
     limit: Slice,
     on_step: OnTrainingStep | None = None,
+    measure: Measure | None = None,
 ) -> bool:
     """Train one slice of a recipe, resuming where the run's folder stands.
 
@@ -79,8 +79,12 @@ def train(
         make_task: builds the task of a stage.
         limit: when to stop.
         on_step: receives (stage, steps done, steps, losses).
+        measure: figure to per cent, for gates; None leaves gates alone.
 
     Returns: True when the recipe is finished.
+
+    Raises:
+        MissedGateError: a figure is too low; the state is saved, and the same command meets the gate again.
     """
     position = read_position(run, recipe) or Position()
     load_weights(run, modules)
@@ -88,7 +92,7 @@ def train(
     deadline, left = time.monotonic() + 60 * limit.minutes, limit.steps
     while position.stage < len(recipe.stages):
         stage = recipe.stages[position.stage]
-        task = make_task(stage, modules)
+        task = make_task(stage)
         learning = list(task.parameters())
         modules.requires_grad_(False)  # what does not learn now needs no gradient either
         for parameter in learning:
@@ -96,15 +100,18 @@ def train(
         optimiser = Optimiser(learning, hidden_matrices(modules), stage.weight_decay)
         if position.step:
             load_moments(run, optimiser)
-        else:
-            task.begin()
-        while position.step < stage.steps:
+        while True:
+            if measure is not None and _is_gate_due(stage, position):
+                save_state(run, recipe, position, modules, optimiser)
+                _pass_gates(run, stage, position, measure)
+            if position.step >= stage.steps:
+                break
             if left <= 0 or time.monotonic() > deadline:
                 save_state(run, recipe, position, modules, optimiser)
                 return False
             losses = take_step(task, optimiser, stage, position.step, limit.autocast)
             position.step, left = position.step + 1, left - 1
-            _log(run, stage, position.step, losses)
+            _append(run, {"stage": stage.stage, "step": position.step, "losses": losses})
             if on_step is not None:
                 on_step(stage.stage, position.step, stage.steps, losses)
             if position.step % limit.save_every == 0:
@@ -112,6 +119,21 @@ def train(
         position = Position(stage=position.stage + 1)
         save_state(run, recipe, position, modules, optimiser)
     return True
+
+
+def _is_gate_due(stage: StageRecipe, position: Position) -> bool:
+    return any(gate.step <= position.step for gate in stage.gates[position.gates :])
+
+
+def _pass_gates(run: Path, stage: StageRecipe, position: Position, measure: Measure) -> None:
+    """Measure and log what gates ask for by now; stop at the first that is missed."""
+    while _is_gate_due(stage, position):
+        gate = stage.gates[position.gates]
+        percent = measure(gate.figure)
+        entry = {"stage": stage.stage, "step": position.step, "gate": gate.figure, "percent": percent}
+        _append(run, entry)
+        check_gate(gate, percent, stage.stage)
+        position.gates += 1
 
 
 def learning_rate(stage: StageRecipe, step: int) -> float:
@@ -151,7 +173,7 @@ def take_step(
     return sums
 
 
-def _log(run: Path, stage: StageRecipe, step: int, losses: dict[str, float]) -> None:
+def _append(run: Path, entry: dict[str, Any]) -> None:
     run.mkdir(parents=True, exist_ok=True)
     with (run / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"stage": stage.stage, "step": step, "losses": losses}) + "\n")
+        file.write(json.dumps(entry) + "\n")

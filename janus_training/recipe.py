@@ -1,8 +1,9 @@
 """What to train, as values: the sizes of a small Janus and the stages it goes through. Read from a JSON file.
 
-Stage names follow the paper: "vq" and "vision" come beforehand, "language" reads the world's text alone, then
-I (aligners and image head), II (everything but the vision tower and the VQ tokenizer), III (instruction
-tuning, the vision tower too). Source: Janus, arXiv:2410.13848; Janus-Pro, arXiv:2501.17811.
+"vq_decoder", "vq_encoder" and "vision" make what the published models took ready made; "drawing" begins
+the decoder with image tokens alone, and "mix" is the paper's unified pretraining and instruction tuning in
+one, of everything but the VQ tokenizer. The paper's first stage, aligners before a trained language model,
+has nothing to align here. Source: Janus, arXiv:2410.13848; Janus-Pro, arXiv:2501.17811.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from janus_core.options import CFG_WEIGHT, MOST_CFG_WEIGHT
 
 _RECIPES = Path(__file__).parent / "recipes"
 
-StageName = Literal["vq", "vision", "language", "I", "II", "III"]
+StageName = Literal["vq_decoder", "vq_encoder", "vision", "drawing", "mix"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,21 @@ class ModelSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A figure that a stage must reach by a step; otherwise going on would be a waste.
+
+    Attributes:
+        step: after so many steps of the stage.
+        figure: which one, see `gates.py`.
+        least: per cent.
+    """
+
+    step: int
+    figure: str
+    least: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageRecipe:
     """One stage.
 
@@ -126,16 +142,15 @@ class StageRecipe:
         steps: optimiser steps.
         batch_size: samples of one micro-batch.
         accumulation: micro-batches of one optimiser step.
-        learning_rate: highest, after the warm-up; a cosine leads down to a tenth of it.
+        learning_rate: highest, after the warm-up; a cosine leads down to a twentieth of it.
         warmup_steps: steps of linear warm-up.
-        weight_decay: of AdamW, on matrices only.
+        weight_decay: of matrices.
         mix: shares of understanding, text and generation (the paper's multimodal : text : text-to-image).
-        simple_share: share of scenes with a single thing at the start, falling to 0 at the end; the others
+        questions: about each picture of understanding, every one a sequence of its own behind that picture.
+        simple_share: share of scenes with a single thing at the start, falling to 0 halfway; the others
             are of all kinds.
         drop_prompt: share of generation samples whose prompt is replaced by pads, for guidance.
-        turn_tokens: what one sequence of understanding or text may hold beside system text and picture.
-        one_token_a_patch: drawings are in pure colours, and each different patch has one image token wherever
-            it lies; otherwise shades vary and the VQ tokenizer says which token it is.
+        gates: figures that decide whether the run goes on.
     """
 
     stage: StageName
@@ -143,24 +158,26 @@ class StageRecipe:
     batch_size: int
     learning_rate: float
     accumulation: int = 1
-    warmup_steps: int = 100
+    warmup_steps: int = 50
     weight_decay: float = 0.05
     mix: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    questions: int = 8
     simple_share: float = 0.0
     drop_prompt: float = 0.1
-    turn_tokens: int = 96
-    one_token_a_patch: bool = False
+    gates: tuple[Gate, ...] = ()
 
     def __post_init__(self) -> None:
         if self.stage not in get_args(StageName):
             raise ConfigError(
                 f'There is no stage "{self.stage}". Stages are {", ".join(get_args(StageName))}.'
             )
-        if min(self.steps, self.batch_size, self.accumulation) < 1 or self.learning_rate <= 0:
+        numbers = (self.steps, self.batch_size, self.accumulation, self.questions)
+        if min(numbers) < 1 or self.learning_rate <= 0:
             raise ConfigError(
-                f'Stage "{self.stage}": steps, batch_size, accumulation and learning_rate must be above 0.'
+                f'Stage "{self.stage}": steps, batch_size, accumulation, questions and learning_rate must be '
+                "above 0."
             )
-        if self.stage in ("I", "II", "III") and (
+        if self.stage in ("drawing", "mix") and (
             len(self.mix) != 3 or not sum(self.mix) > 0 or min(self.mix) < 0
         ):
             raise ConfigError(f'Stage "{self.stage}" needs a mix of three shares, got {self.mix}.')
@@ -176,6 +193,7 @@ class Recipe:
         model: sizes.
         stages: one after the other.
         cfg_weight: the guidance that the model's folder recommends.
+        min_p: likewise, the least share of the best probability that a token to draw may have; 0 for none.
     """
 
     name: str
@@ -183,10 +201,16 @@ class Recipe:
     model: ModelSizes
     stages: tuple[StageRecipe, ...]
     cfg_weight: float = CFG_WEIGHT
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.stages or len(set(self.stages)) < len(self.stages):
-            raise ConfigError(f'The recipe "{self.name}" needs stages that differ, got {len(self.stages)}.')
+        names = [stage.stage for stage in self.stages]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f'The recipe "{self.name}" needs stages of different names, got {names}.')
+        if not 0 <= self.min_p <= 1:
+            raise ConfigError(
+                f'The recipe "{self.name}" recommends a min_p of {self.min_p}; it must be between 0 and 1.'
+            )
         if not 0 <= self.cfg_weight <= MOST_CFG_WEIGHT:
             raise ConfigError(
                 f'The recipe "{self.name}" recommends a cfg_weight of {self.cfg_weight}; it must be between '
@@ -229,9 +253,15 @@ def parse_recipe(content: dict[str, Any]) -> Recipe:
         name=str(content["name"]),
         seed=int(content["seed"]),
         model=ModelSizes(**_with_tuples(content["model"])),
-        stages=tuple(StageRecipe(**_with_tuples(stage)) for stage in content["stages"]),
+        stages=tuple(_parse_stage(stage) for stage in content["stages"]),
         cfg_weight=float(content.get("cfg_weight", CFG_WEIGHT)),
+        min_p=float(content.get("min_p", 0.0)),
     )
+
+
+def _parse_stage(section: dict[str, Any]) -> StageRecipe:
+    gates = tuple(sorted((Gate(**gate) for gate in section.get("gates", ())), key=lambda gate: gate.step))
+    return StageRecipe(**{**_with_tuples(section), "gates": gates})
 
 
 def _with_tuples(section: dict[str, Any]) -> dict[str, Any]:

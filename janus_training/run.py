@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +16,10 @@ from janus_core.errors import ConfigError, OutputError
 from janus_core.loading import choose_device, choose_dtype, load_autoregressive
 
 from .charts import draw_curves, picture_grid, read_curves
+from .gates import measure_figure
 from .loop import Slice, train
 from .recipe import Recipe, find_recipe
-from .stages import Workshop, model_of
+from .stages import Workshop
 from .state import LOG
 from .weights import write_folder
 from .world.rendering import render
@@ -57,50 +61,78 @@ class Run:
     is_quiet: bool = False
 
 
-def run_training(run: Run) -> tuple[bool, Path]:
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a slice has come to.
+
+    Attributes:
+        is_finished: the recipe has been trained to its end.
+        model: the model folder as far as it has come.
+        samples_per_s: how fast it went, gates and saves included.
+    """
+
+    is_finished: bool
+    model: Path
+    samples_per_s: float
+
+
+def run_training(run: Run) -> Result:
     """Train one slice, then write charts and the model folder.
 
     Args:
         run: what, where and for how long.
 
-    Returns: whether the recipe is finished, and the model folder as far as it has come.
-
     Raises:
         ConfigError: the recipe cannot be read, or its sizes are not those of `start`.
         CheckpointError: the folder holds another run, or `start` is no model.
+        MissedGateError: a stage is worse than its recipe asks for.
         OutputError: the folder cannot be written.
     """
     device = choose_device(run.device)
     limit = replace(run.limit, autocast=choose_dtype("auto", device) == torch.bfloat16)
-    workshop = _open_workshop(find_recipe(run.recipe), device, run.folder, run.start)
-    with _Progress(run.is_quiet) as progress:
+    # a CPU has no core to spare for drawing ahead: learning takes them all
+    workers = 0 if device.type == "cpu" else max((os.cpu_count() or 1) - 2, 1)
+    workshop = _open_workshop(find_recipe(run.recipe), device, run, workers)
+    started = time.perf_counter()
+    with _Progress(workshop.recipe, run.is_quiet) as progress, closing(workshop):
         is_finished = train(
-            workshop.recipe, run.folder, workshop.modules, workshop.make_task, limit, progress.show
+            workshop.recipe,
+            run.folder,
+            workshop.modules,
+            workshop.make_task,
+            limit,
+            progress.show,
+            lambda figure: measure_figure(figure, workshop.model, workshop.naming, workshop.tokenizer),
         )
+    elapsed_s = time.perf_counter() - started
     out = run.out or run.folder / "model"
-    cfg_weight = workshop.recipe.cfg_weight
-    write_folder(model_of(workshop.modules), workshop.tokenizer_json, out, torch.bfloat16, cfg_weight)
+    recipe = workshop.recipe
+    recommended = {"guidance_scale": recipe.cfg_weight, "min_p": recipe.min_p}
+    write_folder(workshop.model, workshop.tokenizer_json, out, torch.bfloat16, recommended)
     write_charts(run.folder, out, device)
-    return is_finished, out
+    return Result(is_finished=is_finished, model=out, samples_per_s=progress.samples / elapsed_s)
 
 
-def _open_workshop(recipe: Recipe, device: torch.device, folder: Path, start: str | None) -> Workshop:
+def _open_workshop(recipe: Recipe, device: torch.device, run: Run, workers: int) -> Workshop:
     """Make a recipe's model; the tokenizer is learnt once for each run, so that its ids never change."""
-    kept = folder / "tokenizer.json"
+    kept = run.folder / "tokenizer.json"
     if kept.is_file():
-        return Workshop(recipe, device, kept.read_text(encoding="utf-8"))
-    workshop = Workshop(recipe, device) if start is None else _begin_with(start, recipe, device)
+        return Workshop(recipe, device, kept.read_text(encoding="utf-8"), workers)
+    if run.start is None:
+        workshop = Workshop(recipe, device, workers=workers)
+    else:
+        workshop = _begin_with(run.start, recipe, device, workers)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = folder / "tokenizer.json.new"
+        run.folder.mkdir(parents=True, exist_ok=True)
+        fresh = run.folder / "tokenizer.json.new"
         fresh.write_text(workshop.tokenizer_json, encoding="utf-8")
         fresh.replace(kept)
     except OSError as error:
-        raise OutputError(f'Cannot write to "{folder}": {error}. Choose another folder.') from error
+        raise OutputError(f'Cannot write to "{run.folder}": {error}. Choose another folder.') from error
     return workshop
 
 
-def _begin_with(start: str, recipe: Recipe, device: torch.device) -> Workshop:
+def _begin_with(start: str, recipe: Recipe, device: torch.device, workers: int) -> Workshop:
     """Make a recipe's model with the weights and the words of a model folder."""
     checkpoint = read_checkpoint(start)
     if checkpoint.config != recipe.model.to_config():
@@ -109,8 +141,8 @@ def _begin_with(start: str, recipe: Recipe, device: torch.device) -> Workshop:
             "sizes of that model, or begin with nothing."
         )
     words = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
-    workshop = Workshop(recipe, device, words)
-    model_of(workshop.modules).load_state_dict(checkpoint.state_dict)
+    workshop = Workshop(recipe, device, words, workers)
+    workshop.model.load_state_dict(checkpoint.state_dict)
     return workshop
 
 
@@ -120,7 +152,9 @@ def write_charts(folder: Path, model: Path, device: torch.device) -> None:
         draw_curves(read_curves(folder / LOG)).save(folder / "losses.png")
     janus = load_autoregressive(model, device=device)
     size_px = janus.config.vision.image_size
-    pictures = [torch.from_numpy(render(sample_scene(number, "test"), size_px)) for number in range(8)]
+    pictures = [
+        torch.from_numpy(render(sample_scene(number, "test", is_drawn=True), size_px)) for number in range(8)
+    ]
     restored = janus.decode(janus.encode(pictures))
     picture_grid(torch.cat((torch.stack(pictures), restored)), columns=len(pictures)).save(
         folder / "restored.png"
@@ -130,10 +164,15 @@ def write_charts(folder: Path, model: Path, device: torch.device) -> None:
 
 
 class _Progress:
-    """A progress bar on stderr, one for each stage."""
+    """A progress bar on stderr, one for each stage.
 
-    def __init__(self, is_quiet: bool) -> None:
-        self._is_quiet, self._stage = is_quiet, ""
+    Attributes:
+        samples: how many were learnt from so far.
+    """
+
+    def __init__(self, recipe: Recipe, is_quiet: bool) -> None:
+        self.samples, self._is_quiet, self._stage = 0, is_quiet, ""
+        self._of_a_step = {stage.stage: stage.batch_size * stage.accumulation for stage in recipe.stages}
         self._bar: tqdm | None = None
 
     def __enter__(self) -> _Progress:
@@ -145,6 +184,7 @@ class _Progress:
 
     def show(self, stage: str, done: int, steps: int, losses: dict[str, float]) -> None:
         """Move the bar of a stage to `done` of `steps`."""
+        self.samples += self._of_a_step[stage]  # type: ignore[index]
         if self._bar is None or stage != self._stage:
             self.__exit__()
             self._stage = stage

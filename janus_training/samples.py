@@ -5,45 +5,57 @@ Every sample is a pure function of its number, seeded through the world's own di
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+from typing import TypeAlias
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from janus_core.inputs.pictures import read_picture
 from janus_core.inputs.preprocessing import to_pixel_values, to_vq_input
-from janus_core.inputs.prompting import CAPTION_STYLES, plan_drawing, unconditional
+from janus_core.inputs.prompting import plan_drawing, unconditional
 from janus_core.inputs.text_tokenizer import TextTokenizer
 
-from .conversations import Exchange, learn_all, write_conversation, write_document
-from .language_task import DrawSample, Mixture, TextSample
-from .recipe import ModelSizes, StageRecipe
+from .conversations import (
+    Exchange,
+    Lesson,
+    learn_all,
+    split_behind_pictures,
+    write_conversation,
+    write_document,
+)
+from .language_task import DrawSample, Mixture, Shown
+from .recipe import ModelSizes, StageName, StageRecipe
 from .world.answers import Question
-from .world.captions import caption, caption_question
-from .world.dice import chance, new_dice, pick_weighted, shuffled
+from .world.captions import caption
+from .world.dice import chance, new_dice
 from .world.drawing_prompts import drawing_prompt
-from .world.near_misses import near_miss
+from .world.foreign import Sight
+from .world.lessons import lessons_about_one, lessons_about_two
 from .world.passages import passage
 from .world.patch_labels import patch_labels
-from .world.questions import questions
 from .world.rendering import render
-from .world.scene_sampling import in_pure_colours, sample_scene
+from .world.roles import role_tokens
+from .world.scene_sampling import sample_scene
 from .world.scenes import Scene
-from .world.two_pictures import questions_about_two
-from .world.vocabulary import KINDS, STYLES, Kind, Style
+from .world.sights import sight
+from .world.vocabulary import KINDS, Kind
 
-_STYLE_WEIGHTS = (0.35, 0.45, 0.15, 0.05)  # short, detailed, tags, text
-_CAPTION_ALONE_SHARE = 0.45  # of conversations: later answers could be read off a caption
-_CAPTION_FIRST_SHARE = 0.1  # of conversations that go on with questions
-_OUTSIDE_SHARE = 0.3  # of conversations before stage III in which something outside the world may be asked
+_TWO_PICTURES_SHARE = 0.22  # of conversations, so that 15 % of questions are about two
+_QUESTIONS_ABOUT_TWO = 0.6  # as many as about one, so that rows are equally long
 _CAPTION_PROMPT_SHARE = 0.1  # of drawings asked for by a detailed caption
 _DOCUMENT_SHARE = 0.25  # of text samples without questions
-_VISION_STYLES: tuple[Style, ...] = ("detailed", "tags", "short")
-_VISION_WEIGHTS = (0.6, 0.2, 0.2)
-_TWO_PICTURES_SHARE = 0.08  # of conversations
 _OTHER_SCENE = 500_000_000  # from the number of a first picture to that of a second
-_MET_FROM = 700_000_000  # numbers that no stage reaches
 _SIMPLE: tuple[Kind, ...] = ("single",)
-_MOST_EXCHANGES = 8  # of one conversation; its length ends most of them earlier
-_PASSAGES = 4  # of one text sample, likewise
+_PASSAGES = 4  # of one text sample
+_PASSAGE_TOKENS = 140
+_ONE_INSIDE_IN = 5  # pictures to restore: the hardest
+_UNTIL_ALL_KINDS = 0.5  # share of a stage in which simple scenes grow rarer
+
+
+Batch: TypeAlias = Mixture | tuple[Tensor, Tensor]
 
 
 class Samples:
@@ -54,130 +66,140 @@ class Samples:
         config = sizes.to_config()
         self._tokenizer, self._stage, self._offset = tokenizer, stage, offset
         self._preprocess, self._image_tokens = config.preprocess, config.vision.num_patches
-        self._size_px, self._patch_px = sizes.image_size, sizes.patch_size
-        bare = write_conversation([Exchange(question="?", answer="")], tokenizer, image_tokens=0, tokens=0)
-        self._frame = len(bare.plan)  # system text and template of one exchange
+        self._size_px = sizes.image_size
 
-    def captioned(self, n: int, device: torch.device) -> tuple[Tensor, list[list[int]], Tensor]:
-        """Return one micro-batch of stage "vision".
+    def batch(self, n: int) -> Batch:
+        """Return what this stage learns from in its micro-batch n."""
+        makers: dict[StageName, Callable[[int], Batch]] = {
+            "vq_decoder": self.to_restore,
+            "vq_encoder": self.to_recognise,
+            "vision": self.to_see,
+        }
+        return makers.get(self._stage.stage, self.mixture)(n)
 
-        Every second scene is a near miss of the one before, so that matching takes a close look.
+    def to_restore(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return image tokens (b, 8, 8) and pixel values (b, 3, h, w) of pictures to be drawn."""
+        scenes = [_restored_scene(number) for number in self._numbers(n)]
+        return _grids(scenes), torch.stack([self._drawable(scene) for scene in scenes])
 
-        Returns: pixel values (b, 3, h, w), the token ids of each picture's caption, and what each patch
-            shows (b, n, 4), see `patch_labels`.
-        """
+    def to_recognise(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return the like of pictures to be drawn and, every third, of any other."""
         scenes: list[Scene] = []
-        captions: list[list[int]] = []
+        pixels: list[Tensor] = []
         for number in self._numbers(n):
-            dice = new_dice("vision", number)
-            other = near_miss(scenes[-1], dice) if len(scenes) % 2 else None
-            scenes.append(other or self._scene(number))
-            style = pick_weighted(dice, _VISION_STYLES, _VISION_WEIGHTS)
-            captions.append(self._tokenizer.encode(caption(scenes[-1], style)))
-        pixels = torch.stack([self.seen(scene) for scene in scenes])
-        labels = [torch.from_numpy(patch_labels(scene, self._size_px, self._patch_px)) for scene in scenes]
-        return pixels.to(device), captions, torch.stack(labels).to(device)
+            if number % 3:
+                scenes.append(_restored_scene(number))
+                pixels.append(self._drawable(scenes[-1]))
+            else:
+                seen = sight(number, self._size_px)
+                scenes.append(seen.scene)
+                pixels.append(to_vq_input(seen.picture, self._size_px, "stretch"))
+        return _grids(scenes), torch.stack(pixels)
+
+    def to_see(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return pixel values (b, 3, h, w) and what each patch shows (b, n, 8), see `patch_labels`."""
+        sights = [sight(number, self._size_px) for number in self._numbers(n)]
+        return self._seen(sights)
 
     def mixture(self, n: int) -> Mixture:
-        """Return one micro-batch of stages "language", I, II and III."""
+        """Return one micro-batch of stages "drawing" and "mix"."""
         numbers = list(self._numbers(n))
         first, second, _ = split_batch(self._stage)
         return Mixture(
-            understanding=[self._understanding(number) for number in numbers[:first]],
+            understanding=[self._shown(number) for number in numbers[:first]],
             text=[self._text(number) for number in numbers[first : first + second]],
             generation=[self._generation(number) for number in numbers[first + second :]],
         )
 
-    def to_draw(self, n: int) -> Tensor:
-        """Return 64 pictures (64, 3, h, w) in −1..1 of the kind that is drawn, the same in every stage."""
-        numbers = range(_MET_FROM + n * 64, _MET_FROM + (n + 1) * 64)
-        scenes = [sample_scene(number, is_plain=True) for number in numbers]
-        return torch.stack([self._drawable(in_pure_colours(scene)) for scene in scenes])
-
     def _drawable(self, scene: Scene) -> Tensor:
         return to_vq_input(render(scene, self._size_px), self._size_px, "stretch")
 
-    def seen(self, scene: Scene) -> Tensor:
-        """Return the pixel values (3, h, w) of a scene as the vision tower gets them when asked."""
-        return to_pixel_values(read_picture(render(scene, self._size_px)), self._preprocess)
+    def _seen(self, sights: list[Sight]) -> tuple[Tensor, Tensor]:
+        """Return pixel values as the vision tower gets them when asked, and labels."""
+        pixels = [to_pixel_values(read_picture(one.picture), self._preprocess) for one in sights]
+        labels = [patch_labels(one.scene, self._size_px, one.has_named_ground) for one in sights]
+        return torch.stack(pixels), torch.from_numpy(np.stack(labels))
 
     def _numbers(self, n: int) -> range:
         batch = self._stage.batch_size
         return range(self._offset + n * batch, self._offset + (n + 1) * batch)
 
-    def _scene(self, number: int, is_plain: bool = False) -> Scene:
-        """Return a scene of the training split; simple ones grow rarer as the stage goes on."""
+    def _kinds(self, number: int) -> tuple[Kind, ...]:
+        """Return which scenes may come; simple ones grow rarer in the first half of the stage."""
         stage = self._stage
         done = (number - self._offset) / (stage.steps * stage.accumulation * stage.batch_size)
-        is_simple = chance(new_dice("simple", number), stage.simple_share * (1 - done))
-        return sample_scene(number, kinds=_SIMPLE if is_simple else KINDS, is_plain=is_plain)
+        share = stage.simple_share * max(1 - done / _UNTIL_ALL_KINDS, 0)
+        return _SIMPLE if chance(new_dice("simple", number), share) else KINDS
 
-    def _understanding(self, number: int) -> TextSample:
-        scenes = [self._scene(number)]
+    def _shown(self, number: int) -> Shown:
+        """Ask several questions about one picture, or about two."""
+        kinds = self._kinds(number)
+        sights = [sight(number, self._size_px, kinds)]
         if chance(new_dice("how many pictures", number), _TWO_PICTURES_SHARE):
-            scenes.append(sample_scene(number + _OTHER_SCENE))
-            asked = questions_about_two(scenes[0], scenes[1], number)
-            exchanges = [Exchange(question=one.question, answer=one.answer) for one in asked]
+            sights.append(sight(number + _OTHER_SCENE, self._size_px, kinds))
+            few = max(round(_QUESTIONS_ABOUT_TWO * self._stage.questions), 1)
+            asked = lessons_about_two(sights[0], sights[1], number, few)
         else:
-            exchanges = self._exchanges(scenes[0], number)
-        lesson = write_conversation(
-            exchanges,
+            asked = lessons_about_one(sights[0], number, self._stage.questions)
+        split = [split_behind_pictures(self._write(questions, len(sights))) for questions in asked]
+        pixels, labels = self._seen(sights)
+        return Shown(
+            start=split[0][0],
+            pixel_values=pixels,
+            labels=labels,
+            asked=[continuation for _, continuation in split],
+        )
+
+    def _write(self, questions: list[Question], num_images: int) -> Lesson:
+        return write_conversation(
+            [Exchange(question=one.question, answer=one.answer) for one in questions],
             self._tokenizer,
             image_tokens=self._image_tokens,
-            tokens=self._frame + len(scenes) * self._image_tokens + self._stage.turn_tokens,
-            num_images=len(scenes),
+            num_images=num_images,
         )
-        pixel_values = torch.stack([self.seen(scene) for scene in scenes])
-        return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=pixel_values)
 
-    def _exchanges(self, scene: Scene, number: int) -> list[Exchange]:
-        """Ask for a caption alone, or choose questions in random order; some follow a caption."""
-        dice = new_dice("conversation", number)
-        style = pick_weighted(dice, STYLES, _STYLE_WEIGHTS)
-        is_alone = chance(dice, _CAPTION_ALONE_SHARE)
-        asked: list[Question] = []
-        if is_alone or chance(dice, _CAPTION_FIRST_SHARE / (1 - _CAPTION_ALONE_SHARE)):
-            asked.append(caption_question(scene, style, number, CAPTION_STYLES[style]))
-        if not is_alone:
-            *known, outside = questions(scene, number)
-            if self._stage.stage == "III" or chance(dice, _OUTSIDE_SHARE):
-                known.append(outside)
-            asked += shuffled(dice, known)[:_MOST_EXCHANGES]
-        return [Exchange(question=question.question, answer=question.answer) for question in asked]
-
-    def _text(self, number: int) -> TextSample:
+    def _text(self, number: int) -> Lesson:
         """Read the world's text: several passages in one sequence, all of it learnt."""
-        dice, tokens = new_dice("text", number), self._frame + self._stage.turn_tokens
+        dice = new_dice("text", number)
         passages = [passage(number * _PASSAGES + index) for index in range(_PASSAGES)]
         told = [part.answer for part in passages if not part.prompt]
         asked = [Exchange(question=part.prompt, answer=part.answer) for part in passages if part.prompt]
         if told and (not asked or chance(dice, _DOCUMENT_SHARE)):
-            lesson = write_document(told, self._tokenizer, tokens=tokens)
-        else:
-            lesson = learn_all(write_conversation(asked, self._tokenizer, image_tokens=0, tokens=tokens))
-        return TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=None)
+            return write_document(told, self._tokenizer, tokens=_PASSAGE_TOKENS)
+        return learn_all(write_conversation(asked, self._tokenizer, image_tokens=0, tokens=_PASSAGE_TOKENS))
 
     def _generation(self, number: int) -> DrawSample:
-        # prompts say nothing of a ground's marks
-        dice, scene = new_dice("drawing", number), self._scene(number, is_plain=True)
+        dice, scene = (
+            new_dice("drawing", number),
+            sample_scene(number, kinds=self._kinds(number), is_drawn=True),
+        )
         told = chance(dice, _CAPTION_PROMPT_SHARE)
         prompt = caption(scene, "detailed") if told else drawing_prompt(scene, number)
         plan = plan_drawing(prompt, self._tokenizer)
         if chance(dice, self._stage.drop_prompt):
             plan = unconditional(plan, self._tokenizer)
-        drawn = in_pure_colours(scene) if self._stage.one_token_a_patch else scene
-        return DrawSample(plan=plan, pixel_values=self._drawable(drawn))
+        return DrawSample(plan=plan, tokens=torch.from_numpy(role_tokens(scene)))
+
+
+def _grids(scenes: list[Scene]) -> Tensor:
+    return torch.from_numpy(np.stack([role_tokens(scene) for scene in scenes]))
+
+
+def _restored_scene(number: int) -> Scene:
+    """Return a scene to be drawn; in every fifth a thing lies inside another."""
+    if number % _ONE_INSIDE_IN:
+        return sample_scene(number, is_drawn=True)
+    pairs = (sample_scene(number + _OTHER_SCENE + ahead, kinds=("pair",), is_drawn=True) for ahead in count())
+    return next(scene for scene in pairs if scene.relation == "inside")
 
 
 def split_batch(stage: StageRecipe) -> tuple[int, int, int]:
     """Return how many samples of understanding, text and generation a micro-batch holds.
 
-    The mix decides, rounded so that the counts add up; stage "language" reads text alone.
+    The mix decides, rounded so that the counts add up.
     """
-    if stage.stage == "language":
-        return 0, stage.batch_size, 0
     wanted = [share / sum(stage.mix) * stage.batch_size for share in stage.mix]
-    counts = [int(count) for count in wanted]
+    counts = [int(each) for each in wanted]
     by_loss = sorted(range(3), key=lambda kind: counts[kind] - wanted[kind])
     for kind in by_loss[: stage.batch_size - sum(counts)]:
         counts[kind] += 1

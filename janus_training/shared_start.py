@@ -1,16 +1,26 @@
-"""A batch whose rows begin alike: the decoder reads the common start once, in training too.
+"""Sequences that begin alike: the decoder reads a common start once, in training too.
 
-Every conversation begins with the same system text. Hidden states depend on earlier tokens only, so computing
-them once for all rows changes nothing but the time.
+Every conversation begins with the same system text, and several questions ask about one picture. They stand
+behind it in one row, each blind for the others and counted on from the picture; what comes out is what each
+would give alone, for a fraction of the time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from janus_core.inputs.prompting import PromptPlan
 from janus_core.model.kv_cache import KVCache
 from janus_core.model.language_model import LanguageModel
+from janus_core.model.layers import rotary_table
+
+from .conversations import Continuation
+
+_START, _PADDING = 0, -1  # parts of a row beside its questions, which count from 1
 
 
 class _Start(KVCache):
@@ -29,27 +39,83 @@ class _Start(KVCache):
         return torch.cat((start_keys, keys), dim=2), torch.cat((start_values, values), dim=2)
 
 
-def hidden_states(language_model: LanguageModel, embeddings: Tensor, shared: int) -> Tensor:
-    """Run the decoder over rows that begin with the same `shared` tokens.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """Rows of a start and several continuations each.
+
+    Attributes:
+        token_ids: (b, t) int64, padded on the right.
+        is_image: (b, t) bool.
+        positions: (b, t) int64; each continuation counts on from the start.
+        parts: (b, t) int64: 0 in the start, 1 and up in the continuations, −1 where padded.
+        is_learnt: (b, t) bool.
+    """
+
+    token_ids: Tensor
+    is_image: Tensor
+    positions: Tensor
+    parts: Tensor
+    is_learnt: Tensor
+
+
+def pack(rows: Sequence[tuple[PromptPlan, Sequence[Continuation]]], pad: int) -> Packed:
+    """Lay starts and what continues them side by side."""
+    columns: list[tuple[list[int], ...]] = []
+    for start, continuations in rows:
+        begun = len(start)
+        ids, image = list(start.token_ids), [int(mark) for mark in start.is_image]
+        places, parts, learnt = list(range(begun)), [_START] * begun, [0] * begun
+        for part, each in enumerate(continuations, start=1):
+            size = len(each.token_ids)
+            ids += each.token_ids
+            places += range(begun, begun + size)
+            parts += [part] * size
+            learnt += [int(mark) for mark in each.is_learnt]
+        image += [0] * (len(ids) - begun)
+        columns.append((ids, image, places, parts, learnt))
+    length = max(len(row[0]) for row in columns)
+    fills = (pad, 0, 0, _PADDING, 0)
+    tensors = [
+        torch.tensor([[*row[index], *[fill] * (length - len(row[index]))] for row in columns])
+        for index, fill in enumerate(fills)
+    ]
+    return Packed(
+        token_ids=tensors[0],
+        is_image=tensors[1].bool(),
+        positions=tensors[2],
+        parts=tensors[3],
+        is_learnt=tensors[4].bool(),
+    )
+
+
+def packed_states(language_model: LanguageModel, embeddings: Tensor, packed: Packed, shared: int) -> Tensor:
+    """Run the decoder over packed rows.
 
     Args:
         language_model: the decoder.
-        embeddings: (b, t, d), without padding on the left.
-        shared: tokens at the start that are equal in all rows; below t.
+        embeddings: (b, t, d) of all tokens.
+        packed: which tokens belong together.
+        shared: tokens at the start that are equal in all rows; they are read once.
 
-    Returns: (b, t, d), as one plain pass would give.
+    Returns: hidden states (b, t − shared, d).
     """
-    rows, length, _ = embeddings.shape
-    positions = torch.arange(length, device=embeddings.device)[None]
-    if rows == 1 or shared == 0:
-        return language_model(embeddings, positions.expand(rows, -1))  # type: ignore[no-any-return]
     start = _Start()
-    first = language_model(embeddings[:1, :shared], positions[:, :shared], cache=start)
-    rest = language_model(embeddings[:, shared:], positions[:, shared:].expand(rows, -1), cache=start)
-    return torch.cat((first.expand(rows, -1, -1), rest), dim=1)
+    positions, parts = packed.positions.to(embeddings.device), packed.parts.to(embeddings.device)
+    if shared:
+        language_model(embeddings[:1, :shared], positions[:1, :shared], cache=start)
+    config = language_model.config
+    table = rotary_table(positions[:, shared:], config.head_dim, config.rope_theta, embeddings.dtype)
+    mask = _visible(parts)[:, None, shared:]
+    x = embeddings[:, shared:]
+    for index, layer in enumerate(language_model.layers):
+        x = layer(x, table, mask, start if shared else None, index)
+    return language_model.norm(x)  # type: ignore[no-any-return]
 
 
-def shared_tokens(token_ids: Tensor, is_image: Tensor) -> int:
-    """Count the words at the start that are the same in all rows of (b, t), at most t − 1."""
-    is_same = ((token_ids == token_ids[:1]) & ~is_image).all(dim=0)
-    return min(int(is_same.int().cumprod(0).sum()), token_ids.shape[1] - 1)
+def _visible(parts: Tensor) -> Tensor:
+    """Return (b, t, t): a token sees itself and, before it, the start and its own part."""
+    queries, keys = parts[:, :, None], parts[:, None, :]
+    order = torch.arange(parts.shape[1], device=parts.device)
+    is_before = order[None, None, :] <= order[None, :, None]
+    is_own = (keys == _START) | (keys == queries)
+    return (is_before & is_own & (keys != _PADDING)) | (order[:, None] == order)

@@ -6,32 +6,27 @@ Every batch is a pure function of its number, which is what lets a killed run go
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
+from typing import get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from janus_core.errors import ConfigError
 from janus_core.inputs.text_tokenizer import TextTokenizer
-from janus_core.model.model import JanusModel
 
-from .language_task import LanguageTask
+from .ahead import Ahead
+from .language_task import LanguageTask, Mixture
 from .loop import Task
-from .patch_tokens import PatchTokens
-from .recipe import Recipe, StageRecipe
-from .samples import Samples
-from .vision_task import TextTower, VisionTask
-from .vq_task import VQTask
-from .weights import fill, new_model
+from .recipe import Recipe, StageName, StageRecipe
+from .samples import Batch, Samples
+from .vision_task import VisionTask
+from .vq_task import RecognisingTask, RestoringTask
+from .weights import initialise, new_model
 from .words import learn_tokenizer
 from .world.corpus import corpus
-from .world.rendering import render
-from .world.scene_sampling import sample_scene
-from .world.scenes import Scene
+from .world.patch_labels import CLASSES
+from .world.roles import role_codes
 
-_CAPTION_CONTEXT = 96  # tokens of the longest caption that the text tower reads
-_ONE_INSIDE_IN = 4  # pictures of stage "vq"
-_PATCH_BATCHES = 125  # of 64 pictures, whose patches get one image token each
 _STRIDE = 1_000_000_000  # sample numbers of one stage; stages never share a picture
 
 
@@ -39,68 +34,84 @@ class Workshop:
     """One recipe's model and world, from which the task of every stage is made.
 
     Attributes:
-        modules: everything that learns in any stage: "model" and "text_tower".
+        model: the Janus.
+        naming: reads from image embeddings what patches show; needed in training only.
+        modules: everything that learns in any stage: the two.
         tokenizer_json: content of the tokenizer's file.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, tokenizer_json: str | None = None) -> None:
-        """Make the model with its first weights, and its tokenizer unless a run has one already."""
-        self.recipe, self.device = recipe, device
+    def __init__(
+        self, recipe: Recipe, device: torch.device, tokenizer_json: str | None = None, workers: int = 0
+    ) -> None:
+        """Make the model with its first weights, and its tokenizer unless a run has one already.
+
+        Args:
+            recipe: what to make.
+            device: to train on.
+            tokenizer_json: content of the tokenizer's file.
+            workers: processes that make batches ahead; 0 makes each when it is needed.
+        """
+        self.recipe, self.device, self._workers = recipe, device, workers
+        self._ahead: Ahead | None = None
         self.tokenizer_json = tokenizer_json or learn_tokenizer(corpus(recipe.seed), recipe.model.vocabulary)
         self.tokenizer = TextTokenizer(self.tokenizer_json, source="the recipe's tokenizer")
         self.model = new_model(recipe.model.to_config(), recipe.seed)
+        self._begin_codes()
         self.model.vq_tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with torch.device("meta"):
-            text_tower = TextTower(
-                recipe.model.vocabulary,
-                recipe.model.vision_width,
-                _CAPTION_CONTEXT,
-                self.tokenizer.special.pad,
-            )
-        fill(text_tower, recipe.seed)
-        self.modules = nn.ModuleDict({"model": self.model, "text_tower": text_tower}).to(device)
+        self.naming = nn.Linear(recipe.model.hidden_size, sum(CLASSES))
+        initialise(self.naming, torch.Generator().manual_seed(recipe.seed))
+        self.modules = nn.ModuleDict({"model": self.model, "naming": self.naming}).to(device)
 
-    def make_task(self, stage: StageRecipe, modules: nn.ModuleDict) -> Task:
-        """Return what a stage learns."""
-        offset = _STRIDE * self.recipe.stages.index(stage)
-        if stage.stage == "vq":
-            pictures = self._pictures(stage, offset)
-            return VQTask(self.model.vq_tokenizer, pictures, stage.steps * stage.accumulation)
-        samples = Samples(self.tokenizer, self.recipe.model, stage, offset)
+    @torch.no_grad()
+    def _begin_codes(self) -> None:
+        """Begin codebook and image-token embedding with what the world's tokens have in common."""
+        sizes = self.recipe.model
+        codes = torch.from_numpy(role_codes(sizes.code_width, self.recipe.seed))
+        if len(codes) > sizes.codebook_size:
+            raise ConfigError(
+                f'The recipe "{self.recipe.name}" has a codebook of {sizes.codebook_size}; the world needs '
+                f"{len(codes)} image tokens."
+            )
+        for table in (self.model.vq_tokenizer.codebook, self.model.language.image_token_embedding):
+            table.weight[: len(codes)] = codes
+
+    def make_task(self, stage: StageRecipe) -> Task:
+        """Return what a stage learns; it ends what was made ahead for the stage before."""
+        self.close()
+        offset = _STRIDE * (1 + get_args(StageName).index(stage.stage))
+        batches: Callable[[int], Batch]
+        if self._workers:
+            self._ahead = Ahead(self.tokenizer_json, self.recipe.model, stage, offset, self._workers)
+            batches = self._ahead
+        else:
+            batches = Samples(self.tokenizer, self.recipe.model, stage, offset).batch
+        if stage.stage == "vq_decoder":
+            return RestoringTask(self.model.vq_tokenizer, self._pairs(batches))
+        if stage.stage == "vq_encoder":
+            return RecognisingTask(self.model.vq_tokenizer, self._pairs(batches))
         if stage.stage == "vision":
-            text_tower = modules["text_tower"]
-            assert isinstance(text_tower, TextTower)  # made above
-            return VisionTask(
-                self.model.seeing.vision_tower, text_tower, lambda n: samples.captioned(n, self.device)
-            )
-        tokens_of = None
-        if stage.one_token_a_patch:
-            drawn = (samples.to_draw(n) for n in range(_PATCH_BATCHES))
-            tokens_of = PatchTokens(self.model.vq_tokenizer, drawn)
-        return LanguageTask(self.model, stage, samples.mixture, self.tokenizer.special.pad, tokens_of)
+            return VisionTask(self.model.seeing, self.naming, self._pairs(batches))
+        return LanguageTask(self.model, self.naming, stage, _mixtures(batches), self.tokenizer.special.pad)
 
-    def _pictures(self, stage: StageRecipe, offset: int) -> Callable[[int], Tensor]:
-        size_px = self.recipe.model.image_size
+    def close(self) -> None:
+        """End the processes that make batches, if any."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
-        def pictures(sample: int) -> Tensor:
-            numbers = range(offset + sample * stage.batch_size, offset + (sample + 1) * stage.batch_size)
-            rendered = np.stack([render(_restored_scene(number), size_px) for number in numbers])
-            pixels = torch.from_numpy(rendered).permute(0, 3, 1, 2) * 2 - 1
-            return pixels.contiguous(memory_format=torch.channels_last).to(self.device)
+    def _pairs(self, batches: Callable[[int], Batch]) -> Callable[[int], tuple[Tensor, Tensor]]:
+        def pairs(n: int) -> tuple[Tensor, Tensor]:
+            batch = batches(n)
+            assert isinstance(batch, tuple)  # as the stage's samples are
+            return batch[0].to(self.device), batch[1].to(self.device)
 
-        return pictures
+        return pairs
 
 
-def _restored_scene(number: int) -> Scene:
-    """Return a scene for stage "vq"; in every fourth a thing lies inside another, the hardest to keep."""
-    if number % _ONE_INSIDE_IN:
-        return sample_scene(number)
-    pairs = (sample_scene(number + ahead, kinds=("pair",)) for ahead in count())
-    return next(scene for scene in pairs if scene.relation == "inside")
+def _mixtures(batches: Callable[[int], Batch]) -> Callable[[int], Mixture]:
+    def mixtures(n: int) -> Mixture:
+        batch = batches(n)
+        assert isinstance(batch, Mixture)  # as the stage's samples are
+        return batch
 
-
-def model_of(modules: nn.ModuleDict) -> JanusModel:
-    """Return the model among everything that learns."""
-    model = modules["model"]
-    assert isinstance(model, JanusModel)
-    return model
+    return mixtures

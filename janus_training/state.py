@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ _MOST_BYTES = 15_000_000  # of one file
 
 @dataclass
 class Position:
-    """The stage being trained and how many of its steps are done."""
+    """The stage being trained, how many of its steps are done and how many of its gates are passed."""
 
     stage: int = 0
     step: int = 0
+    gates: int = 0
 
 
 def save_state(
@@ -65,6 +66,7 @@ def save_state(
         content = {
             "stage": position.stage,
             "step": position.step,
+            "gates": position.gates,
             "log_bytes": log_bytes,
             "files": files,
             "recipe": recipe.to_json(),
@@ -100,6 +102,7 @@ def read_position(run: Path, recipe: Recipe) -> Position | None:
         content: dict[str, Any] = json.loads((folder / "position.json").read_text(encoding="utf-8"))
         found, position = parse_recipe(content["recipe"]), Position()
         position.stage, position.step = int(content["stage"]), int(content["step"])
+        position.gates = int(content.get("gates", 0))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f'The training state in "{folder}" is damaged: {error}. Delete it to start again.'
@@ -113,9 +116,13 @@ def read_position(run: Path, recipe: Recipe) -> Position | None:
 
 
 def _agree(found: Recipe, wanted: Recipe, stage: int) -> bool:
-    """Tell whether two recipes are the same as far as a run has come; later stages may still be changed."""
+    """Tell whether two recipes are the same as far as a run has come.
+
+    Later stages may still be changed, and gates always: they decide nothing but whether to go on.
+    """
     same = found.seed == wanted.seed and found.model == wanted.model
-    return same and found.stages[: stage + 1] == wanted.stages[: stage + 1]
+    so_far = [[replace(each, gates=()) for each in recipe.stages[: stage + 1]] for recipe in (found, wanted)]
+    return same and so_far[0] == so_far[1]
 
 
 def cut_log(run: Path) -> None:

@@ -1,8 +1,8 @@
-"""Stage "vq": the VQ tokenizer learns to keep and restore pictures.
+"""Stages "vq_decoder" and "vq_encoder": the VQ tokenizer learns what its tokens mean, and to find them.
 
-Reconstruction by absolute and squared difference of pixels, and of their differences to neighbours (edges);
-codebook and commitment terms on the unit sphere; equal patches are drawn together. Source: van den Oord et
-al. 2017 (arXiv:1711.00937); Yu et al. 2022 (arXiv:2110.04627) for unit-length codes.
+The world says which token a cell has (`roles`), so nothing is left to chance: the decoder learns pixels from
+given codes, codes and all, and the encoder learns which code a cell of any picture has. Plain VQ training
+gives equal patches different tokens by what lies elsewhere, and a decoder of text cannot learn to draw them.
 """
 
 from __future__ import annotations
@@ -16,95 +16,57 @@ from torch import Tensor, nn
 
 from janus_core.model.vq_tokenizer import VQTokenizer
 
-_COMMITMENT = 0.25
 _SQUARES = 2.0  # small objects on a plain ground are far off at first, and squares see that
 _EDGES = 1.0
-_ALIKE = 4.0  # keeps the latents of equal patches within about 0.05 of each other
-_LEVELS = 32  # to which pixels are rounded before patches are compared
 _DETAIL = 4.0  # what pixels near outlines count more: they tell shapes apart, and are few
-_CLEAR_EDGE = 0.5  # difference of neighbouring pixels that is an outline; the marks of a ground are fainter
-_FREE_SHARE = 0.4  # share of the stage before codes are used
-_BLUR = 0.05  # noise on each coordinate of a latent until then, about the error that codes will make
-_PLACED_TO = 0.8  # share of the stage in which unused codes are still moved
-_PLACINGS = 8  # of codes in that time
-_PLACED_BY = 24  # micro-batches whose latents the codes are placed by
-_ROUNDS = 8  # of k-means
+_CLEAR_EDGE = 0.5  # difference of neighbouring pixels that is an outline
+_SHARPNESS = 16.0  # of the choice among codes; cosines alone are too flat to tell hundreds apart
 
-Pictures = Callable[[int], Tensor]
+TokensAndPixels = Callable[[int], tuple[Tensor, Tensor]]
 
 
-class VQTask:
-    """Reconstruction of the world's pictures through the codebook."""
+class RestoringTask:
+    """Codes to pixels: the decoder and the codebook."""
 
-    def __init__(self, vq_tokenizer: VQTokenizer, pictures: Pictures, samples: int) -> None:
+    def __init__(self, vq_tokenizer: VQTokenizer, pictures: TokensAndPixels) -> None:
         """Keep what to train.
 
         Args:
             vq_tokenizer: the learner.
-            pictures: sample number to pixel values (b, 3, h, w) in −1..1 on the learner's device.
-            samples: micro-batches of the whole stage.
+            pictures: sample number to image tokens (b, h', w') and pixel values (b, 3, h, w) in −1..1.
         """
-        self.vq, self.pictures, self.samples = vq_tokenizer, pictures, samples
+        self.vq, self.pictures = vq_tokenizer, pictures
 
     def parameters(self) -> Iterable[nn.Parameter]:
-        """Return all parameters of the VQ tokenizer."""
-        return self.vq.parameters()
-
-    def begin(self) -> None:
-        """Take over nothing: this stage starts from first weights."""
+        """Return what turns tokens into pixels."""
+        parts = (self.vq.codebook, self.vq.post_quant_conv, self.vq.decoder)
+        return [parameter for part in parts for parameter in part.parameters()]
 
     def loss(self, sample: int) -> dict[str, Tensor]:
-        """Return the terms for one micro-batch.
+        """Return the terms for one micro-batch."""
+        tokens, pixels = self.pictures(sample)
+        restored = self.vq.decode_codes(rearrange(self.vq.codes(tokens), "b h w c -> b c h w"))
+        return _picture_terms(restored, pixels)
 
-        At first latents pass without codes, blurred; then codes are placed among them and take part. From
-        codes that mean nothing yet an encoder learns little.
-        """
-        pixels = self.pictures(sample)
-        latents = self._latents(pixels)
-        alike = _ALIKE * _difference_of_like(latents, pixels)
-        first = int(_FREE_SHARE * self.samples)
-        if sample < first:
-            restored = self.vq.decode_codes(self._blurred(latents, sample))
-            return {**_picture_terms(restored, pixels), "alike": alike}
-        every = max(int((_PLACED_TO - _FREE_SHARE) * self.samples) // _PLACINGS, 1)
-        if (sample - first) % every == 0 and sample <= _PLACED_TO * self.samples:
-            self._place_codes(sample, are_new=sample == first)
-        with torch.autocast(pixels.device.type, enabled=False):  # codes are compared in float32
-            codes = rearrange(self.vq.codes(self.vq.nearest(latents.detach())), "b h w c -> b c h w")
-        passed = latents + (codes - latents).detach()  # straight through
-        return {
-            **_picture_terms(self.vq.decode_codes(passed), pixels),
-            "alike": alike,
-            "codebook": (codes - latents.detach()).square().mean() * codes.shape[1],
-            "commitment": _COMMITMENT * (latents - codes.detach()).square().mean() * codes.shape[1],
-        }
 
-    def _latents(self, pixels: Tensor) -> Tensor:
-        return F.normalize(self.vq.latents(pixels).float(), dim=1)
+class RecognisingTask:
+    """Pixels to codes: the encoder. The codebook does not learn any more."""
 
-    def _blurred(self, latents: Tensor, sample: int) -> Tensor:
-        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(sample))
-        return F.normalize(latents + _BLUR * noise.to(latents.device), dim=1)
+    def __init__(self, vq_tokenizer: VQTokenizer, pictures: TokensAndPixels) -> None:
+        """Keep what to train, as `RestoringTask` does."""
+        self.vq, self.pictures = vq_tokenizer, pictures
 
-    @torch.no_grad()
-    def _place_codes(self, sample: int, are_new: bool) -> None:
-        """Move codes onto latents of the coming pictures: all of them by k-means, or only the unused ones.
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Return what turns pixels into latents."""
+        return [*self.vq.encoder.parameters(), *self.vq.quant_conv.parameters()]
 
-        Equal patches count once, or most codes would go to the ground, which is everywhere.
-        """
-        pixels = torch.cat([self.pictures(sample + ahead) for ahead in range(_PLACED_BY)])
-        parts = torch.split(pixels, max(len(pixels) // _PLACED_BY, 1))
-        latents = F.normalize(_means_of_like(torch.cat([self._latents(part) for part in parts]), pixels)[0])
-        table, generator = self.vq.codebook.weight, torch.Generator().manual_seed(sample)
-        unused = torch.ones(len(table), dtype=torch.bool, device=table.device)
-        if not are_new:
-            unused[(latents @ F.normalize(table, dim=1).T).argmax(dim=1)] = False
-        chosen = torch.randint(len(latents), (int(unused.sum()),), generator=generator)
-        table[unused] = latents[chosen.to(latents.device)]
-        for _ in range(_ROUNDS if are_new else 0):
-            nearest = (latents @ table.T).argmax(dim=1)
-            sums = torch.zeros_like(table).index_add_(0, nearest, latents)
-            table.copy_(torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), table))
+    def loss(self, sample: int) -> dict[str, Tensor]:
+        """Return the cross-entropy of each cell's own code among all codes."""
+        tokens, pixels = self.pictures(sample)
+        latents = F.normalize(self.vq.latents(pixels).float(), dim=1)
+        table = self.vq.codes(torch.arange(self.vq.config.codebook_size, device=latents.device))
+        logits = _SHARPNESS * rearrange(latents, "b c h w -> (b h w) c") @ table.T
+        return {"codes": F.cross_entropy(logits, tokens.flatten())}
 
 
 def _picture_terms(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
@@ -114,26 +76,6 @@ def _picture_terms(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
         "squares": _SQUARES * (weight * error.square()).mean(),
         "edges": _EDGES * _edge_difference(restored, pixels),
     }
-
-
-def _difference_of_like(latents: Tensor, pixels: Tensor) -> Tensor:
-    """Return how far latents of equal patches lie from their mean.
-
-    An encoder sees beyond its patch and gives every patch of a plain ground a code of its own, which costs
-    nothing in restoring and makes drawing unpredictable: whoever draws has to guess the whole picture first.
-    """
-    means, which = _means_of_like(latents, pixels)
-    return (rearrange(latents, "b c h w -> (b h w) c") - means[which]).square().sum(dim=1).mean()
-
-
-def _means_of_like(latents: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean latent of each different patch (n, c), and for every patch in turn which one it is."""
-    size_px = pixels.shape[2] // latents.shape[2]
-    levels = (pixels * (_LEVELS / 2)).round()
-    patches = rearrange(levels, "b c (h p) (w q) -> (b h w) (c p q)", p=size_px, q=size_px)
-    _, which, count = torch.unique(patches, dim=0, return_inverse=True, return_counts=True)
-    rows = rearrange(latents, "b c h w -> (b h w) c")
-    return rows.new_zeros(len(count), rows.shape[1]).index_add_(0, which, rows) / count[:, None], which
 
 
 def _outlines(pixels: Tensor) -> Tensor:

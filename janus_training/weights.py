@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from pathlib import Path
 
 import torch
@@ -25,9 +26,9 @@ def new_model(config: JanusConfig, seed: int) -> JanusModel:
     """Return a float32 model on the CPU with random weights that depend on `seed` alone, ready to learn."""
     model = build_model(config)
     model.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        initialise(module, generator)
+    for name, module in model.named_modules():
+        # a generator of its own for each: no part's first weights depend on another's size
+        initialise(module, torch.Generator().manual_seed(seed + zlib.crc32(name.encode())))
     for layer in model.language.language_model.layers:  # residual branches start small, as in GPT-2
         assert isinstance(layer, DecoderLayer)
         for branch in (layer.self_attn.o_proj, layer.mlp.down_proj):
@@ -72,20 +73,12 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
         bias.zero_()
 
 
-@torch.no_grad()
-def fill(module: nn.Module, seed: int) -> None:
-    """Fill every parameter of a module on the meta device from a seed: vectors by role, the rest normal."""
-    module.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        if parameter.ndim > 1:
-            parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
-        else:
-            parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-
-
 def write_folder(
-    model: JanusModel, tokenizer_json: str, folder: Path, dtype: torch.dtype, cfg_weight: float
+    model: JanusModel,
+    tokenizer_json: str,
+    folder: Path,
+    dtype: torch.dtype,
+    recommended: dict[str, float],
 ) -> None:
     """Write a model folder that any reader of the authors' layout can load.
 
@@ -94,7 +87,7 @@ def write_folder(
         tokenizer_json: content of `tokenizer.json`.
         folder: made where needed; its files are replaced.
         dtype: of the stored tensors.
-        cfg_weight: the guidance to recommend.
+        recommended: how to draw, by the names of `generation_config.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
@@ -103,7 +96,7 @@ def write_folder(
         is_table = ours.endswith("position_embedding.weight")
         tensors[name] = (tensor[None] if is_table else tensor).detach().to("cpu", dtype).contiguous()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    files = write_authors(model.config) | {"generation_config.json": {"guidance_scale": cfg_weight}}
+    files = write_authors(model.config) | {"generation_config.json": recommended}
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
+_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}  # of the running release
 
 
 def schema(**fields: Any) -> io.Schema:
@@ -27,7 +27,7 @@ def widget(kind: Callable[..., Any], input_id: str, **options: Any) -> Any:
 
     Options that this release does not know are passed on as extras.
     """
-    options = {"optional": "default" in options, **options}
+    options = {"optional": "default" in options, **options}  # a caller's own "optional" wins
     known = inspect.signature(kind).parameters
     made = kind(input_id, **{name: value for name, value in options.items() if name in known})
     extras = {name: value for name, value in options.items() if name not in known}

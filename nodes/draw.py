@@ -90,6 +90,7 @@ class JanusDraw(io.ComfyNode):
         """Draw the batch."""
         janus = model.autoregressive("Janus Draw")
         recommended = janus.guidance.cfg_weight
+        # a weight that suits the large models, such as 5, spoils the pictures of one that recommends 2
         if cfg_weight > 2 * recommended:
             log.warning(
                 "Janus: cfg_weight %g is far above what this model draws well with. Try %g in Janus Draw.",
@@ -111,4 +112,4 @@ class JanusDraw(io.ComfyNode):
 
         drawn = in_batches(attempt, batch_size)
         progress.finish(drawn.images)
-        return io.NodeOutput(to_image(drawn.images), drawn.tokens)
+        return io.NodeOutput(to_image(drawn.images), drawn.tokens)  # (b, h, w, 3)

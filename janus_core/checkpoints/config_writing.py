@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..model.config import AlignerConfig, JanusConfig
+from ..model.config import AlignerConfig, JanusConfig, VisionConfig
 
 _TOWER_KEYS = ("width", "layers", "heads", "patch_size", "mlp_ratio")
 
@@ -15,21 +15,16 @@ def write_authors(config: JanusConfig) -> dict[str, dict[str, Any]]:
     Returns: contents of `config.json`, `preprocessor_config.json` and `processor_config.json`.
     """
     vision, vq = config.vision, config.vq
-    tower = {
-        "model_name": f"siglip_patch{vision.patch_size}_{vision.image_size}",
-        "image_size": vision.image_size,
-        "select_feature": "same",
-        "select_layer": -1,
-        **{key: getattr(vision, key) for key in _TOWER_KEYS},
-    }
-    if vision.pixel_mean is not None and vision.pixel_std is not None:
-        tower |= {"pixel_mean": list(vision.pixel_mean), "pixel_std": list(vision.pixel_std)}
     head, preprocess = config.generation_head, config.preprocess
     return {
         "config.json": {
             "model_type": "multi_modality",
             "architectures": ["MultiModalityCausalLM"],
-            "vision_config": {"cls": "CLIPVisionTower", "model_type": "vision", "params": tower},
+            "vision_config": {
+                "cls": "CLIPVisionTower",
+                "model_type": "vision",
+                "params": _write_tower(vision),
+            },
             "aligner_config": _write_aligner("aligner", config.understanding_aligner),
             "gen_vision_config": {
                 "cls": "VQ-16",
@@ -72,6 +67,19 @@ def write_authors(config: JanusConfig) -> dict[str, dict[str, Any]]:
             "sft_format": "deepseek_old" if config.old_roles else "deepseek",
         },
     }
+
+
+def _write_tower(vision: VisionConfig) -> dict[str, Any]:
+    tower = {
+        "model_name": f"siglip_patch{vision.patch_size}_{vision.image_size}",  # no preset: sizes are written
+        "image_size": vision.image_size,
+        "select_feature": "same",
+        "select_layer": -1,  # layers that are not computed are not stored
+        **{key: getattr(vision, key) for key in _TOWER_KEYS},
+    }
+    if vision.pixel_mean is not None and vision.pixel_std is not None:
+        tower |= {"pixel_mean": list(vision.pixel_mean), "pixel_std": list(vision.pixel_std)}
+    return tower
 
 
 def _write_aligner(model_type: str, aligner: AlignerConfig) -> dict[str, Any]:

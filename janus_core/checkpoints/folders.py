@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError
-from .layout import find_weights, read_json, recognise
+from ..errors import CheckpointError, JanusError
+from .layout import find_files, read_json, recognise
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 _CACHE = "models--"  # how a download cache begins the name of a model's folder, `models--owner--name`
@@ -150,9 +150,8 @@ def is_janus_folder(folder: str | os.PathLike[str]) -> bool:
 
 def is_complete_folder(folder: str | os.PathLike[str]) -> bool:
     """Tell by names and lengths whether a folder has configuration, tokenizer and whole weight files."""
-    path = Path(folder)
     try:
-        find_weights(path)
-    except (CheckpointError, OSError):
+        find_files(Path(folder))
+        return (Path(folder) / "tokenizer.json").is_file()
+    except (JanusError, OSError):
         return False
-    return is_janus_folder(path) and (path / "tokenizer.json").is_file()

@@ -24,17 +24,17 @@ _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 def main(argv: Sequence[str] | None = None) -> int:
     """Execute the command in `argv` (default: the process's arguments) and return the exit code."""
     arguments = parse(argv)
-    _never_fail_on_characters()
+    _never_fail_on_characters()  # before anything is printed
     logging.basicConfig(
         level=logging.DEBUG if arguments.debug else logging.ERROR if arguments.quiet else logging.WARNING,
         format="%(message)s",
         force=True,
     )
     try:
-        return int(arguments.run(arguments) or 0)
+        return int(arguments.execute(arguments) or 0)
     except JanusError as error:
         if arguments.debug:
-            raise
+            raise  # with its traceback
         print(f"janus: {error}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:

@@ -145,10 +145,10 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def run(arguments: argparse.Namespace) -> Any:  # imports torch, so only now
+    def execute(arguments: argparse.Namespace) -> Any:  # imports torch, so only now
         return getattr(import_module(f".{_ROOMS[name]}", __package__), name)(arguments)
 
-    made.set_defaults(run=run)
+    made.set_defaults(execute=execute)
     return made
 
 
@@ -263,11 +263,11 @@ def _add_train(commands: Any) -> None:
     made = commands.add_parser("train", help="say how to start training", add_help=False)
     made.add_argument("ignored", nargs=argparse.REMAINDER)
 
-    def run(_: argparse.Namespace) -> Any:
+    def execute(_: argparse.Namespace) -> Any:
         made.exit(
             2,
             "janus: training is a package of its own. Use janus-train run RECIPE --run DIR, or python -m "
             "janus_training; --help explains it.\n",
         )
 
-    made.set_defaults(run=run, debug=False, quiet=False)
+    made.set_defaults(execute=execute, debug=False, quiet=False)

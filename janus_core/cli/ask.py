@@ -9,7 +9,7 @@ from ..generation.endings import is_finished, whole_sentences
 from ..inputs.pictures import read_picture
 from ..inputs.prompting import SYSTEM_TEXT
 from ..inputs.turns import Turn
-from .finding import find_pictures
+from .finding import expanded
 from .models import load
 from .terminal import GrowingAnswer, new_seed, remark, report
 from .text_flags import text_options
@@ -18,7 +18,7 @@ from .text_flags import text_options
 def ask(arguments: Namespace) -> None:
     """Answer one question."""
     options = text_options(arguments)
-    paths = [path for given in arguments.images for path in _expanded(given)]
+    paths = [path for given in arguments.images for path in expanded(given)]
     pictures = tuple(read_picture(path) for path in paths)
     janus = load(arguments)
     streams = sys.stdout.isatty() and not arguments.json and not arguments.trim
@@ -42,14 +42,7 @@ def ask(arguments: Namespace) -> None:
         growing.finish(text)
     else:
         report(arguments, content, text)
-    if not finished:
+    if not finished and not arguments.json:  # which says so itself
         remark(
             arguments, f"cut off at {options.max_new_tokens} tokens: raise --max-new-tokens, or use --trim"
         )
-
-
-def _expanded(given: str) -> list[str]:
-    """Return what a pattern matches, where no shell has expanded it; anything else as it is."""
-    if "*" not in given and "?" not in given:
-        return [given]
-    return [str(path) for path in find_pictures([given]).pictures]

@@ -47,7 +47,9 @@ def caption(arguments: Namespace) -> int:
     try:
         if todo:
             with progress(arguments, "captions", len(todo)) as on_step:
-                captioning.run(load(arguments), [(place, found.pictures[place]) for place in todo], on_step)
+                captioning.caption(
+                    load(arguments), [(place, found.pictures[place]) for place in todo], on_step
+                )
     finally:
         if store is not None:
             store.finish()
@@ -95,7 +97,7 @@ def _store(arguments: Namespace, shards: int) -> CaptionStore | None:
 
 
 class _Captioning:
-    """A run over pictures: what it wrote, and which pictures it could not caption."""
+    """Captions pictures in batches; holds the captions, and errors of pictures without one."""
 
     def __init__(self, arguments: Namespace, options: TextOptions, store: CaptionStore | None) -> None:
         self._arguments = arguments
@@ -106,7 +108,7 @@ class _Captioning:
         self.captions: list[dict[str, Any]] = []
         self.failed: list[str] = []
 
-    def run(self, janus: Conversing, todo: Sequence[tuple[int, Path]], on_step: OnStep) -> None:
+    def caption(self, janus: Conversing, todo: Sequence[tuple[int, Path]], on_step: OnStep) -> None:
         """Caption pictures, each with its place in the whole list, and keep each batch when it is done."""
         size = self._arguments.batch_size
         for start in range(0, len(todo), size):

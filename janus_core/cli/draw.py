@@ -41,13 +41,14 @@ def draw(arguments: Namespace) -> int:
         top_p=arguments.top_p,
         min_p=arguments.min_p,
     )
+    # again in the engine, but there only once the model is loaded, and under other names
     for name, value in (("--num-images", arguments.num_images), ("--batch-size", arguments.batch_size)):
         if value < 1:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     prompts = read_prompts(arguments)
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
-    drawn = _DrawnFiles(arguments, options.decided(janus.guidance), folder, prompts)
+    drawn = _PictureFiles(arguments, options.decided(janus.guidance), folder, prompts)
     try:
         with progress(arguments, "image tokens", drawn.wanted * janus.config.num_image_tokens) as on_step:
             drawn.draw(janus, on_step)
@@ -65,7 +66,7 @@ def draw(arguments: Namespace) -> int:
     return 1 if drawn.failed else 0
 
 
-class _DrawnFiles:
+class _PictureFiles:
     """The picture files that one `draw` has written so far."""
 
     def __init__(

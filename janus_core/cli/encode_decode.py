@@ -8,6 +8,7 @@ from pathlib import Path
 from ..inputs.image_tokens import ImageTokens
 from ..inputs.pictures import read_picture
 from .files import check_picture_name, ready_file, save_picture
+from .finding import expanded
 from .models import load_autoregressive
 from .terminal import report
 
@@ -15,10 +16,10 @@ from .terminal import report
 def encode(arguments: Namespace) -> None:
     """Turn pictures into a file of image tokens."""
     out = ready_file(Path(arguments.out))
-    pictures = [read_picture(path) for path in arguments.images]
+    pictures = [read_picture(path) for given in arguments.images for path in expanded(given)]
     tokens = load_autoregressive(arguments).encode(pictures, arguments.fit)
     tokens.save(out)
-    ids = [grid.flatten().tolist() for grid in tokens.grid]
+    ids = [grid.flatten().tolist() for grid in tokens.grid]  # row by row
     report(arguments, {"token_ids": ids, "grid": list(tokens.grid.shape[1:]), "file": str(out)}, str(out))
 
 

@@ -77,7 +77,7 @@ def save_picture(image: Tensor, path: Path, notes: dict[str, str] | None = None)
         chunks.add_itxt(key, value.encode("utf-8", "replace").decode("utf-8"))
     picture = Image.fromarray(to_uint8(image[None])[0])
     try:
-        with partial(path) as part:
+        with partial(path) as part:  # the ending stays: Pillow chooses the format by it
             if path.suffix.lower() == ".png":
                 picture.save(part, pnginfo=chunks)
             else:

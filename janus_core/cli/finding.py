@@ -102,6 +102,13 @@ def find_pictures(paths: Sequence[str], *, recursive: bool = False, beside: str 
     return looking.found
 
 
+def expanded(given: str) -> list[str]:
+    """Return what a pattern matches, where no shell has expanded it; anything else as it is."""
+    if not glob.has_magic(given) or Path(given).exists():
+        return [given]
+    return [str(path) for path in find_pictures([given]).pictures]
+
+
 class _Looking:
     """Goes through paths and notes what is there."""
 

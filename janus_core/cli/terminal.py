@@ -70,7 +70,7 @@ def progress(arguments: Namespace, what: str, total: int, unit: str = "it") -> I
     with tqdm(total=total, desc=what, **how) as bar:
 
         def on_step(done: int, total: int) -> None:
-            bar.update(min(done, total or done) - bar.n)
+            bar.update(min(done, total or done) - bar.n)  # tqdm counts increments
 
         yield on_step
 

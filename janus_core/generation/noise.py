@@ -13,9 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
+
+from . import kernels
 
 log = logging.getLogger("janus.noise")
 
@@ -25,6 +28,7 @@ ROUNDS = 10  # Philox's own choice: seven pass all statistical tests, ten leave 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # Philox's constants for words of 32 bits
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # added to the key after each round (Weyl sequences)
 _LEAST_CELLS, _MOST_CELLS, _CELLS_OF_ONE_ROW = 24, 96, 192  # positions of a block, see `block_cells`
+_MOST_POSITIONS = 65535  # of one launch of the kernel
 LARGEST_BELOW_ONE = 1 - 2.0**-24  # in float32
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -58,7 +62,16 @@ def gumbel(words: Tensor) -> Tensor:
 
     Returns: the same shape, float32, within -2.9 … 22.9.
     """
-    v = words.float().add_(0.5).mul_(2.0**-WORD_BITS).clamp_(max=LARGEST_BELOW_ONE)
+    return _gumbel_of(_uniform(words))
+
+
+def _uniform(words: Tensor) -> Tensor:
+    """Return v of each word, above 0 and below 1, float32."""
+    return words.float().add_(0.5).mul_(2.0**-WORD_BITS).clamp_(max=LARGEST_BELOW_ONE)
+
+
+def _gumbel_of(v: Tensor) -> Tensor:
+    """Turn v into noise in place, by torch's logarithms whoever computed v: others differ in the last bit."""
     # in place throughout: a block of noise is many times as large as a step's logits
     return v.neg_().log1p_().neg_().log_().neg_()
 
@@ -96,18 +109,49 @@ def keyed_noise(key: Key, positions: Sequence[int], num_codes: int) -> Tensor:
         positions: as for `gumbel_noise`.
         num_codes: as for `gumbel_noise`.
     """
+    device = key[0].device
+    is_block = _is_countable(positions) and positions.step == 1 and 0 < len(positions) <= _MOST_POSITIONS
+    if is_block and len(key[0]) and _kernel_passes(device):
+        from .triton_kernels import uniforms
+
+        return _gumbel_of(uniforms(key, positions[0], len(positions), num_codes))
+    words = _words(key, positions, num_codes)  # each (seeds, positions, groups)
+    # word k of group g belongs to code 4 g + k; words of codes beyond the last are dropped
+    return torch.stack([gumbel(word) for word in words], dim=-1).flatten(-2)[..., :num_codes]
+
+
+def _words(key: Key, positions: Sequence[int], num_codes: int) -> Words:
+    """Return the four words of every group of codes, each (seeds, positions, groups)."""
     low, high = key
     device = low.device
     groups = torch.arange(-(-num_codes // 4), device=device)  # (v / 4,): a counter gives four words
     zero = torch.zeros((), dtype=torch.int64, device=device)  # the upper half of the counter is not used
-    if isinstance(positions, range) and 0 <= positions.start <= positions.stop <= WORD_MASK:
+    if _is_countable(positions):
         column = torch.arange(positions.start, positions.stop, positions.step, device=device)[:, None]
     else:
         column = _column(positions, device)
-    counter = (groups, column, zero, zero)
-    words = _scramble(counter, (low[:, None], high[:, None]))  # each (seeds, positions, groups)
-    # word k of group g belongs to code 4 g + k; words of codes beyond the last are dropped
-    return torch.stack([gumbel(word) for word in words], dim=-1).flatten(-2)[..., :num_codes]
+    return _scramble((groups, column, zero, zero), (low[:, None], high[:, None]))
+
+
+def _is_countable(positions: Sequence[int]) -> TypeGuard[range]:
+    """Tell whether a device can count positions by itself: a range of words."""
+    return isinstance(positions, range) and 0 <= positions.start <= positions.stop <= WORD_MASK
+
+
+@lru_cache
+def _kernel_passes(device: torch.device) -> bool:
+    """Tell whether the kernel may be used on a device, by a trial once in a process."""
+    return kernels.passes("noise", device, lambda: _kernel_trial(device))
+
+
+def _kernel_trial(device: torch.device) -> bool:
+    """Compare what the kernel and plain operators make of random words, bit for bit."""
+    from .triton_kernels import uniforms
+
+    key, positions, num_codes = noise_key([7, 2**63 + 5, 2**64 - 1], device), range(2**20, 2**20 + 3), 2050
+    plain = torch.stack([_uniform(word) for word in _words(key, positions, num_codes)], dim=-1)
+    found = uniforms(key, positions[0], len(positions), num_codes)
+    return torch.equal(found, plain.flatten(-2)[..., :num_codes])
 
 
 class NoiseBlocks:

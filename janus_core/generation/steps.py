@@ -85,7 +85,7 @@ class StreamedDecoder:
         self._dtype = compute_dtype
         self._cache = sequences.cache
         self._positions = sequences.positions
-        self._attended = _widened(sequences)
+        self._attended = widened(sequences)
 
     def prepare(self, done: int) -> int:
         """Do nothing: shapes follow the length of the cache."""
@@ -113,7 +113,7 @@ class StreamedDecoder:
         return selected
 
 
-def _widened(sequences: Sequences) -> Tensor | None:
+def widened(sequences: Sequences) -> Tensor | None:
     """Widen `attended` (b, stored) to the whole cache once, instead of by a column each step."""
     attended, slots = sequences.attended, sequences.cache.slots
     if attended is None:

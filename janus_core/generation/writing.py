@@ -103,11 +103,11 @@ class Writer:
                 self._stepper.run(step, step.prepare(done))
         self._done += count
         # An asynchronous copy: the stream orders it before the next block, which overwrites the buffers.
-        runs_ahead = step.tokens.is_cuda
-        tokens = step.tokens[:, :count].to("cpu", non_blocking=runs_ahead, copy=True)
-        is_finite = step.is_finite[:, :count].to("cpu", non_blocking=runs_ahead, copy=True)
+        is_async = step.tokens.is_cuda
+        tokens = step.tokens[:, :count].to("cpu", non_blocking=is_async, copy=True)
+        is_finite = step.is_finite[:, :count].to("cpu", non_blocking=is_async, copy=True)
         is_there = None
-        if runs_ahead:
+        if is_async:
             is_there = torch.cuda.Event(blocking=True)
             is_there.record(torch.cuda.current_stream(step.tokens.device))
         self._queued.append((tokens, is_finite, is_there))

@@ -259,4 +259,5 @@ class VQTokenizer(nn.Module):
 
     def decode(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
+        # channels last in memory as codes are looked up, and so through all layers on a CPU
         return self.decode_codes(rearrange(self.codes(tokens).to(dtype), "b h w c -> b c h w"))

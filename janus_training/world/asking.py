@@ -11,7 +11,16 @@ from .captions import short_caption
 from .dice import Dice, chance, pick
 from .facts import Mention, facts_of
 from .phrases import sentence, with_article
-from .referring import absent_sorts, clear_pair, is_only_colour, is_only_shape, is_or_are, refer, short_name
+from .referring import (
+    absent_sorts,
+    clear_pair,
+    either_order,
+    is_only_colour,
+    is_only_shape,
+    is_or_are,
+    refer,
+    short_name,
+)
 from .scenes import Scene, relation_between
 from .vocabulary import (
     NUMBER_WORDS,
@@ -169,6 +178,7 @@ def ask_relation(scene: Scene, dice: Dice) -> Question | None:
     pair = clear_pair(dice, scene)
     if pair is None:
         return None
+    pair = either_order(dice, pair)
     facts, relation = facts_of(scene), relation_between(*pair)
     first, second = (
         next(mention for mention in facts.mentions if mention.sort == (thing.colour, thing.shape))

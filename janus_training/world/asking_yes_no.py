@@ -1,7 +1,8 @@
 """Yes-or-no questions and comparisons about a scene.
 
 A coin decides whether the true answer is to be yes, so that the words of a question betray nothing. What a
-false question supposes is never a held-out combination: training would teach that those do not occur.
+false question supposes is never a held-out combination: training would teach that those do not occur. Answers
+begin with the fact that decides.
 """
 
 from __future__ import annotations
@@ -10,12 +11,20 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
 
-from .answers import Question, ask
+from .answers import Question, ask, decide
 from .compositions import is_held_out, relation_key, thing_key
 from .dice import Dice, chance, pick, shuffled
 from .facts import Facts, Mention, facts_of
-from .phrases import sentence, with_article
-from .referring import absent_sorts, clear_pair, is_only_shape, is_or_are, refer, short_name
+from .phrases import listed, with_article
+from .referring import (
+    absent_sorts,
+    clear_pair,
+    either_order,
+    is_only_shape,
+    is_or_are,
+    refer,
+    short_name,
+)
 from .scenes import Scene, Thing, relation_between
 from .vocabulary import (
     COLOURS,
@@ -28,6 +37,7 @@ from .vocabulary import (
     SIZES,
     Colour,
     Relation,
+    Shape,
 )
 
 _IS_THERE = ("Is there {}?", "Is there {} in the picture?", "Do you see {}?", "Can you see {}?")
@@ -64,23 +74,31 @@ def ask_yes_no(scene: Scene, dice: Dice) -> Question:
     raise AssertionError("the ground's colour can always be asked for")
 
 
-def _whether(question: str, is_yes: bool, kind: str = "yes_no") -> Question:
-    return ask(kind, question, "Yes." if is_yes else "No.")
-
-
 def _is_sort_there(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question:
     """Suppose an object; a false one mostly shares its colour or shape with a true one."""
     absent = absent_sorts(facts)
     near = absent[: len(absent) // 2] if chance(dice, 0.7) else absent
     colour, shape = pick(dice, facts.mentions).sort if is_yes else pick(dice, near)
     foreign = pick(dice, _OTHER_COLOURS) if not is_yes and chance(dice, 0.1) else colour
-    return _whether(pick(dice, _IS_THERE).format(with_article(f"{foreign} {shape}")), is_yes)
+    question = pick(dice, _IS_THERE).format(with_article(f"{foreign} {shape}"))
+    return decide("yes_no", question, colours_of(facts, shape), is_yes)
+
+
+def colours_of(facts: Facts, shape: Shape) -> str:
+    """State the colours of a shape: "the circles are red and blue" or "there is no circle"."""
+    mentions = [mention for mention in facts.mentions if mention.shape == shape]
+    if not mentions:
+        return f"there is no {shape}"
+    is_one = sum(mention.count for mention in mentions) == 1
+    colours = listed(sorted((mention.colour for mention in mentions), key=COLOURS.index))
+    return f"the {shape} is {colours}" if is_one else f"the {PLURAL[shape]} are {colours}"
 
 
 def _is_shape_there(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question:
     shapes = {mention.shape for mention in facts.mentions}
     shape = pick(dice, [shape for shape in SHAPES if (shape in shapes) == is_yes])
-    return _whether(pick(dice, _IS_THERE).format(with_article(shape)), is_yes)
+    fact = f"there is {with_article(shape) if is_yes else f'no {shape}'}"
+    return decide("yes_no", pick(dice, _IS_THERE).format(with_article(shape)), fact, is_yes)
 
 
 def _is_colour(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question | None:
@@ -91,12 +109,17 @@ def _is_colour(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question
     colour = (
         mention.colour if is_yes else pick(dice, [colour for colour in COLOURS if colour != mention.colour])
     )
-    return _whether(_ask_for_colour(mention, colour), is_yes)
+    return _ask_for_colour("yes_no", mention, colour)
 
 
-def _ask_for_colour(mention: Mention, colour: Colour) -> str:
+def _ask_for_colour(kind: str, mention: Mention, colour: Colour) -> Question:
     noun = mention.shape if mention.count == 1 else PLURAL[mention.shape]
-    return f"{is_or_are(mention).capitalize()} the {noun} {colour}?"
+    question = f"{is_or_are(mention).capitalize()} the {noun} {colour}?"
+    return decide(kind, question, f"{_it_is(mention)} {mention.colour}", colour == mention.colour)
+
+
+def _it_is(mention: Mention) -> str:
+    return "it is" if mention.count == 1 else "they are"
 
 
 def _is_count(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question | None:
@@ -112,34 +135,40 @@ def _is_count(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question 
     supposed = true if is_yes else pick(dice, [count for count in (2, 3, 4) if count != true])
     if supposed < 2:
         return None
-    return _whether(pick(dice, _ARE_THERE).format(f"{NUMBER_WORDS[supposed]} {nouns}"), is_yes)
+    question = pick(dice, _ARE_THERE).format(f"{NUMBER_WORDS[supposed]} {nouns}")
+    return decide("yes_no", question, f"there {'is' if true == 1 else 'are'} {NUMBER_WORDS[true]}", is_yes)
 
 
 def _is_size(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question | None:
     mention = pick(dice, facts.mentions)
     size = mention.size if is_yes else pick(dice, [size for size in SIZES if size != mention.size])
-    if size is None or (not is_yes and is_held_out(thing_key(size, mention.colour, mention.shape))):
+    if mention.size is None or size is None:
         return None
-    return _whether(f"{is_or_are(mention).capitalize()} the {refer(dice, mention, facts)} {size}?", is_yes)
+    if not is_yes and is_held_out(thing_key(size, mention.colour, mention.shape)):
+        return None
+    question = f"{is_or_are(mention).capitalize()} the {refer(dice, mention, facts)} {size}?"
+    return decide("yes_no", question, f"{_it_is(mention)} {mention.size}", is_yes)
 
 
 def _is_ground(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question:
     true = scene.ground.colour
     colour = true if is_yes else pick(dice, [colour for colour in GROUND_COLOURS if colour != true])
-    return _whether(f"Is the background {colour}?", is_yes)
+    return decide("yes_no", f"Is the background {colour}?", f"it is {true}", is_yes)
 
 
 def _is_relation(scene: Scene, facts: Facts, dice: Dice, is_yes: bool) -> Question | None:
     pair = clear_pair(dice, scene)
     if pair is None:
         return None
-    true = relation_between(*pair)
+    first, second = either_order(dice, pair)
+    true = relation_between(first, second)
     supposed = true if is_yes else _false_relation(dice, true)
-    sorts = [(thing.colour, thing.shape) for thing in pair]
+    sorts = [(thing.colour, thing.shape) for thing in (first, second)]
     if not is_yes and is_held_out(relation_key(sorts[0], supposed, sorts[1])):
         return None
-    first, second = (refer(dice, _mention(thing, facts), facts) for thing in pair)
-    return _whether(f"Is the {first} {supposed} the {second}?", is_yes)
+    names = [refer(dice, _mention(thing, facts), facts) for thing in (first, second)]
+    question = f"Is the {names[0]} {supposed} the {names[1]}?"
+    return decide("yes_no", question, f"it is {true} the {names[1]}", is_yes)
 
 
 def _false_relation(dice: Dice, true: Relation) -> Relation:
@@ -165,8 +194,7 @@ def ask_mix_up(scene: Scene, dice: Dice) -> Question | None:
     if not mixed:
         return None
     mention, foreign = pick(dice, mixed)
-    is_yes = chance(dice, 0.5)
-    return _whether(_ask_for_colour(mention, mention.colour if is_yes else foreign), is_yes, "mix_up")
+    return _ask_for_colour("mix_up", mention, mention.colour if chance(dice, 0.5) else foreign)
 
 
 def ask_comparison(scene: Scene, dice: Dice) -> Question | None:
@@ -193,8 +221,14 @@ def _which_size(scene: Scene, facts: Facts, dice: Dice) -> Question | None:
     )
     question = pick(dice, _LARGER if is_larger else _SMALLER).format(short_name(first), short_name(second))
     noun = short_name(chosen)
-    others = (noun, with_article(noun), f"the {noun} is {'larger' if is_larger else 'smaller'}")
-    return ask("compare", question, sentence(f"the {noun}"), *others)
+    answer = f"The first is {first.size}, the second {second.size}: the {noun}."
+    others = (
+        f"the {noun}",
+        noun,
+        with_article(noun),
+        f"the {noun} is {'larger' if is_larger else 'smaller'}",
+    )
+    return ask("compare", question, answer, *others)
 
 
 def _is_more(scene: Scene, facts: Facts, dice: Dice) -> Question | None:
@@ -204,19 +238,28 @@ def _is_more(scene: Scene, facts: Facts, dice: Dice) -> Question | None:
         return None
     first, second = shuffled(dice, pick(dice, pairs))
     question = f"Are there more {PLURAL[first]} than {PLURAL[second]}?"
-    return _whether(question, counts[first] > counts[second], "compare")
+    told = [
+        f"{NUMBER_WORDS[counts[shape]]} {shape if counts[shape] == 1 else PLURAL[shape]}"
+        for shape in (first, second)
+    ]
+    verb = "is" if counts[first] == 1 else "are"
+    return decide(
+        "compare", question, f"there {verb} {told[0]} and {told[1]}", counts[first] > counts[second]
+    )
 
 
 def _all_same(scene: Scene, facts: Facts, dice: Dice) -> Question | None:
     """Ask whether all have one colour, shape or size, if one of these makes the coin's answer true."""
     is_yes = chance(dice, _YES_SHARE_ALL_SAME)
-    is_same = {
-        "colour": len({thing.colour for thing in scene.things}) == 1,
-        "shape": len({thing.shape for thing in scene.things}) == 1,
-        "size": len({thing.size for thing in scene.things}) == 1,
+    shown: dict[str, list[str]] = {
+        "colour": [colour for colour in COLOURS if any(t.colour == colour for t in scene.things)],
+        "shape": [PLURAL[shape] for shape in SHAPES if any(t.shape == shape for t in scene.things)],
+        "size": [size for size in SIZES if any(t.size == size for t in scene.things)],
     }
-    fitting = [word for word, same in is_same.items() if same == is_yes]
+    fitting = [word for word, values in shown.items() if (len(values) == 1) == is_yes]
     if not fitting:
         return None
+    word = pick(dice, fitting)
     who = "both" if len(scene.things) == 2 else "all"
-    return _whether(pick(dice, _ALL_SAME).format(who, pick(dice, fitting)), is_yes, "compare")
+    question = pick(dice, _ALL_SAME).format(who, word)
+    return decide("compare", question, f"they are {listed(shown[word])}", is_yes)

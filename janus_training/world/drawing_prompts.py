@@ -7,6 +7,7 @@ side.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from .dice import Dice, chance, new_dice, pick, pick_weighted, shuffled
 from .facts import Facts, Mention, facts_of
@@ -32,27 +33,29 @@ _FRAMES = (
     "draw {}, please",
 )
 _FRAME_WEIGHTS = (6, 4, 3, 2) + (1,) * 11
+Detail = Literal["size", "place"]
+
 _SIZE_SHARE = 0.5
 _GROUND_SHARE = 0.3
-_PLACE_SHARE = 0.2
+_PLACE_SHARE = 0.35
 _DIGIT_SHARE = 0.15
 _TURNED_SHARE = 0.4
 _SENTENCE_SHARE = 0.4
 
 
-def drawing_facts(scene: Scene, seed: int, with_sizes: bool | None = None) -> Facts:
+def drawing_facts(scene: Scene, seed: int, *, stated: Detail | None = None) -> Facts:
     """Choose what a prompt for this scene states; colours, shapes, counts and a relation always.
 
     Args:
         scene: what is to be drawn.
         seed: of the choice.
-        with_sizes: state sizes or not; None leaves it to the seed. A single thing is an unseen composition
-            only together with its size.
+        stated: the detail to state whatever the seed says. A single thing is an unseen composition only
+            together with its size or its place.
     """
     dice = new_dice("drawing facts", seed)
     facts = facts_of(scene)
-    has_sizes = chance(dice, _SIZE_SHARE) if with_sizes is None else with_sizes
-    has_places = scene.kind == "single" and chance(dice, _PLACE_SHARE)
+    has_sizes = chance(dice, _SIZE_SHARE) or stated == "size"
+    has_places = scene.kind == "single" and (chance(dice, _PLACE_SHARE) or stated == "place")
     mentions = tuple(
         replace(
             mention,
@@ -66,9 +69,9 @@ def drawing_facts(scene: Scene, seed: int, with_sizes: bool | None = None) -> Fa
     return replace(facts, mentions=mentions, ground=facts.ground if chance(dice, _GROUND_SHARE) else None)
 
 
-def drawing_prompt(scene: Scene, seed: int, with_sizes: bool | None = None) -> str:
+def drawing_prompt(scene: Scene, seed: int, *, stated: Detail | None = None) -> str:
     """Word a prompt for a scene; `caption_facts` reads it back as `drawing_facts` with the same arguments."""
-    return word_prompt(drawing_facts(scene, seed, with_sizes), seed)
+    return word_prompt(drawing_facts(scene, seed, stated=stated), seed)
 
 
 def word_prompt(facts: Facts, seed: int) -> str:

@@ -6,7 +6,7 @@ about before.
 
 from __future__ import annotations
 
-from .answers import Question
+from .answers import Question, decide
 from .dice import Dice, chance, new_dice, pick, pick_weighted
 from .phrases import with_article
 from .vocabulary import Split
@@ -144,8 +144,8 @@ def _ask_knowledge(dice: Dice, split: Split) -> Question:
 
 
 def _ask_presence(dice: Dice, split: Split) -> Question:
-    question = pick(dice, _IS_THERE).format(with_article(pick(dice, _NOUNS[split])))
-    return Question(kind="outside", question=question, answer="No.", accepted=("No.",))
+    noun = pick(dice, _NOUNS[split])
+    return decide("outside", pick(dice, _IS_THERE).format(with_article(noun)), f"there is no {noun}", False)
 
 
 def _ask_about(dice: Dice, split: Split) -> Question:

@@ -36,7 +36,15 @@ _BUILDERS: dict[str, Callable[[Scene, Dice], Question | None]] = {
     "absent": ask_absent,
     "mix_up": ask_mix_up,
 }
+_OUTSIDE_SEEDS = 2**40
 QUESTION_KINDS: tuple[str, ...] = (*_BUILDERS, "outside")
+
+
+def ask_of_kind(kind: str, scene: Scene, dice: Dice, split: Split = "train") -> Question | None:
+    """Ask one question of a kind, or return None where the scene allows none."""
+    if kind in _BUILDERS:
+        return _BUILDERS[kind](scene, dice)
+    return outside_question(int(dice.random() * _OUTSIDE_SEEDS), split)
 
 
 def questions(scene: Scene, seed: int, split: Split = "train") -> list[Question]:
@@ -56,7 +64,7 @@ def one_question(scene: Scene, seed: int, split: Split = "train") -> Question:
     """Ask one question of a random kind; the cheap way for training."""
     dice = new_dice("one question", seed)
     for kind in shuffled(dice, QUESTION_KINDS):
-        question = _BUILDERS[kind](scene, dice) if kind in _BUILDERS else outside_question(seed, split)
+        question = ask_of_kind(kind, scene, dice, split)
         if question is not None:
             return question
     raise AssertionError("the ground's colour can always be asked for")

@@ -55,3 +55,10 @@ def clear_pair(dice: Dice, scene: Scene) -> tuple[Thing, Thing] | None:
         if is_clear(first, second):
             return (second, first) if relation_between(second, first) == "inside" else (first, second)
     return None
+
+
+def either_order(dice: Dice, pair: tuple[Thing, Thing]) -> tuple[Thing, Thing]:
+    """Look at a pair from either side; only from the inner one where one lies inside the other."""
+    if relation_between(*pair) == "inside" or chance(dice, 0.5):
+        return pair
+    return pair[1], pair[0]

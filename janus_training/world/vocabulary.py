@@ -52,6 +52,8 @@ GROUND_RGB: dict[GroundColour, RGB] = {
 
 # Radius over the picture's side: about 9, 11 and 15 pixels of 64; below that a small model blurs shapes.
 RADIUS: dict[Size, float] = {"small": 0.135, "medium": 0.172, "large": 0.23}
+OUTER_RADIUS = 0.33
+"""Of a thing that holds another one."""
 
 OPPOSITE: dict[Relation, Relation] = {
     "left of": "right of",

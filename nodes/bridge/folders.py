@@ -92,11 +92,13 @@ def folder_to_fill(name: str) -> Path | None:
     """Return where a published model is to be downloaded; None where it is installed, or not published."""
     if not isinstance(name, str) or name not in PUBLISHED or name in bundled_models():
         return None
+    there = [place for other, place in _installed_folders().items() if other.lower() == name.lower()]
+    if any(is_complete_folder(place) for place in there):
+        return None
     begun = [folder / name for folder in search_folders() if is_unfinished(folder / name)]
     if begun:
         return begun[0]
-    is_there = name.lower() in (other.lower() for other in _installed())
-    return None if is_there else search_folders()[0] / name
+    return None if there else search_folders()[0] / name
 
 
 def _listed() -> str:

@@ -1,7 +1,7 @@
 """Progress bar, live preview, text while it is written; and Cancel.
 
 Every callback first asks ComfyUI whether the user cancelled, so a node stops within one token; an answer on
-an NVIDIA card, where tokens are read in blocks, within sixteen.
+an NVIDIA card, where tokens are read in blocks, within thirty-two.
 """
 
 import time

@@ -7,7 +7,9 @@ import sys
 import pytest
 from PIL import Image
 
-from .conftest import PICTURES
+from janus_core import Janus, TextOptions, load_janus
+
+from .conftest import MODEL, PICTURES
 
 SHORT = ("--max-new-tokens", "6")
 
@@ -90,6 +92,15 @@ def test_a_pattern_that_no_shell_expanded_is_expanded(janus, pictures, pattern):
     assert found == sorted(str(path) for path in pictures.glob(pattern) if path.suffix == ".png")
 
 
+@pytest.mark.parametrize("command", ["ask", "encode"])
+def test_patterns_are_expanded_for_other_commands_too(janus, pictures, tmp_path, command):
+    flags = {"ask": ("-q", "What?", *SHORT), "encode": ("-o", tmp_path / "t.safetensors")}[command]
+    code, out, _ = janus(command, pictures / "*.png", "--json", *flags)
+    answer = json.loads(out)
+    assert code == 0
+    assert (answer["prompt_tokens"] > 3 * 16) if command == "ask" else (len(answer["token_ids"]) == 3)
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(janus, pictures):
     shutil.copy(pictures / "tiny.png", pictures / "a[1].png")
     out = janus("caption", pictures / "a[1].png", "--json", *SHORT)[1]
@@ -116,6 +127,26 @@ def test_the_package_that_a_format_needs_is_named(janus, pictures, monkeypatch):
     if ".heic" in Image.registered_extensions():
         pytest.skip("this Pillow reads HEIC itself")
     assert ".heic needs pillow-heif: pip install pillow-heif" in janus("caption", pictures, *SHORT)[2]
+
+
+def test_pictures_wait_for_their_batch_at_the_models_size(janus, pictures, monkeypatch):
+    whole, sizes = Janus.answer, []
+
+    def answer(self, conversations, **options):
+        sizes.extend(image.size for turns in conversations for turn in turns for image in turn.images)
+        return whole(self, conversations, **options)
+
+    monkeypatch.setattr(Janus, "answer", answer)
+    assert janus("caption", pictures, *SHORT)[0] == 0
+    assert sizes == [(64, 64)] * 3
+
+
+def test_a_caption_is_what_python_says_of_the_same_file(janus, pictures):
+    out = janus("caption", pictures, "--json", "--dtype", "float32", *SHORT)[1]
+    model = load_janus(MODEL, dtype="float32", device="cpu")
+    paths = sorted(pictures.iterdir())
+    texts = model.caption(paths, options=TextOptions(max_new_tokens=6))
+    assert [caption["text"] for caption in json.loads(out)["captions"]] == texts
 
 
 # --- what is written ---

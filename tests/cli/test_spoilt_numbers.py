@@ -7,7 +7,7 @@ import pytest
 
 from janus_core import Janus, SamplingError
 
-from .conftest import PICTURES
+from .conftest import MODEL, PICTURES
 
 SHORT = ("--max-new-tokens", "6")
 SAMPLED = (*SHORT, "--temperature", 1, "--seed", 3, "--dtype", "float32")
@@ -90,3 +90,11 @@ def test_other_errors_of_sampling_end_the_run(janus, pictures, monkeypatch):
     monkeypatch.setattr(Janus, "answer", fail)
     code, _, err = janus("caption", pictures, *SHORT)
     assert (code, err) == (1, "janus: no such thing\n")
+
+
+def test_inspect_counts_an_adapter_among_the_problems(janus, tmp_path):
+    model = shutil.copytree(MODEL, tmp_path / "model")
+    (model / "adapter_config.json").write_text("{}")
+    code, out, _ = janus("inspect", model, "--json", model=None)
+    assert code == 0
+    assert any("holds an adapter (adapter_config.json)" in text for text in json.loads(out)["problems"])

@@ -49,7 +49,8 @@ def on_ascii(monkeypatch, *arguments):
 def test_json_is_one_object_alone_on_stdout_and_the_log_is_clean(json_run):
     assert (json_run.returncode, json_run.stderr) == (0, b"")
     assert json_run.stdout.count(b"\n") == 1
-    assert set(json.loads(json_run.stdout)) == {"text", "token_ids", "prompt_tokens"}
+    keys = {"text", "token_ids", "prompt_tokens", "finished"}
+    assert set(json.loads(json_run.stdout)) == keys
 
 
 def test_json_is_escaped_where_stdout_is_ascii(monkeypatch, tmp_path):

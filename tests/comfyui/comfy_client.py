@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import time
 import urllib.error
@@ -60,9 +61,16 @@ class Run:
     def texts_of(self, node: str) -> list[str]:
         return [text for name, text in self.texts if name == node]
 
-    def answers(self, node: str) -> list[str]:
+    def shown(self, node: str) -> list[str]:
         """Return the texts that a text node showed at its end."""
         return list(self.outputs[node]["text"])
+
+    def answers(self, node: str) -> list[str]:
+        """Return these texts without the line that says of some that they were cut off."""
+        return [_CUT_OFF.sub("", text) for text in self.shown(node)]
+
+
+_CUT_OFF = re.compile(r"\n\(cut off at \d+ tokens: raise max_new_tokens\)$")
 
 
 class Client:

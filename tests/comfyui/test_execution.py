@@ -23,6 +23,13 @@ def test_a_batch_gives_one_caption_per_picture(
     assert finished(client, graph).answers(node) == core.texts[f"caption {count}"]
 
 
+def test_captions_that_were_cut_off_say_so_on_the_node(client: Client, graph: Graph) -> None:
+    pictures = graph.made("pattern", count=2)
+    node = graph.add("JanusCaption", model=graph.load(), image=pictures, max_new_tokens=2)
+    shown = finished(client, graph).shown(node)
+    assert [text.rpartition("\n")[2] for text in shown] == ["(cut off at 2 tokens: raise max_new_tokens)"] * 2
+
+
 def test_pictures_of_a_batch_are_those_of_following_seeds(client: Client, graph: Graph) -> None:
     model = graph.load()
     batch = graph.saved([graph.add("JanusDraw", model=model, seed=40, batch_size=3), 0])

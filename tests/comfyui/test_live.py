@@ -149,7 +149,7 @@ def test_text_appears_while_it_is_written(client: Client, graph: Graph) -> None:
     assert len(texts) > 3
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
     assert texts[0] != texts[-1]
-    assert [texts[-1]] == run.answers(node)
+    assert [texts[-1]] == run.shown(node)
 
 
 def test_text_appears_before_the_node_has_finished(client: Client, graph: Graph) -> None:
@@ -162,7 +162,7 @@ def test_texts_of_a_batch_are_shown_as_paragraphs(client: Client, graph: Graph) 
     pictures = graph.made("pattern", count=3)
     node = graph.add("JanusCaption", model=graph.load(), image=pictures, suffix=".", seed=34)
     run = finished(client, graph)
-    assert run.texts_of(node)[-1] == "\n\n".join(run.answers(node))
+    assert run.texts_of(node)[-1] == "\n\n".join(run.shown(node))
 
 
 def test_text_goes_only_to_the_page_that_asked(server: Server, client: Client, graph: Graph) -> None:

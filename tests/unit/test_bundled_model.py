@@ -1,6 +1,6 @@
 """janus-shapes means what it says, on compositions that its training never saw.
 
-The shares asserted lie a little below those of its card, since fifty pictures scatter more than a thousand.
+The shares asserted lie a little below those reached, since fifty pictures scatter.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from janus_core import Janus, TextOptions, Turn, load_janus
+from janus_core import DrawOptions, Janus, TextOptions, Turn, load_janus
 from janus_core.checkpoints.folders import bundled_models
-from janus_training.measuring import measure_answers, measure_captions, measure_drawings, share, unseen_scenes
+from janus_training.measuring import (
+    measure_answers,
+    measure_captions,
+    measure_drawings,
+    measure_foreign,
+    unseen_scenes,
+    wishes,
+)
 from janus_training.world.detector import detect, matches
 from janus_training.world.facts import judge
 from janus_training.world.parsing import caption_facts
 from janus_training.world.phrases import with_article
 from janus_training.world.segmentation import find_ground
-from janus_training.world.vocabulary import COLOURS, SHAPES
+from janus_training.world.vocabulary import COLOURS, KINDS, SHAPES
 
 PICTURES = 50
-CAPTIONS, ANSWERS, OBJECTS = 74, 80, 60  # per cent; 78, 84 and 68 of these fifty
+CAPTIONS, ANSWERS, PLACED, FOREIGN = 44, 62, 58, 36  # per cent; 48, 66, 66 and 42 are reached
 SEEN = 14  # of 16, all of which are reached
 SHOWN, NAMED, COLOURED = 44, 44, 46  # of 48; 46, 47 and 48 are reached
 SHORT = TextOptions(max_new_tokens=32)
@@ -45,23 +52,29 @@ def test_the_model_and_its_card_fit_into_twelve_megabytes(folder: Path) -> None:
     assert "licence" in (folder / "README.md").read_text(encoding="utf-8").lower()
 
 
+def percent(verdicts: list[bool]) -> float:
+    return 100 * sum(verdicts) / len(verdicts)
+
+
 def test_captions_of_fifty_unseen_pictures_are_exact(shapes: Janus) -> None:
-    captions = measure_captions(shapes, unseen_scenes(PICTURES), "short", nothing)
-    assert captions.exact.percent >= CAPTIONS
+    captions = measure_captions(shapes, unseen_scenes(PICTURES, KINDS), "short", nothing)
+    assert percent([one.is_right for one in captions]) >= CAPTIONS
 
 
 def test_answers_about_unseen_pictures_are_right(shapes: Janus) -> None:
-    answers = measure_answers(shapes, unseen_scenes(PICTURES), nothing)
-    right, asked = (sum(getattr(part, name) for part in answers.values()) for name in ("right", "of"))
-    assert asked > 8 * PICTURES
-    assert 100 * right / asked >= ANSWERS
+    answers = measure_answers(shapes, unseen_scenes(PICTURES, KINDS), "test", nothing)
+    assert len(answers) > 8 * PICTURES
+    assert percent([one.is_right for one in answers]) >= ANSWERS
 
 
-def test_drawings_of_one_unseen_object_have_its_colour_and_shape(shapes: Janus) -> None:
-    sketches = measure_drawings(
-        shapes, unseen_scenes(PICTURES, ("single",)), shapes.guidance.cfg_weight, nothing
-    )
-    assert share([sketch.has_things for sketch in sketches]).percent >= OBJECTS
+def test_one_object_is_drawn_where_it_was_never_seen(shapes: Janus) -> None:
+    wished = wishes(unseen_scenes(PICTURES, ("single",), "place"), "place")
+    sketches = measure_drawings(shapes, wished, DrawOptions(), nothing)
+    assert percent([sketch.is_right for sketch in sketches]) >= PLACED
+
+
+def test_things_drawn_by_another_program_are_named(shapes: Janus) -> None:
+    assert percent([one.is_right for one in measure_foreign(shapes, 1)]) >= FOREIGN
 
 
 def test_a_drawing_is_seen_as_what_it_was_drawn_from(shapes: Janus) -> None:

@@ -93,6 +93,14 @@ def check_a_complete_model_comes_before_an_unfinished_one(models: Path) -> None:
             assert folders.model_folder("Janus-Pro-1B") == base / "LLM" / "Janus-Pro-1B"
 
 
+def check_a_complete_model_elsewhere_spares_a_download(models: Path) -> None:
+    with installation() as base:
+        shutil.copytree(models / "janus-tiny", base / "LLM" / "deepseek-ai" / "Janus-Pro-1B")
+        assert folders.folder_to_fill("Janus-Pro-1B") is None
+        with mock.patch.object(folders, "is_unfinished", return_value=True):
+            assert folders.folder_to_fill("Janus-Pro-1B") is None
+
+
 def check_an_unfinished_model_is_named_by_its_path_instead_of_a_download(models: Path) -> None:
     with installation() as base:
         folder = base / "LLM" / "deepseek-ai" / "Janus-Pro-1B"

@@ -17,6 +17,7 @@ from torch import Tensor
 from janus_core import CheckpointError, load_janus
 from janus_core.checkpoints.folders import is_complete_folder, models_in
 from janus_core.checkpoints.load import read_checkpoint
+from janus_core.inputs.prompting import TurnText, plan_conversation
 
 from .conftest import GOLDEN, SHARDS
 
@@ -365,3 +366,19 @@ def test_a_folder_is_complete_only_with_whole_weights_and_its_tokenizer(folder: 
     assert is_complete_folder(folder)
     cut(folder / WEIGHTS)
     assert not is_complete_folder(folder)
+
+
+@pytest.mark.parametrize("sft_format", ["deepseek", "deepseek_old", None])
+def test_a_tokenizer_without_role_tokens_speaks_the_words_of_old_models(
+    folder: Path, sft_format: str | None
+) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["added_tokens"] = [one for one in content["added_tokens"] if one["content"] != "<|User|>"]
+    content["model"]["vocab"].pop("<|User|>", None)
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    (folder / "processor_config.json").write_text(json.dumps({"sft_format": sft_format}))
+    checkpoint = read_checkpoint(folder)
+    turns = [TurnText(role="user", text="Hi")]
+    old_roles = checkpoint.config.old_roles
+    plan = plan_conversation(turns, checkpoint.tokenizer, image_tokens=16, system="", old_roles=old_roles)
+    assert checkpoint.tokenizer.decode(plan.token_ids) == "User: Hi\n\nAssistant:"

@@ -75,7 +75,7 @@ def test_a_static_decoder_computes_what_a_streamed_one_does(
 def test_slots_beyond_the_filled_ones_do_not_matter(janus: Janus) -> None:
     near, far = (static(janus, filled(janus, PROMPTS, 3 * SLOTS)) for _ in range(2))
     near.prepare(0)
-    assert near._prefix < far._prefix
+    assert near._attention._prefix < far._attention._prefix
     for embeddings in inputs(janus.config, 3):
         assert_close(near.step(embeddings), far.step(embeddings))
 
@@ -98,7 +98,7 @@ def test_hidden_slots_are_masked_by_finite_numbers(
     with torch.inference_mode():
         sequences = filled(janus, PROMPTS)
         half = replace_cache(sequences, dtype)
-        mask = StaticDecoder(decoder_of(janus), half, dtype)._mask
+        mask = StaticDecoder(decoder_of(janus), half, dtype)._attention._mask
     assert mask.isfinite().all()
     assert (mask.float().exp() == (mask == 0)).all()
 
@@ -111,8 +111,8 @@ def replace_cache(sequences: Sequences, dtype: torch.dtype) -> Sequences:
 def test_nothing_moves_while_it_steps(janus: Janus) -> None:
     with torch.inference_mode():
         fixed = static(janus, filled(janus, PROMPTS))
-        held = [value for value in vars(fixed).values() if isinstance(value, Tensor)]
-        held.append(fixed._cache.both)
+        attention, place = fixed._attention, fixed._attention._place
+        held = [attention._mask, place.cache.both, place.slot, place.positions, *place.table]
         before = [tensor.data_ptr() for tensor in held]
         for embeddings in inputs(janus.config, 3):
             fixed.step(embeddings)
@@ -132,7 +132,7 @@ def reaches(janus: Janus, rows: int, new_tokens: int) -> tuple[StaticDecoder, li
 @pytest.mark.parametrize("rows", [1, 2, 4, 32])
 def test_attention_reaches_the_new_token_and_never_past_the_cache(janus: Janus, rows: int) -> None:
     fixed, found, stored = reaches(janus, rows, 230)
-    slots = fixed._cache.slots
+    slots = fixed._attention._place.cache.slots
     assert all(stored + step + 1 <= reach <= slots for step, reach in enumerate(found))
 
 
@@ -337,7 +337,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, captured: None) -> list[int]:
     step = StaticDecoder.step
 
     def counted(self: StaticDecoder, embeddings: Tensor) -> Tensor:
-        reached.append(self._prefix)
+        reached.append(self._attention._prefix)
         return step(self, embeddings)
 
     monkeypatch.setattr(StaticDecoder, "step", counted)

@@ -20,6 +20,7 @@ from janus_core.inputs.preprocessing import (
     fit_picture,
     to_images,
     to_pixel_values,
+    to_square,
     to_uint8,
     to_vq_input,
 )
@@ -85,6 +86,15 @@ def test_sides_are_truncated_and_the_larger_half_of_the_padding_is_below(
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (64, 64), (3, 4000), (63, 64)])
 def test_pixel_values_are_a_square_of_the_models_size(size: tuple[int, int]) -> None:
     assert to_pixel_values(Image.new("RGB", size, "white"), CONFIG).shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("size", [(97, 53), (29, 49), (1, 5000), (640, 480), (64, 64), (383, 384)])
+def test_a_picture_that_waits_as_its_square_gives_the_same_pixel_values(size: tuple[int, int]) -> None:
+    samples = np.random.default_rng(5).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(samples)
+    square = to_square(picture, CONFIG)
+    assert square.size == (64, 64)
+    assert torch.equal(to_pixel_values(square, CONFIG), to_pixel_values(picture, CONFIG))
 
 
 def test_no_side_becomes_smaller_than_min_size() -> None:

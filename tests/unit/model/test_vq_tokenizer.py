@@ -94,6 +94,28 @@ def test_a_batch_decodes_to_what_its_grids_decode_to(vq: VQTokenizer, tokens: Te
     assert_close(vq.decode(tokens, torch.float32), singles)
 
 
+def test_decoding_keeps_channels_last_from_the_codes_on(vq: VQTokenizer, tokens: Tensor) -> None:
+    """On a CPU convolutions and norms take that layout as it is, and it saves a sixth of their time."""
+    strayed: list[str] = []
+
+    def look(name: str, inputs: tuple[Tensor, ...]) -> None:
+        if not inputs[0].is_contiguous(memory_format=torch.channels_last):
+            strayed.append(name)
+
+    kinds = (nn.Conv2d, nn.GroupNorm)
+    parts = [(name, part) for name, part in vq.named_modules() if isinstance(part, kinds)]
+    hooks = [
+        part.register_forward_pre_hook(lambda _, inputs, name=name: look(name, inputs))
+        for name, part in parts
+    ]
+    with torch.inference_mode():
+        pixels = vq.decode(tokens, torch.float32)
+    for hook in hooks:
+        hook.remove()
+    assert strayed == []
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("dtype", HALF)
 def test_decoding_in_half_precision_is_close_to_float32(
     make_janus: Callable[[torch.dtype], Janus], vq: VQTokenizer, tokens: Tensor, dtype: torch.dtype

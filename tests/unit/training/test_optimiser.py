@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from janus_core.errors import ConfigError
-from janus_training.optimiser import Optimiser, hidden_matrices
+from janus_training.optimiser import Optimiser, hidden_matrices, orthogonal
 from janus_training.recipe import find_recipe
 from janus_training.weights import new_model
 
@@ -71,8 +70,36 @@ def test_hidden_are_the_matrices_inside_blocks_of_decoder_and_tower() -> None:
     assert len(found) == 2 * 7 + 1 * 4
 
 
-def test_an_old_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.optim, "Muon")
-    parameter = matrix(2, 2, 1)
-    with pytest.raises(ConfigError, match=r"torch 2\.9 or newer"):
-        Optimiser([parameter], {parameter}, weight_decay=0.0)
+@pytest.mark.parametrize("shape", [(2, 12, 12), (2, 8, 24), (3, 24, 8)])
+def test_matrices_are_made_orthogonal_each_for_itself(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = orthogonal(matrices)
+    assert found.shape == shape
+    for one, other in zip(found, matrices, strict=True):
+        sizes = torch.linalg.svdvals(one)
+        assert 0.5 < sizes.min() <= sizes.max() < 1.5
+        torch.testing.assert_close(orthogonal(other[None])[0], one, atol=1e-4, rtol=1e-3)
+
+
+def test_muon_takes_the_step_of_torchs_own_but_for_its_rounding() -> None:
+    ours, theirs = matrix(16, 32, 1), matrix(16, 32, 1)
+    reference = torch.optim.Muon([theirs], lr=RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    optimiser = Optimiser([ours], {ours}, weight_decay=0.1)
+    before = ours.detach().clone()
+    for step in range(3):
+        ours.grad = theirs.grad = torch.randn(16, 32, generator=torch.Generator().manual_seed(step))
+        optimiser.step(RATE)
+        reference.step()
+    way, other = ours.detach() - before, theirs.detach() - before
+    assert (way - other).norm() < 0.03 * other.norm()
+
+
+def test_without_bfloat16_the_iteration_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr("janus_training.optimiser.choose_dtype", lambda *_: torch.float32)
+    exact = orthogonal(matrices)
+    monkeypatch.setattr("janus_training.optimiser.choose_dtype", lambda *_: torch.bfloat16)
+    rough = orthogonal(matrices)
+    assert exact.dtype == rough.dtype == torch.float32
+    assert torch.equal(rough, rough.bfloat16().float())
+    assert not torch.equal(exact, exact.bfloat16().float())

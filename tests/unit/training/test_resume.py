@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,30 +17,21 @@ from torch import Tensor
 from janus_core.errors import CheckpointError, OutputError
 from janus_core.inputs.prompting import SYSTEM_TEXT
 from janus_training import state
+from janus_training.gates import MissedGateError
 from janus_training.loop import Slice, take_step, train
 from janus_training.optimiser import Optimiser
-from janus_training.patch_tokens import PatchTokens
-from janus_training.recipe import Recipe, find_recipe, parse_recipe
+from janus_training.recipe import Gate, Recipe, find_recipe, parse_recipe
 from janus_training.stages import Workshop
 from janus_training.words import learn_tokenizer
 from janus_training.world.passages import passage
 
-MICRO = find_recipe("micro")
-LAST = replace(MICRO.stages[-1], one_token_a_patch=True)  # must be the same tokens each time it goes on
-RECIPE = replace(MICRO, stages=(*MICRO.stages[:-1], LAST))
+RECIPE = find_recipe("micro")
 CPU = torch.device("cpu")
 Trained = tuple[Path, dict[str, Tensor]]  # the run's folder and its last weights
 
 
 class KilledError(Exception):
     """Stands for a kill: it comes between two steps, and nothing is saved."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _few_patches() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("janus_training.stages._PATCH_BATCHES", 2)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +74,10 @@ def test_a_run_in_one_go_logs_every_step(in_one_go: Trained) -> None:
     assert [(entry["stage"], entry["step"]) for entry in log] == expected
 
 
-def test_a_stage_says_whether_each_patch_has_one_image_token(tokenizer_json: str) -> None:
-    workshop = Workshop(RECIPE, CPU, tokenizer_json)
-    given = [workshop.make_task(stage, workshop.modules) for stage in RECIPE.stages[-2:]]
-    assert [isinstance(vars(task)["_tokens_of"], PatchTokens) for task in given] == [False, True]
-
-
 def test_training_changes_every_part_of_the_model(in_one_go: Trained, tokenizer_json: str) -> None:
     first = Workshop(RECIPE, CPU, tokenizer_json).modules.state_dict()
 
-    same = {name for name, tensor in in_one_go[1].items() if torch.equal(tensor, first[name])}
-    assert same == {
-        name for name in first if name.startswith("text_tower.layers") and not first[name].numel()
-    }
+    assert [name for name, tensor in in_one_go[1].items() if torch.equal(tensor, first[name])] == []
 
 
 @pytest.mark.parametrize("save_every", [1, 2])
@@ -225,7 +207,7 @@ def test_a_state_from_before_a_setting_existed_goes_on(begun: Path) -> None:
     path = begun / "state" / "position.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     for stage in content["recipe"]["stages"]:
-        del stage["turn_tokens"]
+        del stage["questions"]
     del content["log_bytes"]
     path.write_text(json.dumps(content), encoding="utf-8")
     lines = log_of(begun)
@@ -293,9 +275,6 @@ class Counted:
     def parameters(self) -> list[torch.nn.Parameter]:
         return [self.weight]
 
-    def begin(self) -> None:
-        """Take over nothing."""
-
     def loss(self, sample: int) -> dict[str, Tensor]:
         self.samples.append(sample)
         return {"one": (self.weight * sample).sum(), "other": self.weight.sum() * 0 + 2}
@@ -320,3 +299,37 @@ def test_losses_and_gradients_are_means_over_micro_batches() -> None:
     gradient = task.weight.grad
     assert gradient is not None
     torch.testing.assert_close(gradient, torch.full((2,), 0.5**0.5))  # mean 1.5 for each, clipped to length 1
+
+
+def gated(least: float) -> Recipe:
+    gates = (Gate(step=2, figure="colour", least=least), Gate(step=3, figure="drawn pairs", least=0.0))
+    return with_stage(0, gates=gates)
+
+
+@pytest.mark.parametrize("figure", [49.0, 50.0])
+def test_a_stage_that_misses_its_figure_ends_with_a_sentence(
+    tmp_path: Path, tokenizer_json: str, figure: float
+) -> None:
+    workshop, asked = Workshop(gated(50.0), CPU, tokenizer_json), list[str]()
+
+    def measure(name: str) -> float:
+        asked.append(name)
+        return figure
+
+    limit = Slice(steps=3)
+    if figure < 50:
+        for _ in range(2):  # whoever goes on meets the gate again
+            with pytest.raises(MissedGateError, match=r"49\.0 %.*colour.*2 steps.*50 %"):
+                train(workshop.recipe, tmp_path, workshop.modules, workshop.make_task, limit, None, measure)
+        assert asked == ["colour", "colour"]
+        assert steps_done(tmp_path) == 2
+    else:
+        assert not train(
+            workshop.recipe, tmp_path, workshop.modules, workshop.make_task, limit, None, measure
+        )
+        assert asked == ["colour", "drawn pairs"]
+        gates = [entry for entry in log_of(tmp_path) if "gate" in entry]
+        assert [(entry["step"], entry["gate"], entry["percent"]) for entry in gates] == [
+            (2, "colour", 50.0),
+            (3, "drawn pairs", 50.0),
+        ]

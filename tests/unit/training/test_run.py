@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from janus_core import Janus, load_janus
-from janus_training import evaluate, measuring, run, stages
+from janus_core.inputs.image_tokens import ImageTokens
+from janus_core.options import DrawOptions, Guidance
+from janus_training import evaluate, gates, measuring, run, stages
 from janus_training.charts import draw_curves, picture_grid, read_curves
 from janus_training.commands import main
+from janus_training.figures import Share, share
 from janus_training.measuring import (
-    Share,
     familiar_scenes,
+    held_out_key,
+    is_token_exact,
     measure_drawings,
-    share,
-    unseen_prompt,
+    measure_foreign,
+    measure_restoring,
+    recognised_grids,
+    role_grids,
     unseen_scenes,
+    wishes,
 )
 from janus_training.recipe import find_recipe
 from janus_training.world.compositions import (
+    COMBINATIONS,
+    Combination,
+    all_keys,
     is_held_out,
     is_test_composition,
-    relation_key,
-    thing_key,
-    unseen,
 )
+from janus_training.world.facts import facts_of
 from janus_training.world.parsing import caption_facts
 from janus_training.world.passages import passage
 from janus_training.world.rendering import render
+from janus_training.world.roles import role_tokens
 from janus_training.world.scene_sampling import sample_scene
-from janus_training.world.vocabulary import Kind
+from janus_training.world.strangers import strangers
+from janus_training.world.vocabulary import KINDS, Kind
 
 
 def sentences(_: int) -> list[str]:
@@ -58,13 +69,13 @@ def trained(folder: Path) -> Janus:
 
 
 def test_a_trained_folder_answers(trained: Janus) -> None:
-    picture = render(unseen_scenes(1)[0], 32)
+    picture = render(unseen_scenes(1, KINDS)[0], 64)
 
     assert isinstance(trained.ask("What is this?", [picture]), str)
 
 
 def test_a_trained_folder_draws(trained: Janus) -> None:
-    assert trained.draw("a red circle").images.shape == (1, 32, 32, 3)
+    assert trained.draw("a red circle").images.shape == (1, 64, 64, 3)
 
 
 def test_a_trained_folder_holds_the_trained_weights(folder: Path, trained: Janus) -> None:
@@ -86,8 +97,10 @@ def test_a_trained_folder_stores_bfloat16(folder: Path) -> None:
         assert {str(file.get_slice(name).get_dtype()) for name in file.keys()} == {"BF16"}  # noqa: SIM118
 
 
-def test_a_trained_folder_recommends_the_guidance_of_its_recipe(trained: Janus) -> None:
-    assert trained.guidance.cfg_weight == run.find_recipe("micro").cfg_weight == 2
+def test_a_trained_folder_recommends_how_its_recipe_draws(folder: Path, trained: Janus) -> None:
+    recommended = json.loads((folder / "out" / "generation_config.json").read_text(encoding="utf-8"))
+    assert recommended == {"guidance_scale": 2.0, "min_p": 0.1}
+    assert trained.guidance == Guidance(cfg_weight=2.0, min_p=0.1)
 
 
 @pytest.mark.parametrize("name", ["losses.png", "restored.png", "drawn.png"])
@@ -109,6 +122,15 @@ def test_wrong_use_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["run", "nowhere.json", "--run", str(tmp_path), "--quiet"]) == 1
 
     assert "nowhere.json" in capsys.readouterr().err
+
+
+def test_the_split_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["split"]) == 0
+
+    told = capsys.readouterr().out.splitlines()
+    keys = {line.strip() for line in told if line.startswith("  ")}
+    assert keys == {key for combination in COMBINATIONS for key in all_keys(combination) if is_held_out(key)}
+    assert len(told) == len(keys) + len(COMBINATIONS)
 
 
 def test_a_log_becomes_curves_without_its_torn_last_line(tmp_path: Path) -> None:
@@ -144,56 +166,40 @@ def test_pictures_are_laid_out_in_rows() -> None:
 
 @pytest.fixture(scope="module")
 def measured(trained: Janus) -> evaluate.Evaluation:
-    return evaluate.evaluate(trained, 2, (1.0, 5.0), is_quiet=True)
+    return evaluate.evaluate(trained, 2, is_quiet=True)
 
 
 def test_everything_is_measured_on_as_many_scenes_as_asked_for(measured: evaluate.Evaluation) -> None:
-    assert {part.exact.of for part in measured.captions.values()} == {2}
-    assert {len(each) for by_cfg in measured.drawings.values() for each in by_cfg.values()} == {2}
-    assert {len(each) for each in measured.familiar.values()} == {2}
-    assert measured.all_answers.of >= 2 * 8
-    assert {part.of for part in measured.round_trip.values()} == {2}
-    assert measured.answers["which"].of == 3  # of each two pictures
+    drawn = measured.figures["drawings"]
+    assert {part.of for part in drawn.values()} == {2}
+    assert len(drawn) == 2 * len(measured.sketches)
+    assert measured.figures["captions"]["short, unseen"].of == 2
+    assert measured.figures["answers, unseen"]["all"].of >= 2 * 8
+    assert measured.figures["answers, unseen"]["which"].of == 3  # of each two pictures
+    assert measured.figures["foreign pictures"]["colour and shape of one object"].of == 48
     assert all(seconds > 0 for seconds in measured.seconds.values())
 
 
-def test_what_only_a_size_makes_unseen_is_told_apart(trained: Janus) -> None:
-    scenes = measuring.unseen_scenes(30)
-    others = [scene for scene in scenes if any(not key.startswith("thing") for key in unseen(scene))]
-    captions = measuring.measure_captions(trained, scenes, "short", lambda done, total: None)
-    assert captions.unseen_sorts.of == len(others)
-    assert 0 < len(others) < len(scenes)
-
-    pairs = measuring.unseen_scenes(12, ("pair",))
-    sketches = measuring.measure_drawings(trained, pairs, 1.0, lambda done, total: None)
-    assert [sketch.is_unseen_relation for sketch in sketches] == [
-        any(key.startswith("relation") for key in unseen(scene)) for scene in pairs
-    ]
-    assert {sketch.is_unseen_relation for sketch in sketches} == {True, False}
-
-
-def test_different_combinations_are_counted_once() -> None:
-    scenes = measuring.unseen_scenes(20, ("single",))
-    assert measuring.count_unseen([*scenes, *scenes]) == len({*map(unseen, scenes)}) < 20
-
-
 def test_the_table_shows_every_figure(measured: evaluate.Evaluation) -> None:
-    table = evaluate.to_table(evaluate.to_json(measured))
+    table = evaluate.to_table(measured)
 
     for name in (
-        "captions, detailed",
-        "answers, relation",
-        "two related objects, cfg 5",
-        "one object, familiar",
-        "unseen relations",
-        "answers, which",
-        "unseen by more than a size",
-        "unseen combinations, one object",
+        "captions: detailed, unseen by more than a size",
+        "answers, unseen: relation",
+        "answers, seen: relation",
+        "answers by objects: 3 objects",
+        "drawings: unseen relations, two objects, cfg_weight 5",
+        "drawings: unseen places, one object, cfg_weight 2",
+        "drawings: seen, one object, cfg_weight 2",
+        "answers, unseen: which",
+        "foreign pictures: colour and shape of one object",
+        "every token found",
         "one drawing alone",
-        "round trip",
         " dB",
     ):
         assert name in table
+    order = [table.index(name) for name in ("unseen relations", "unseen places", "unseen sizes", "seen, one")]
+    assert order == sorted(order)
 
 
 def test_familiar_scenes_are_of_the_training_split_and_in_nobodys_samples() -> None:
@@ -201,11 +207,11 @@ def test_familiar_scenes_are_of_the_training_split_and_in_nobodys_samples() -> N
     most = max(stage.steps * stage.accumulation * stage.batch_size for stage in recipe.stages)
     kinds: tuple[Kind, ...] = ("single", "pair")
     for kind in kinds:
-        scenes = familiar_scenes(40, kind)
+        scenes = familiar_scenes(40, (kind,), is_drawn=True)
         assert {scene.kind for scene in scenes} == {kind}
         assert not any(map(is_test_composition, scenes))
-        assert scenes[0] == sample_scene(measuring._NEW_FROM, kinds=(kind,))
-    assert most < measuring._NEW_FROM
+        assert scenes[0] == sample_scene(measuring._NEW_FROM, kinds=(kind,), is_drawn=True)
+    assert most < 500_000_000  # where the scenes of second pictures begin
 
 
 def test_the_sheet_shows_the_drawings(measured: evaluate.Evaluation) -> None:
@@ -225,43 +231,38 @@ def test_an_evaluation_is_written_to_files(
     assert "VQ tokenizer" in capsys.readouterr().out
 
 
-def test_a_share_counts_the_right_ones() -> None:
-    assert share([True, False, True, True]) == Share(right=3, of=4)
-    assert share([True, False]).percent == 50
+def test_a_share_counts_every_combination_once() -> None:
+    tried = [("a", True), ("a", True), ("a", False), ("a", False), ("b", True)]
+    assert share(tried) == Share(percent=75, margin=pytest.approx(1.96 * 25), combinations=2, of=5)
+    assert str(share(tried)) == "75.0 % ± 49.0"
+    assert str(share([("a", True)])) == "100.0 %"
     assert share([]).percent == 0
 
 
-@pytest.mark.parametrize("number", range(25))
-def test_a_prompt_for_one_object_states_an_unseen_one(number: int) -> None:
-    [scene] = unseen_scenes(number + 1, ("single",))[-1:]
-    prompt, facts = unseen_prompt(scene, number)
-
-    [mention] = facts.mentions
-    assert mention.size is not None
-    assert is_held_out(thing_key(mention.size, mention.colour, mention.shape))
-    assert caption_facts(prompt) == facts
+UNSEEN: list[tuple[Kind, Combination]] = [("pair", "relation"), ("single", "place"), ("single", "thing")]
 
 
-@pytest.mark.parametrize("number", range(25))
-def test_a_prompt_for_two_objects_states_something_unseen(number: int) -> None:
-    [scene] = unseen_scenes(number + 1, ("pair",))[-1:]
-    _, facts = unseen_prompt(scene, number)
-
-    assert facts.relation is not None
-    first, second = facts.mentions
-    keys = [relation_key(first.sort, facts.relation, second.sort)]
-    keys += [thing_key(m.size, m.colour, m.shape) for m in facts.mentions if m.size is not None]
-    assert any(map(is_held_out, keys))
+@pytest.mark.parametrize(("kind", "combination"), UNSEEN)
+def test_a_wish_states_what_makes_it_unseen(kind: Kind, combination: Combination) -> None:
+    scenes = unseen_scenes(25, (kind,), combination)
+    for scene, wish in zip(scenes, wishes(scenes, combination), strict=True):
+        assert wish.key == held_out_key(scene, combination) is not None
+        read = caption_facts(wish.prompt)
+        assert read is not None
+        assert read.turned() == wish.facts.turned()
+        assert all(mention.place for mention in wish.facts.mentions) or combination != "place"
+        assert all(mention.size for mention in wish.facts.mentions) or combination != "thing"
+        assert (wish.facts.relation is not None) == (kind == "pair")
 
 
 class TruePictures:
     """Stands for a model that draws what it is asked for, or something else."""
 
-    def __init__(self, janus: Janus, pictures: torch.Tensor) -> None:
-        self.config, self._pictures = janus.config, pictures
+    def __init__(self, janus: Janus, pictures: torch.Tensor, grids: torch.Tensor) -> None:
+        self.config, self.images = janus.config, pictures
+        self.tokens = ImageTokens(grid=grids, codebook="true")
 
     def draw(self, prompt: list[str], **_: object) -> TruePictures:
-        self.images = self._pictures
         return self
 
 
@@ -269,12 +270,81 @@ class TruePictures:
 def test_true_pictures_count_as_right_and_swapped_ones_as_wrong(
     trained: Janus, order: list[int], expected: bool
 ) -> None:
-    scenes = unseen_scenes(3, ("single",))
-    pictures = torch.stack([torch.from_numpy(render(scenes[index], 64)) for index in order])
+    of_a_kind = {scene.things[0].shape: scene for scene in unseen_scenes(12, ("single",), "place")}
+    scenes = list(of_a_kind.values())[:3]
+    shown = [scenes[index] for index in order]
+    pictures = torch.stack([torch.from_numpy(render(scene, 64)) for scene in shown])
+    true: Any = TruePictures(trained, pictures, role_grids(shown))
 
-    sketches = measure_drawings(TruePictures(trained, pictures), scenes, 5.0, lambda *_: None)  # type: ignore[arg-type]
+    sketches = measure_drawings(true, wishes(scenes, "place"), DrawOptions(cfg_weight=5.0))
 
     assert [sketch.is_right for sketch in sketches] == [expected] * 3
+    assert [is_token_exact(sketch.grid, sketch.wish.facts) for sketch in sketches] == [expected] * 3
+
+
+def test_tokens_are_exact_only_if_they_tell_all_that_is_stated() -> None:
+    for scene in unseen_scenes(30, ("pair",), "relation"):
+        grid = role_tokens(scene)
+        assert is_token_exact(grid, facts_of(scene))
+        grid[0, 0] = (grid[0, 0] + 1) % 4
+        assert not is_token_exact(grid, facts_of(scene))
+
+
+class Eyes:
+    """Stands for a model that captions pictures of one thing as told."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts = texts
+
+    def caption(self, *_: object, **__: object) -> list[str]:
+        return self._texts
+
+
+def test_foreign_pictures_count_by_colour_and_shape() -> None:
+    true = [f"A {one.colour} {one.shape}." for one in strangers(4)]
+    sized = [text.replace("A ", "A large ").replace(".", " on the left.") for text in true]
+    wrong: Any = Eyes([*true[1:], true[0]])
+    right: Any = Eyes(true[:24] + sized[24:])
+    assert all(one.is_right for one in measure_foreign(right, 4))
+    assert not any(one.is_right for one in measure_foreign(wrong, 4))
+
+
+def test_restored_pictures_are_judged_by_all_that_they_show(trained: Janus) -> None:
+    scenes = unseen_scenes(6, ("pair",), "relation")
+    rendered = torch.stack([torch.from_numpy(render(scene, 64)) for scene in scenes])
+
+    class Perfect:
+        config, codebook = trained.config, "perfect"
+
+        def decode(self, tokens: ImageTokens) -> torch.Tensor:
+            return rendered[tokens.grid[:, 0, 0]]
+
+    perfect: Any = Perfect()
+    order = torch.arange(6)[:, None, None].expand(6, 8, 8)
+    psnr_db, judged = measure_restoring(perfect, scenes, order)
+    assert psnr_db == pytest.approx(100)
+    assert all(one.is_right for one in judged)
+    assert not any(one.is_right for one in measure_restoring(perfect, scenes, order.roll(1, 0))[1])
+    assert recognised_grids(trained, scenes).shape == role_grids(scenes).shape
+
+
+@pytest.mark.parametrize(
+    "figure", ["restored pairs", "recognised singles", "drawn singles", "seen place", "colour"]
+)
+def test_every_figure_of_a_gate_is_a_share(
+    folder: Path, figure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "_SCENES", 3)
+    words = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    workshop = stages.Workshop(find_recipe("micro"), torch.device("cpu"), words)
+    assert gates.is_figure(figure)
+    percent = gates.measure_figure(figure, workshop.model, workshop.naming, workshop.tokenizer)
+    assert 0 <= percent <= 100
+
+
+@pytest.mark.parametrize("name", ["drawn", "drawn stars", "seen", "nothing", ""])
+def test_other_names_are_no_figures(name: str) -> None:
+    assert not gates.is_figure(name)
 
 
 def test_a_run_begins_with_the_weights_of_a_model(folder: Path, trained: Janus, tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from janus_core.inputs.pictures import read_picture
 from janus_core.inputs.preprocessing import to_pixel_values, to_vq_input
@@ -21,23 +21,26 @@ from janus_core.inputs.prompting import (
     unconditional,
 )
 from janus_core.inputs.text_tokenizer import IMAGE_PLACEHOLDER, TextTokenizer
-from janus_training.conversations import Exchange, write_conversation, write_document
-from janus_training.language_task import TextSample
+from janus_training.ahead import Ahead
+from janus_training.conversations import Exchange, split_behind_pictures, write_conversation, write_document
+from janus_training.language_task import Shown
 from janus_training.recipe import StageRecipe, find_recipe
 from janus_training.samples import Samples
 from janus_training.words import learn_tokenizer
 from janus_training.world.captions import caption
-from janus_training.world.compositions import is_test_composition
-from janus_training.world.dice import new_dice
-from janus_training.world.near_misses import near_miss
+from janus_training.world.foreign import Sight
+from janus_training.world.lessons import lessons_about_one, lessons_about_two
+from janus_training.world.parsing import caption_facts
 from janus_training.world.passages import passage
 from janus_training.world.patch_labels import patch_labels
 from janus_training.world.rendering import render
+from janus_training.world.roles import read_roles, role_tokens
 from janus_training.world.scene_sampling import sample_scene
-from janus_training.world.vocabulary import COLOUR_RGB, GROUND_RGB, STYLES
+from janus_training.world.sights import sight
+from janus_training.world.vocabulary import STYLES
 
 RECIPE = find_recipe("micro")
-STAGE = StageRecipe(stage="II", steps=5, batch_size=8, learning_rate=1.0, mix=(2, 1, 1), drop_prompt=0.5)
+STAGE = StageRecipe(stage="mix", steps=5, batch_size=8, learning_rate=1.0, mix=(2, 1, 1), drop_prompt=0.5)
 TALK = (
     Exchange(question="What colour is the circle?", answer="Red."),
     Exchange(question="How many things are there?", answer="Two."),
@@ -47,17 +50,23 @@ PLENTY = 10_000
 
 
 @pytest.fixture(scope="module")
-def words() -> TextTokenizer:
+def words_json() -> str:
     sentences = (f" {part.prompt} {part.answer} {SYSTEM_TEXT}" for part in map(passage, range(100)))
-    return TextTokenizer(learn_tokenizer(sentences, RECIPE.model.vocabulary), source="test")
+    return learn_tokenizer(sentences, RECIPE.model.vocabulary)
+
+
+@pytest.fixture(scope="module")
+def words(words_json: str) -> TextTokenizer:
+    return TextTokenizer(words_json, source="test")
 
 
 def samples_of(words: TextTokenizer, stage: StageRecipe = STAGE, offset: int = 0) -> Samples:
     return Samples(words, RECIPE.model, stage, offset)
 
 
-def learnt_text(sample: TextSample, words: TextTokenizer) -> str:
-    ids = [token for token, learnt in zip(sample.plan.token_ids, sample.is_learnt, strict=True) if learnt]
+def learnt_text(sample: Any, words: TextTokenizer) -> str:
+    """Return what is learnt of anything with token ids and marks, an end mark as a bar."""
+    ids = [token for token, learnt in zip(sample.token_ids, sample.is_learnt, strict=True) if learnt]
     return words.decode([words.encode("|")[0] if token == words.special.eos else token for token in ids])
 
 
@@ -83,9 +92,12 @@ def test_the_prompt_of_every_turn_begins_the_training_sequence(
 
 def test_answers_and_their_end_marks_alone_are_learnt(words: TextTokenizer) -> None:
     lesson = write_conversation(TALK, words, image_tokens=16, tokens=PLENTY)
-    sample = TextSample(plan=lesson.plan, is_learnt=lesson.is_learnt, pixel_values=None)
+    start, asked = split_behind_pictures(lesson)
 
-    assert learnt_text(sample, words) == " Red.| Two.| There is a red circle and a blue square.|"
+    assert start.token_ids + asked.token_ids == lesson.plan.token_ids
+    assert start.token_ids[-1] == words.special.end_of_image
+    assert not any(lesson.is_learnt[: len(start)])
+    assert learnt_text(asked, words) == " Red.| Two.| There is a red circle and a blue square.|"
 
 
 def test_a_long_conversation_is_cut_behind_an_answer(words: TextTokenizer) -> None:
@@ -124,56 +136,60 @@ def test_a_document_is_cut_between_texts(words: TextTokenizer) -> None:
 def test_samples_depend_on_their_number_alone(words: TextTokenizer) -> None:
     first, again, other = (samples_of(words).mixture(n) for n in (3, 3, 4))
 
-    assert [sample.plan for sample in first.understanding] == [sample.plan for sample in again.understanding]
-    assert [sample.plan for sample in first.text] == [sample.plan for sample in again.text]
+    assert [sample.asked for sample in first.understanding] == [
+        sample.asked for sample in again.understanding
+    ]
+    assert torch.equal(first.understanding[0].pixel_values, again.understanding[0].pixel_values)
+    assert first.text == again.text
     assert [sample.plan for sample in first.generation] == [sample.plan for sample in again.generation]
-    assert torch.equal(first.generation[0].pixel_values, again.generation[0].pixel_values)
-    assert first.understanding[0].plan != other.understanding[0].plan
+    assert torch.equal(first.generation[0].tokens, again.generation[0].tokens)
+    assert first.understanding[0].asked != other.understanding[0].asked
 
 
 def test_another_offset_gives_other_samples(words: TextTokenizer) -> None:
     first, other = samples_of(words), samples_of(words, offset=1000)
 
-    assert first.mixture(0).understanding[0].plan != other.mixture(0).understanding[0].plan
+    assert first.mixture(0).understanding[0].asked != other.mixture(0).understanding[0].asked
 
 
-def test_an_understanding_sample_shows_the_scene_it_talks_about(words: TextTokenizer) -> None:
-    sample = samples_of(words, offset=70).mixture(0).understanding[0]
-
-    picture = Image.fromarray(np.rint(render(sample_scene(70), 32) * 255).astype(np.uint8))
-    expected = to_pixel_values(read_picture(picture), RECIPE.model.to_config().preprocess)
-    assert sample.pixel_values is not None
-    assert torch.equal(sample.pixel_values, expected[None])
-    assert sum(sample.plan.is_image) == 16
+def pixel_values_of(one: Sight) -> torch.Tensor:
+    return to_pixel_values(read_picture(one.picture), RECIPE.model.to_config().preprocess)
 
 
-def test_a_drawing_sample_draws_what_the_vq_tokenizer_would_be_given(words: TextTokenizer) -> None:
+def of_one_picture(samples: list[Shown]) -> list[tuple[int, Shown]]:
+    return [(number, one) for number, one in enumerate(samples) if one.start.num_images == 1]
+
+
+def test_an_understanding_sample_shows_the_sight_it_talks_about(words: TextTokenizer) -> None:
+    stage = replace(STAGE, mix=(1, 0, 0), batch_size=24)
+    for number, sample in of_one_picture(list(samples_of(words, stage).mixture(0).understanding)):
+        seen = sight(number, 64)
+        assert torch.equal(sample.pixel_values, pixel_values_of(seen)[None])
+        expected = patch_labels(seen.scene, 64, seen.has_named_ground)
+        assert torch.equal(sample.labels[0], torch.from_numpy(expected))
+        assert sum(sample.start.is_image) == 64
+        told = [learnt_text(one, words).split("|")[0].strip() for one in sample.asked]
+        captions = {caption(seen.scene, style) for style in STYLES}
+        assert all(text in captions for text in told if caption_facts(text) and " background" in text)
+
+
+def test_every_question_is_asked_alone_and_begins_behind_the_picture(words: TextTokenizer) -> None:
+    stage = replace(STAGE, mix=(1, 0, 0), batch_size=24, questions=5)
+    samples = samples_of(words, stage).mixture(0).understanding
+    assert {one.start.num_images for one in samples} == {1, 2}
+    for sample in samples:
+        assert len(sample.asked) == (5 if sample.start.num_images == 1 else 3)
+        assert all(one.token_ids[-1] == words.special.eos and one.is_learnt[-1] for one in sample.asked)
+    turns = Counter(one.token_ids.count(words.special.assistant) for each in samples for one in each.asked)
+    assert turns[1] > 0.8 * turns.total()
+    assert turns[2] + turns[3] == turns.total() - turns[1] > 0
+
+
+def test_a_drawing_sample_draws_the_tokens_of_its_scene(words: TextTokenizer) -> None:
     sample = samples_of(words, replace(STAGE, mix=(0, 0, 1)), offset=70).mixture(0).generation[0]
 
-    shown = render(sample_scene(70, is_plain=True), 32)
-    assert torch.equal(sample.pixel_values, to_vq_input(shown, 32, "crop"))
-
-
-@pytest.mark.parametrize("turn_tokens", [32, 96])
-def test_sequences_keep_to_their_length(words: TextTokenizer, turn_tokens: int) -> None:
-    samples = samples_of(words, replace(STAGE, batch_size=32, turn_tokens=turn_tokens))
-    nothing = [Exchange(question="?", answer="")]
-
-    for sample in samples.mixture(0).understanding:
-        bare = write_conversation(
-            nothing, words, image_tokens=16, tokens=0, num_images=sample.plan.num_images
-        )
-        ends = sum(token == words.special.eos for token in sample.plan.token_ids)
-        assert ends == 1 or len(sample.plan) <= len(bare.plan) + turn_tokens
-
-
-def test_text_samples_learn_every_token_and_see_nothing(words: TextTokenizer) -> None:
-    samples = samples_of(words, replace(STAGE, stage="language", batch_size=16)).mixture(0)
-
-    assert not samples.understanding
-    assert not samples.generation
-    assert all(sample.pixel_values is None for sample in samples.text)
-    assert all(sample.is_learnt == (False,) + (True,) * (len(sample.plan) - 1) for sample in samples.text)
+    assert torch.equal(sample.tokens, torch.from_numpy(role_tokens(sample_scene(70, is_drawn=True))))
+    assert read_roles(sample.tokens.numpy()) is not None
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 32)])
@@ -186,24 +202,6 @@ def test_prompts_are_dropped_with_the_stage_s_probability(
     assert sum(sample.plan == unconditional(sample.plan, words) for sample in drawn) == expected
 
 
-def test_one_token_a_patch_draws_in_pure_colours(words: TextTokenizer) -> None:
-    stage = replace(STAGE, batch_size=24, mix=(0, 0, 1), one_token_a_patch=True)
-    pure = torch.tensor([*COLOUR_RGB.values(), *GROUND_RGB.values()])
-    samples = samples_of(words, stage)
-    drawn = torch.stack([sample.pixel_values for sample in samples.mixture(0).generation])
-    for pictures in (drawn, samples.to_draw(0)):
-        corners = ((pictures[:, :, 0, 0] + 1) * 127.5).round().long()
-        assert all(bool((corner == pure).all(dim=1).any()) for corner in corners)
-    shaded = samples_of(words, replace(stage, one_token_a_patch=False)).mixture(0).generation
-    assert [sample.plan for sample in shaded] == [sample.plan for sample in samples.mixture(0).generation]
-    assert not any(map(torch.equal, drawn, (sample.pixel_values for sample in shaded)))
-
-
-def test_patches_are_met_in_the_same_pictures_in_every_stage(words: TextTokenizer) -> None:
-    first, later = (samples_of(words, STAGE, offset).to_draw(1) for offset in (0, 2_000_000_000))
-    assert torch.equal(first, later)
-
-
 def test_a_kept_prompt_is_planned_as_for_drawing(words: TextTokenizer) -> None:
     stage = replace(STAGE, mix=(0, 0, 1), drop_prompt=0.0)
     sample = samples_of(words, stage).mixture(0).generation[0]
@@ -213,84 +211,87 @@ def test_a_kept_prompt_is_planned_as_for_drawing(words: TextTokenizer) -> None:
     assert plan_drawing(text, words) == sample.plan
 
 
-def test_simple_scenes_hold_a_single_thing(words: TextTokenizer) -> None:
-    stage = replace(STAGE, mix=(1, 0, 0), batch_size=12, simple_share=1.0, steps=10**9)
-    samples = samples_of(words, stage).mixture(0).understanding
-
-    for number, sample in enumerate(samples):
-        shown = render(sample_scene(number, kinds=("single",)), 32)
-        assert sample.pixel_values is not None
-        assert torch.equal(sample.pixel_values[0], to_vq_input(shown, 32, "crop"))
-
-
-def test_simple_scenes_grow_rarer_towards_the_end(words: TextTokenizer) -> None:
+def test_simple_scenes_grow_rarer_until_halfway(words: TextTokenizer) -> None:
     stage = replace(STAGE, mix=(0, 0, 1), batch_size=40, simple_share=1.0, steps=10)
-    samples = samples_of(words, stage)
 
     def simple(n: int) -> int:
-        drawn = samples.mixture(n).generation
-        numbers = range(40 * n, 40 * (n + 1))
-        scenes = [sample_scene(i, kinds=("single",), is_plain=True) for i in numbers]
-        singles = [to_vq_input(render(scene, 32), 32, "crop") for scene in scenes]
-        return sum(torch.equal(d.pixel_values, s) for d, s in zip(drawn, singles, strict=True))
+        drawn = samples_of(words, stage).mixture(n).generation
+        told = [read_roles(sample.tokens.numpy()) for sample in drawn]
+        return sum(len(one[1]) == 1 for one in told if one is not None)
 
     assert simple(0) > 30
+    assert simple(5) < 20
     assert simple(9) < 20
 
 
-@pytest.fixture(scope="module")
-def instructed(words: TextTokenizer) -> str:
-    stage = replace(STAGE, stage="III", mix=(1, 0, 0), batch_size=150)
-    mixture = samples_of(words, stage).mixture(0)
-    return "\n".join(words.decode(sample.plan.token_ids) for sample in mixture.understanding)
+def test_text_samples_learn_every_token_and_see_nothing(words: TextTokenizer) -> None:
+    mixture = samples_of(words, replace(STAGE, mix=(0, 1, 0), batch_size=16)).mixture(0)
+
+    assert not mixture.understanding
+    assert not mixture.generation
+    assert all(not any(lesson.plan.is_image) for lesson in mixture.text)
+    assert all(lesson.is_learnt == (False,) + (True,) * (len(lesson.plan) - 1) for lesson in mixture.text)
+
+
+def test_what_is_restored_are_the_pictures_of_its_tokens(words: TextTokenizer) -> None:
+    stage = replace(STAGE, stage="vq_decoder", batch_size=20)
+    tokens, pictures = samples_of(words, stage).to_restore(0)
+    scene = sample_scene(1, is_drawn=True)
+    assert torch.equal(pictures[1], to_vq_input(render(scene, 64), 64, "crop"))
+    assert torch.equal(tokens[1], torch.from_numpy(role_tokens(scene)))
+    outer = [any(thing.is_outer for thing in told[1]) for told in map(read_roles, tokens.numpy()) if told]
+    assert len(outer) == 20
+    assert all(outer[::5])
+
+
+def test_what_is_recognised_is_now_and_then_no_picture_to_draw(words: TextTokenizer) -> None:
+    stage = replace(STAGE, stage="vq_encoder", batch_size=9)
+    tokens, pictures = samples_of(words, stage).to_recognise(0)
+    assert tokens.shape == (9, 8, 8)
+    assert torch.equal(pictures[3], to_vq_input(sight(3, 64).picture, 64, "crop"))
+    assert torch.equal(tokens[3], torch.from_numpy(role_tokens(sight(3, 64).scene)))
+    assert torch.equal(pictures[4], to_vq_input(render(sample_scene(4, is_drawn=True), 64), 64, "crop"))
+
+
+def test_what_is_seen_comes_with_the_labels_of_its_patches(words: TextTokenizer) -> None:
+    pixels, labels = samples_of(words, replace(STAGE, stage="vision", batch_size=6)).to_see(0)
+
+    assert pixels.shape == (6, 3, 64, 64)
+    assert torch.equal(pixels[2], pixel_values_of(sight(2, 64)))
+    assert torch.equal(
+        labels[2], torch.from_numpy(patch_labels(sight(2, 64).scene, 64, sight(2, 64).has_named_ground))
+    )
+
+
+ASKED = [
+    (number, asked) for number in range(400) for asked in lessons_about_one(sight(number, 64), number, 5)
+]
+
+
+def test_kinds_of_questions_have_their_shares() -> None:
+    kinds = Counter(question.kind.split()[0] for _, asked in ASKED for question in asked)
+    assert 0.2 < kinds["caption"] / kinds.total() < 0.36
+    assert kinds["colour"] > 1.3 * kinds["size"]
+    assert min(kinds[kind] for kind in ("mix_up", "relation", "where", "yes_no", "compare", "outside")) > 40
+
+
+def test_nothing_is_said_of_a_ground_without_a_name() -> None:
+    unnamed = {number for number in range(400) if not sight(number, 64).has_named_ground}
+    told = [question for number, asked in ASKED if number in unnamed for question in asked]
+    assert len(told) > 50
+    assert not any("background" in question.answer or question.kind == "ground" for question in told)
 
 
 @pytest.mark.parametrize("style", CAPTION_STYLES)
-def test_the_caption_styles_own_words_are_taught(instructed: str, style: str) -> None:
-    assert CAPTION_STYLES[style] in instructed
+def test_the_caption_styles_own_words_are_taught(style: str) -> None:
+    assert CAPTION_STYLES[style] in {question.question for _, asked in ASKED for question in asked}
 
 
-def test_nearly_half_of_all_conversations_are_a_caption_alone(words: TextTokenizer) -> None:
-    stage = replace(STAGE, stage="III", mix=(1, 0, 0), batch_size=300)
-    conversations = [
-        learnt_text(sample, words) for sample in samples_of(words, stage).mixture(0).understanding
-    ]
-    captions = {caption(sample_scene(n), style) for n in range(300) for style in STYLES}
-    alone = [text.strip().removesuffix("|") in captions for text in conversations]
-    assert 0.35 < sum(alone) / len(alone) < 0.5
-
-
-def test_questions_outside_the_world_are_taught(instructed: str) -> None:
-    assert "I only know coloured shapes." in instructed
-
-
-def test_a_caption_batch_pairs_each_picture_with_its_own_caption(words: TextTokenizer) -> None:
-    stage = replace(STAGE, stage="vision", batch_size=6)
-    pixels, captions, labels = samples_of(words, stage).captioned(0, torch.device("cpu"))
-
-    told = words.decode(captions[0])
-    assert pixels.shape == (6, 3, 32, 32)
-    assert torch.equal(labels[0], torch.from_numpy(patch_labels(sample_scene(0), 32, 8)))
-    assert told in {caption(sample_scene(0), style) for style in ("short", "detailed", "tags")}
-
-
-def test_captions_fit_the_text_tower(words: TextTokenizer) -> None:
-    stage = replace(STAGE, stage="vision", batch_size=64)
-    _, captions, _ = samples_of(words, stage).captioned(0, torch.device("cpu"))
-
-    assert max(map(len, captions)) <= 96
-
-
-@pytest.mark.parametrize("number", range(40))
-def test_a_near_miss_differs_in_one_sort_and_stays_on_the_training_side(number: int) -> None:
-    scene = sample_scene(number)
-    other = near_miss(scene, new_dice("test", number))
-
-    assert other is not None
-    assert not is_test_composition(other)
-    before, after = ({(t.colour, t.shape) for t in s.things} for s in (scene, other))
-    assert len(before - after) == len(after - before) == 1
-    assert caption(scene, "short") != caption(other, "short")
+def test_lessons_about_two_pictures_ask_which() -> None:
+    asked = [lesson for n in range(40) for lesson in lessons_about_two(sight(n, 64), sight(n + 50, 64), n, 5)]
+    kinds = Counter(question.kind for lesson in asked for question in lesson)
+    assert kinds["which"] > kinds["content"] > 0
+    assert all(len(lesson) == 1 for lesson in asked)
 
 
 def test_no_control_word_of_the_template_is_taught_as_text(words: TextTokenizer) -> None:
@@ -298,9 +299,19 @@ def test_no_control_word_of_the_template_is_taught_as_text(words: TextTokenizer)
     mixture = samples_of(words, stage).mixture(0)
     special = {words.special.bos, words.special.pad, words.special.image, words.special.begin_of_image}
 
-    for sample in mixture.understanding:
-        learnt = {
-            t for t, is_learnt in zip(sample.plan.token_ids, sample.is_learnt, strict=True) if is_learnt
-        }
+    for one in (one for sample in mixture.understanding for one in sample.asked):
+        learnt = {t for t, is_learnt in zip(one.token_ids, one.is_learnt, strict=True) if is_learnt}
         assert not learnt & special
     assert IMAGE_PLACEHOLDER not in words.decode(mixture.text[0].plan.token_ids)
+
+
+def test_batches_made_ahead_are_those_made_at_once(words: TextTokenizer, words_json: str) -> None:
+    stage = replace(STAGE, stage="vision", batch_size=3)
+    ahead = Ahead(words_json, RECIPE.model, stage, 70, workers=1)
+    try:
+        for n in range(3):
+            made: Any = ahead(n)
+            for one, other in zip(made, samples_of(words, stage, offset=70).to_see(n), strict=True):
+                assert torch.equal(one, other)
+    finally:
+        ahead.close()

@@ -255,7 +255,7 @@ def test_a_contact_sheet_needs_a_caption_for_each_picture():
 @pytest.mark.parametrize("seed", range(40))
 def test_the_patch_at_a_things_centre_is_labelled_with_it(seed):
     scene = sample_scene(seed, kinds=("single", "count", "mixed"))
-    labels = patch_labels(scene, 64, 8).reshape(8, 8, 4)
+    labels = patch_labels(scene, 64).reshape(8, 8, -1)
     for thing in scene.things:
         assert named(labels[int(thing.y * 8), int(thing.x * 8)]) == (thing.colour, thing.shape, thing.size)
     assert {GROUND_COLOURS[number] for number in labels[..., 3].flat} == {scene.ground.colour}
@@ -264,7 +264,7 @@ def test_the_patch_at_a_things_centre_is_labelled_with_it(seed):
 @pytest.mark.parametrize("seed", range(40))
 def test_labels_name_the_things_and_no_others(seed):
     scene = sample_scene(seed)
-    found = {named(label) for label in patch_labels(scene, 64, 8) if label[0]}
+    found = {named(label) for label in patch_labels(scene, 64) if label[0]}
     assert found == {(thing.colour, thing.shape, thing.size) for thing in scene.things}
 
 
@@ -275,7 +275,7 @@ def named(label):
 @pytest.mark.parametrize("seed", range(40))
 def test_patches_without_a_thing_look_like_the_ground(seed):
     scene = sample_scene(seed)
-    is_empty = (patch_labels(scene, 64, 8)[:, 0] == 0).reshape(8, 8)
+    is_empty = (patch_labels(scene, 64)[:, 0] == 0).reshape(8, 8)
     picture = render(scene).reshape(8, 8, 8, 8, 3).swapaxes(1, 2)[is_empty]
     assert is_empty.any()
     assert np.abs(picture - np.array(scene.ground.rgb) / 255).mean() < 0.06

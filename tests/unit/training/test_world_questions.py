@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from janus_training.world.answers import Question, is_right
+from janus_training.world.answers import Question, decide, is_right, verdict
 from janus_training.world.captions import caption
 from janus_training.world.compositions import is_held_out, relation_key, thing_key
 from janus_training.world.outside import ONLY_SHAPES, outside_question
@@ -37,7 +37,12 @@ def chosen(scene, text):
 
 
 def said(question):
-    return question.answer.lower().rstrip(".")
+    """The answer, or what it comes to where it begins with a fact."""
+    return verdict(question.answer).lower().rstrip(".")
+
+
+def fact(question):
+    return question.answer.lower().rsplit(", so ", 1)[0].rsplit(": ", 1)[0]
 
 
 # Kinds
@@ -96,6 +101,11 @@ def test_places_are_where_the_thing_lies():
         if answer.startswith("inside"):
             assert scene.relation == "inside"
             assert thing == scene.things[0]
+            continue
+        if (
+            scene.relation == "inside"
+        ):  # what the two are about is in the centre, wherever the box's middle is
+            assert answer == "in the centre"
             continue
         assert ("left" in answer) == (thing.x < 0.365)
         assert ("right" in answer) == (thing.x > 0.635)
@@ -164,6 +174,29 @@ def test_yes_and_no_are_true():
         assert truth(scene, question.question) == (said(question) == "yes"), (question, scene)
 
 
+def test_every_verdict_begins_with_a_true_fact():
+    judged = OF_KIND["yes_no"] + OF_KIND["mix_up"] + OF_KIND["compare"]
+    assert all(fact(question) != question.answer.lower() for _, question in judged)
+    for scene, question in OF_KIND["mix_up"]:
+        assert fact(question).split()[-1] == chosen(scene, question.question.rsplit(" ", 1)[0])[0].colour
+    for scene, question in OF_KIND["yes_no"]:
+        told = fact(question)
+        there = re.fullmatch("there (?:is|are) (.+)", told)
+        if there and there[1] in NUMBERS:
+            shape = re.sub("exactly|objects", "", question.question)
+            assert NUMBERS[len(chosen(scene, shape))] == there[1]
+        elif there:
+            assert bool(chosen(scene, told)) != (" no " in told)
+        elif told.startswith("the "):
+            shown = {thing.colour for thing in chosen(scene, told.split()[1])}
+            assert shown == set(re.findall("|".join(COLOUR_WORDS), told))
+
+
+def test_relations_are_asked_from_both_sides():
+    told = Counter(match[0] for _, q in OF_KIND["relation"] if (match := RELATION.search(said(q))))
+    assert min(told[relation] for relation in ("left of", "right of", "above", "below")) > 10
+
+
 def test_a_mixed_up_colour_is_always_one_of_the_picture():
     for scene, question in OF_KIND["mix_up"]:
         colour = question.question.rstrip("?").split()[-1]
@@ -215,8 +248,9 @@ def test_false_suppositions_are_never_held_out():
 
 def test_questions_outside_the_world_get_plain_answers():
     answers = {outside_question(seed).answer for seed in range(300)}
-    assert {ONLY_SHAPES, "No."} <= answers
-    assert all(answer in (ONLY_SHAPES, "No.") or answer.startswith("There is no ") for answer in answers)
+    assert ONLY_SHAPES in answers
+    assert any(answer.endswith(", so no.") for answer in answers)
+    assert all(answer == ONLY_SHAPES or answer.startswith("There is no ") for answer in answers)
 
 
 def test_test_questions_outside_the_world_were_never_trained_on():
@@ -237,6 +271,15 @@ CONTENT = Question(
 )
 
 
+MIX_UP = decide("mix_up", "Is the circle red?", "it is blue", is_yes=False)
+COMPARE = Question(
+    kind="compare",
+    question="Which is larger, the red circle or the blue square?",
+    answer="The first is small, the second large: the blue square.",
+    accepted=("The first is small, the second large: the blue square.", "the blue square", "a blue square"),
+)
+
+
 @pytest.mark.parametrize(
     ("question", "text", "right"),
     [
@@ -249,6 +292,14 @@ CONTENT = Question(
         (CONTENT, "A red circle above a blue square", True),
         (CONTENT, "A red circle and a blue square.", False),
         (CONTENT, "A red circle left of a blue square.", False),
+        (MIX_UP, "It is blue, so no.", True),
+        (MIX_UP, "It is green, so no.", True),
+        (MIX_UP, "No.", True),
+        (MIX_UP, "It is blue, so yes.", False),
+        (MIX_UP, "It is blue.", False),
+        (COMPARE, "The first is small, the second large: the blue square.", True),
+        (COMPARE, "A blue square.", True),
+        (COMPARE, "The first is small, the second large: the red circle.", False),
     ],
 )
 def test_answers_are_judged_by_meaning(question, text, right):
@@ -263,7 +314,12 @@ def test_questions_about_two_pictures_have_the_right_answer(seed):
             shown = scenes["second" in question.question]
             assert question.answer == caption(shown, "short")
         else:
+            first, second = fact(question).removeprefix("the first has ").split(", the second ")
             has = [bool(chosen(scene, question.question)) for scene in scenes]
+            for scene, told in zip(scenes, (first, second), strict=True):
+                shape = chosen(scene, re.sub("|".join(COLOUR_WORDS), "", question.question))
+                if told == "none":
+                    assert not shape or not chosen(scene, question.question)
             assert said(question) == {(1, 0): "the first picture", (0, 1): "the second picture"}.get(
                 tuple(has), "both pictures"
             )

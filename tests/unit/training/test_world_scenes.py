@@ -7,10 +7,11 @@ import pytest
 
 from janus_core.errors import ConfigError
 from janus_training.world.compositions import (
+    COMBINATIONS,
+    all_keys,
     compositions,
     is_held_out,
     is_test_composition,
-    mixture_key,
     relation_key,
     thing_key,
 )
@@ -19,7 +20,7 @@ from janus_training.world.outlines import OUTLINES
 from janus_training.world.passages import passage
 from janus_training.world.questions import questions
 from janus_training.world.rendering import render
-from janus_training.world.scene_sampling import sample_scene
+from janus_training.world.scene_sampling import sample_foreign_scene, sample_scene
 from janus_training.world.scenes import is_clear, place_of, relation_between
 from janus_training.world.vocabulary import (
     COLOUR_RGB,
@@ -27,6 +28,8 @@ from janus_training.world.vocabulary import (
     GROUND_COLOURS,
     GROUND_RGB,
     KINDS,
+    PLACES,
+    RADIUS,
     RELATIONS,
     SHAPES,
     SIZES,
@@ -35,6 +38,8 @@ from janus_training.world.vocabulary import (
 
 TRAIN = [sample_scene(seed) for seed in range(600)]
 TEST = [sample_scene(seed, "test") for seed in range(300)]
+DRAWN = [sample_scene(seed, is_drawn=True) for seed in range(300)]
+FOREIGN = [sample_foreign_scene(seed) for seed in range(300)]
 
 
 def test_a_seed_always_gives_the_same_scene():
@@ -48,15 +53,16 @@ def test_different_seeds_give_different_scenes():
 def test_scenes_stay_the_same_across_releases():
     scene = sample_scene(2)
     assert [(thing.colour, thing.shape, thing.size) for thing in scene.things] == [
-        ("yellow", "triangle", "small"),
-        ("blue", "square", "large"),
+        ("yellow", "star", "small"),
+        ("orange", "diamond", "large"),
     ]
     assert scene.relation == "inside"
-    assert scene.ground.colour == "black"
+    assert scene.ground.colour == "white"
 
 
-def test_train_shows_no_held_out_composition():
-    assert not any(map(is_test_composition, TRAIN))
+@pytest.mark.parametrize("scenes", [TRAIN, DRAWN, FOREIGN])
+def test_train_shows_no_held_out_composition(scenes):
+    assert not any(map(is_test_composition, scenes))
 
 
 def test_every_test_scene_shows_a_held_out_composition():
@@ -70,16 +76,24 @@ def test_the_splits_share_no_held_out_composition():
     assert not seen & held_out
 
 
-def test_about_a_tenth_of_related_pairs_is_held_out():
-    sorts = [(colour, shape) for colour in COLOURS for shape in SHAPES]
-    keys = [
-        relation_key(a, relation, b)
-        for a in sorts
-        for b in sorts
-        for relation in ("left of", "above")
-        if a != b
-    ]
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_about_a_tenth_of_every_combination_is_held_out(combination):
+    keys = list(all_keys(combination))
+    assert len(set(keys)) == len(keys)
     assert 0.08 < sum(map(is_held_out, keys)) / len(keys) < 0.12
+
+
+def test_every_composition_of_a_scene_is_among_those_that_can_be_held_out():
+    known = {key for combination in COMBINATIONS for key in all_keys(combination)}
+    assert set().union(*map(compositions, TRAIN + TEST + DRAWN)) <= known
+
+
+@pytest.mark.parametrize("words", [COLOURS, SHAPES, PLACES])
+def test_training_shows_most_places_of_every_word(words):
+    held = [key.split(" ", 3)[1:] for key in all_keys("place") if is_held_out(key)]
+    shares = [sum(word in key for key in held) for word in words]
+    assert sum(shares) == len(held)
+    assert max(shares) < 0.25 * 432 / len(words)
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -111,12 +125,7 @@ def test_relation_keys_do_not_depend_on_who_is_named_first():
     assert relation_key(red, "above", blue) != relation_key(blue, "above", red)
 
 
-def test_mixture_keys_do_not_depend_on_order():
-    sorts = [("red", "circle"), ("blue", "square"), ("red", "circle")]
-    assert mixture_key(sorts) == mixture_key(sorts[::-1])
-
-
-@pytest.mark.parametrize("scene", TRAIN[:100])
+@pytest.mark.parametrize("scene", [*TRAIN[:100], *DRAWN[:100], *FOREIGN[:100]])
 def test_things_lie_within_the_picture(scene):
     for thing in scene.things:
         outline = OUTLINES[thing.shape]
@@ -124,11 +133,32 @@ def test_things_lie_within_the_picture(scene):
         assert outline.half_height * thing.radius < min(thing.y, 1 - thing.y)
 
 
-def test_centres_lie_in_the_middle_of_image_tokens():
-    inner = [scene.things[0] for scene in TRAIN if scene.relation == "inside"]
-    placed = [thing for scene in TRAIN for thing in scene.things if thing not in inner]
+def test_centres_of_what_is_drawn_lie_in_the_middle_of_image_tokens():
+    outer = [scene.things[1] for scene in DRAWN if scene.relation == "inside"]
+    placed = [thing for scene in DRAWN for thing in scene.things if thing not in outer]
     assert {value * 8 % 1 for thing in placed for value in (thing.x, thing.y)} == {0.5}
     assert len({(thing.x, thing.y) for thing in placed}) == 36
+
+
+def test_what_is_drawn_has_pure_colours_on_plain_grounds():
+    for scene in DRAWN:
+        assert scene.ground.texture == "plain"
+        assert scene.ground.rgb == GROUND_RGB[scene.ground.colour]
+        assert all(thing.rgb == COLOUR_RGB[thing.colour] for thing in scene.things)
+
+
+def test_what_is_only_looked_at_lies_anywhere():
+    between = [thing for scene in TRAIN for thing in scene.things if thing.x * 8 % 1 != 0.5]
+    assert 0.4 < len(between) / sum(len(scene.things) for scene in TRAIN) < 0.8
+
+
+def test_foreign_things_have_any_radius_but_a_clear_size():
+    singles = [scene.things[0] for scene in FOREIGN if scene.kind == "single"]
+    assert min(thing.radius for thing in singles) < 0.11
+    assert max(thing.radius for thing in singles) > 0.3
+    for thing in singles:
+        near, next_near, _ = sorted(abs(np.log(thing.radius / RADIUS[size])) for size in SIZES)
+        assert abs(np.log(thing.radius / RADIUS[thing.size])) == near < 0.7 * next_near + 1e-9
 
 
 @pytest.mark.parametrize("scene", [scene for scene in TRAIN if len(scene.things) > 1][:100])
@@ -192,10 +222,6 @@ def test_places_follow_coordinates(x, y, place):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_kinds_can_be_chosen(kind, split):
     assert {sample_scene(seed, split, kinds=(kind,)).kind for seed in range(5)} == {kind}
-
-
-def test_plain_grounds_can_be_asked_for():
-    assert {sample_scene(seed, is_plain=True).ground.texture for seed in range(40)} == {"plain"}
 
 
 @pytest.mark.parametrize("arguments", [{"seed": -1}, {"seed": 0, "split": "dev"}, {"seed": 0, "kinds": ()}])

@@ -33,19 +33,19 @@ BLUE = Mention(count=1, colour="blue", shape="square")
 @pytest.mark.parametrize(
     ("seed", "style", "text"),
     [
-        (0, "short", "A cyan circle above a pink circle."),
+        (0, "short", "A green diamond above a cyan diamond."),
         (
             0,
             "detailed",
             (
-                "There is a small cyan circle at the top left and a medium pink circle at the bottom left."
-                " The cyan circle is above the pink circle. The background is grey."
+                "There is a small green diamond at the top right and a small cyan diamond at the bottom"
+                " right. The green diamond is above the cyan diamond. The background is black."
             ),
         ),
-        (0, "tags", "small cyan circle, medium pink circle, grey background"),
+        (0, "tags", "small green diamond, small cyan diamond, black background"),
         (0, "text", "There is no text in the picture."),
-        (4, "short", "Three cyan squares."),
-        (4, "detailed", "There are three medium cyan squares. The background is white."),
+        (4, "short", "Three orange diamonds."),
+        (4, "detailed", "There are three medium orange diamonds. The background is white."),
     ],
 )
 def test_captions_have_one_canonical_wording(seed, style, text):
@@ -172,21 +172,29 @@ def test_normalising_ignores_case_blanks_and_spelling():
 # Drawing prompts
 
 
-@pytest.mark.parametrize("with_sizes", [None, True, False])
-def test_drawing_prompts_read_back_as_their_facts(with_sizes):
+@pytest.mark.parametrize("stated", [None, "size", "place"])
+def test_drawing_prompts_read_back_as_their_facts(stated):
     for seed, scene in enumerate(SCENES):
-        facts = caption_facts(drawing_prompt(scene, seed, with_sizes))
+        facts = caption_facts(drawing_prompt(scene, seed, stated=stated))
         assert facts is not None
-        assert facts.turned() == drawing_facts(scene, seed, with_sizes).turned()
+        assert facts.turned() == drawing_facts(scene, seed, stated=stated).turned()
 
 
 def test_drawing_prompts_are_varied():
     assert len({drawing_prompt(PAIR, seed) for seed in range(200)}) > 100
 
 
-def test_sizes_are_stated_where_asked_for():
-    assert all(mention.size for mention in drawing_facts(PAIR, 1, with_sizes=True).mentions)
-    assert not any(mention.size for mention in drawing_facts(PAIR, 1, with_sizes=False).mentions)
+def test_sizes_and_places_are_stated_where_asked_for():
+    single = next(scene for scene in SCENES if scene.kind == "single")
+    for seed in range(40):
+        assert all(mention.size for mention in drawing_facts(PAIR, seed, stated="size").mentions)
+        assert all(mention.place for mention in drawing_facts(single, seed, stated="place").mentions)
+    bare = [drawing_facts(single, seed).mentions[0] for seed in range(40)]
+    assert (
+        {mention.size is None for mention in bare}
+        == {mention.place is None for mention in bare}
+        == {True, False}
+    )
 
 
 # Pieces
