@@ -9,7 +9,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints.folders import bundled_models, is_complete_folder, is_janus_folder, models_in
+    from .checkpoints.folders import (
+        bundled_models,
+        is_complete_folder,
+        is_janus_folder,
+        is_janusflow_folder,
+        models_in,
+    )
     from .checkpoints.load import Checkpoint, read_checkpoint
     from .downloads.download import DownloadPlan, plan_download, run_download
     from .downloads.pace import TransferPace
@@ -25,6 +31,16 @@ if TYPE_CHECKING:
         PromptError,
         SamplingError,
     )
+    from .flow.flow_checkpoint import FlowCheckpoint, read_flow_checkpoint
+    from .flow.flow_config import JanusFlowConfig
+    from .flow.flow_memory import flow_draw_bytes
+    from .flow.flow_model import JanusFlowModel, build_flow_model
+    from .flow.flow_noise import normal_noise
+    from .flow.flow_options import FlowOptions
+    from .flow.flow_prompts import FlowRow, guided_away_from, prompt_row
+    from .flow.latents import SCALING, FlowDrawn
+    from .flow.solvers import SOLVERS
+    from .flow.velocity import PreparedRows, embed_rows, rows_of_one_length
     from .generation.answering import Answer
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
@@ -34,12 +50,14 @@ if TYPE_CHECKING:
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
     from .inputs.turns import Turn
     from .janus import Janus
-    from .loading import assemble, load_janus
+    from .janus_flow import JanusFlow
+    from .loading import assemble, assemble_flow, load_autoregressive, load_janus
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
     from .options import Compute, DrawOptions, Guidance, TextOptions
     from .residency.memory import answer_bytes, decode_bytes, draw_bytes
     from .residency.parts import Part, Task, parts_for, split_parts
+
 
 _ROOMS = {
     "Answer": "generation.answering",
@@ -53,17 +71,27 @@ _ROOMS = {
     "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
+    "FlowCheckpoint": "flow.flow_checkpoint",
+    "FlowDrawn": "flow.latents",
+    "FlowOptions": "flow.flow_options",
+    "FlowRow": "flow.flow_prompts",
     "Guidance": "options",
     "ImageError": "errors",
     "ImageTokens": "inputs.image_tokens",
     "Janus": "janus",
     "JanusConfig": "model.config",
     "JanusError": "errors",
+    "JanusFlow": "janus_flow",
+    "JanusFlowConfig": "flow.flow_config",
+    "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
     "OutputError": "errors",
     "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
+    "PreparedRows": "flow.velocity",
     "PromptError": "errors",
+    "SCALING": "flow.latents",
+    "SOLVERS": "flow.solvers",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "Task": "residency.parts",
@@ -73,23 +101,34 @@ _ROOMS = {
     "Turn": "inputs.turns",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
+    "assemble_flow": "loading",
+    "build_flow_model": "flow.flow_model",
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
     "caption_request": "inputs.prompting",
     "check_picture": "inputs.pictures",
     "decode_bytes": "residency.memory",
     "draw_bytes": "residency.memory",
+    "embed_rows": "flow.velocity",
     "fit_code_colours": "generation.preview",
+    "flow_draw_bytes": "flow.flow_memory",
+    "guided_away_from": "flow.flow_prompts",
     "is_complete_folder": "checkpoints.folders",
     "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
+    "is_janusflow_folder": "checkpoints.folders",
     "is_unfinished": "downloads.record",
+    "load_autoregressive": "loading",
     "load_janus": "loading",
     "models_in": "checkpoints.folders",
+    "normal_noise": "flow.flow_noise",
     "parts_for": "residency.parts",
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
+    "prompt_row": "flow.flow_prompts",
     "read_checkpoint": "checkpoints.load",
+    "read_flow_checkpoint": "flow.flow_checkpoint",
+    "rows_of_one_length": "flow.velocity",
     "run_download": "downloads.download",
     "split_parts": "residency.parts",
     "to_uint8": "inputs.preprocessing",
@@ -107,17 +146,27 @@ __all__ = [
     "DownloadPlan",
     "DrawOptions",
     "Drawn",
+    "FlowCheckpoint",
+    "FlowDrawn",
+    "FlowOptions",
+    "FlowRow",
     "Guidance",
     "ImageError",
     "ImageTokens",
     "Janus",
     "JanusConfig",
     "JanusError",
+    "JanusFlow",
+    "JanusFlowConfig",
+    "JanusFlowModel",
     "JanusModel",
     "OutputError",
     "PUBLISHED",
     "Part",
+    "PreparedRows",
     "PromptError",
+    "SCALING",
+    "SOLVERS",
     "SYSTEM_TEXT",
     "SamplingError",
     "Task",
@@ -127,23 +176,34 @@ __all__ = [
     "Turn",
     "answer_bytes",
     "assemble",
+    "assemble_flow",
+    "build_flow_model",
     "build_model",
     "bundled_models",
     "caption_request",
     "check_picture",
     "decode_bytes",
     "draw_bytes",
+    "embed_rows",
     "fit_code_colours",
+    "flow_draw_bytes",
+    "guided_away_from",
     "is_complete_folder",
     "is_finished",
     "is_janus_folder",
+    "is_janusflow_folder",
     "is_unfinished",
+    "load_autoregressive",
     "load_janus",
     "models_in",
+    "normal_noise",
     "parts_for",
     "plan_download",
     "preview_image",
+    "prompt_row",
     "read_checkpoint",
+    "read_flow_checkpoint",
+    "rows_of_one_length",
     "run_download",
     "split_parts",
     "to_uint8",

@@ -12,21 +12,29 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .generation.answering import Answer, Prompts, generate_text
-from .generation.batches import batched, in_chunks, numbered_from, shifted, within
+from .conversing import Conversing
+from .generation.answering import Answer
+from .generation.batches import batched, in_chunks, numbered_from, within
 from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
 from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
-from .inputs.pictures import Picture, as_several
-from .inputs.preprocessing import Fit, to_vq_inputs
-from .inputs.prompting import SYSTEM_TEXT, caption_request
-from .inputs.turns import Turn
+from .inputs.pictures import Picture
+from .inputs.preprocessing import Fit, to_images, to_vq_inputs
+from .model.config import JanusConfig
 from .model.layers import full_precision_convolutions
-from .options import Compute, DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
-from .residency.loaded import LoadedModel
-from .residency.memory import answer_bytes, decode_bytes, draw_bytes
-from .residency.packing import pack_for_answering, pack_for_drawing
-from .residency.parts import Task
+from .model.model import JanusModel
+from .options import (
+    PUBLISHED_GUIDANCE,
+    Compute,
+    DrawOptions,
+    Guidance,
+    OnStep,
+    OnTokens,
+    check_count,
+    whole_seed,
+)
+from .residency.memory import decode_bytes, draw_bytes
+from .residency.packing import pack_for_drawing
 
 _NO_TOKEN = -1  # in place of a token that could not be found
 
@@ -36,175 +44,25 @@ _VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Janus(LoadedModel):
-    """A loaded model with everything needed to use it; its attributes are those of `LoadedModel`."""
+class Janus(Conversing):
+    """A loaded autoregressive model with everything needed to use it.
 
-    def ask(
-        self,
-        question: str,
-        images: Picture | Sequence[Picture] = (),
-        *,
-        system: str = SYSTEM_TEXT,
-        options: TextOptions | None = None,
-        seed: int = 0,
-        on_text: OnText | None = None,
-    ) -> str:
-        """Answer one question about any number of pictures.
+    Attributes:
+        model: as in `LoadedModel`, which has further attributes.
+        codebook: identity of the VQ codebook.
+        vq_dtype: of the VQ tokenizer.
+        guidance: recommended by the model's folder; used for what a caller leaves open.
+    """
 
-        Args:
-            question: `<image_placeholder>` marks where a picture belongs; without it all come first.
-            images: PIL pictures, paths, or (h, w, 3) floats in 0..1; one alone need not be in a list.
-            system: text before the conversation.
-            options: default greedy, at most 512 tokens.
-            seed: of the noise at a temperature above 0.
-            on_text: called with the answer as it grows.
+    model: JanusModel
+    codebook: str
+    vq_dtype: torch.dtype
+    guidance: Guidance = PUBLISHED_GUIDANCE
 
-        Raises:
-            PromptError: the question is empty, too long, or has more or fewer marks than pictures.
-            ImageError: a picture cannot be read.
-        """
-        turns = (Turn(role="user", text=question, images=as_several(images)),)
-        return self.answer([turns], system=system, options=options, seed=seed, on_text=on_text)[0].text
-
-    def chat(
-        self,
-        turns: Sequence[Turn],
-        *,
-        system: str = SYSTEM_TEXT,
-        options: TextOptions | None = None,
-        seed: int = 0,
-        on_text: OnText | None = None,
-    ) -> tuple[Turn, ...]:
-        """Answer the last turn of a conversation and return the conversation with the answer appended."""
-        [answer] = self.answer([turns], system=system, options=options, seed=seed, on_text=on_text)
-        return (*turns, Turn(role="assistant", text=answer.text))
-
-    def caption(
-        self,
-        images: Picture | Sequence[Picture],
-        style: str = "detailed",
-        *,
-        question: str | None = None,
-        batch_size: int = 8,
-        options: TextOptions | None = None,
-        seed: int = 0,
-        on_text: OnText | None = None,
-        on_step: OnStep | None = None,
-    ) -> list[str]:
-        """Describe pictures, one text each.
-
-        Args:
-            images: the pictures; text i uses the noise of seed + i.
-            style: a key of `CAPTION_STYLES`.
-            question: asked instead of the style's instruction.
-            batch_size: pictures captioned together.
-            options: how tokens are chosen and when to stop.
-            seed: of the first text.
-            on_text: called with (picture, text so far).
-            on_step: called with (pictures finished, pictures).
-
-        Raises:
-            PromptError: unknown style. ImageError: a picture cannot be read. SamplingError: the scores of a
-                text are no numbers; `rows` tells which.
-        """
-        asked = caption_request(style) if question is None else question
-        return self.answer_in_batches(
-            [(Turn(role="user", text=asked, images=(image,)),) for image in as_several(images)],
-            batch_size=batch_size,
-            options=options,
-            seed=seed,
-            on_text=on_text,
-            on_step=on_step,
-        )
-
-    def answer_in_batches(
-        self,
-        conversations: Sequence[Sequence[Turn]],
-        *,
-        batch_size: int = 8,
-        system: str = SYSTEM_TEXT,
-        options: TextOptions | None = None,
-        seed: int = 0,
-        on_text: OnText | None = None,
-        on_step: OnStep | None = None,
-        on_answer: OnAnswer | None = None,
-    ) -> list[str]:
-        """Answer any number of conversations, `batch_size` together, and return the texts.
-
-        Args:
-            conversations: each ends with a user's turn; text i uses the noise of seed + i.
-            batch_size: conversations answered together, at least 1.
-            system: text before each conversation.
-            options: how tokens are chosen and when to stop.
-            seed: of the first text.
-            on_text: receives (conversation, text so far).
-            on_step: receives (conversations finished, conversations).
-            on_answer: receives (conversation, answer), with more than its text.
-
-        Raises:
-            SamplingError: batch_size below 1, or the scores of a text are no numbers; `rows` tells which.
-        """
-        check_count("batch_size", batch_size)
-        seed, texts = whole_seed(seed), list[str]()
-        for batch in batched(conversations, batch_size):
-            with numbered_from(len(texts), self.compute.dtype):
-                answers = self.answer(
-                    batch,
-                    system=system,
-                    options=options,
-                    seed=seed + len(texts),
-                    on_text=shifted(on_text, len(texts)),
-                )
-            if on_answer is not None:
-                for row, answer in enumerate(answers, start=len(texts)):
-                    on_answer(row, answer)
-            texts += [answer.text for answer in answers]
-            if on_step is not None:
-                on_step(len(texts), len(conversations))
-        return texts
-
-    @torch.inference_mode()
-    def answer(
-        self,
-        conversations: Sequence[Sequence[Turn]],
-        *,
-        system: str = SYSTEM_TEXT,
-        options: TextOptions | None = None,
-        seed: int = 0,
-        on_text: OnText | None = None,
-        on_step: OnStep | None = None,
-    ) -> list[Answer]:
-        """Answer a batch of conversations together; the general form of ask, chat and caption.
-
-        Args:
-            conversations: each ends with a user's turn; row i uses the noise of seed + i.
-            system: text before each conversation.
-            options: how tokens are chosen and when to stop.
-            seed: of the first row.
-            on_text: called with (row, text so far).
-            on_step: called with (tokens done, tokens at most).
-        """
-        if not conversations:
-            return []
-        options = options or TextOptions()
-        plans = [self.plan_conversation(turns, system) for turns in conversations]
-        pictures = [image for turns in conversations for turn in turns for image in turn.images]
-        longest = max(len(plan) for plan in plans)
-        need = answer_bytes(self.config, len(plans), longest, options.max_new_tokens, self.compute.dtype)
-        # both tasks at once: asked one after the other, a host might evict the first for the second
-        tasks: tuple[Task, ...] = ("see", "answer") if pictures else ("answer",)
-        compute = self.ready(*tasks, memory_required=need)
-        pack_for_answering(self.model.language)
-        return generate_text(
-            self.model.language,
-            Prompts(plans=plans, image_embeddings=self._look_at(pictures) if pictures else None),
-            self.tokenizer,
-            options,
-            seed=whole_seed(seed),
-            compute=compute,
-            on_text=on_text,
-            on_step=on_step,
-        )
+    @property
+    def config(self) -> JanusConfig:
+        """The architecture."""
+        return self.model.config
 
     @torch.inference_mode()
     def draw(
@@ -348,3 +206,23 @@ class Janus(LoadedModel):
         images = in_chunks(self._to_images, tokens.grid, batch_size, on_step)
         require_numbers(images, self.vq_dtype)
         return images
+
+    @torch.inference_mode()
+    def decode_pixels(self, grid: Tensor) -> Tensor:
+        """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
+        self.ready("decode", memory_required=decode_bytes(self.config, len(grid)))
+        return self._to_pixels(grid)
+
+    def _to_pixels(self, grid: Tensor) -> Tensor:
+        """Do what `decode_pixels` does once the weights are in place."""
+        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
+
+    def _to_images(self, grid: Tensor) -> Tensor:
+        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
+
+        A pixel that is no finite number is NaN, which clamping alone would hide; who brings pictures to the
+        host looks for it there.
+        """
+        pixels = self._to_pixels(grid)
+        pixels = pixels.where(pixels.isfinite(), torch.nan)
+        return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)

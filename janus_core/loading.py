@@ -1,4 +1,4 @@
-"""From a model folder to a `Janus` ready for use: chooses device and dtype, assigns weights.
+"""From a model folder to a `Janus` or `JanusFlow` ready for use: chooses device and dtype, assigns weights.
 
 Device and dtype are chosen here once; everything below gets them as arguments.
 """
@@ -9,14 +9,20 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypedDict, TypeVar
 
 import torch
 
+from .checkpoints.folders import is_janusflow_folder, resolve_model
 from .checkpoints.load import Checkpoint, assign_weights, read_checkpoint_and_model
 from .errors import SamplingError
+from .flow.flow_checkpoint import FlowCheckpoint, read_flow_checkpoint
+from .flow.flow_model import JanusFlowModel, build_flow_model
 from .janus import Janus
+from .janus_flow import JanusFlow
 from .model.layers import Operations
 from .model.model import JanusModel, build_model
 from .options import Compute
@@ -24,6 +30,7 @@ from .residency.placement import Placement
 
 log = logging.getLogger("janus.loading")
 
+Loaded = TypeVar("Loaded", Janus, JanusFlow)
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -90,8 +97,8 @@ def load_janus(
     dtype: DTypeName | torch.dtype = "auto",
     device: str | torch.device = "auto",
     operations: Operations | None = None,
-) -> Janus:
-    """Load a model folder of any published layout.
+) -> Janus | JanusFlow:
+    """Load a model folder of any published layout; a JanusFlow folder gives a `JanusFlow`.
 
     Args:
         path: the folder, or the name of a bundled model.
@@ -103,31 +110,78 @@ def load_janus(
     Raises:
         CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such dtype or device.
     """
-    started = time.perf_counter()
+    if is_janusflow_folder(resolve_model(path)):
+        return _timed(_load_flow, path, dtype, device, operations)
+    return load_autoregressive(path, dtype=dtype, device=device, operations=operations)
+
+
+def load_autoregressive(
+    path: str | os.PathLike[str],
+    *,
+    dtype: DTypeName | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    operations: Operations | None = None,
+) -> Janus:
+    """Load a model folder as `load_janus`, for those who want image tokens; refuses a JanusFlow folder."""
+    return _timed(_load_autoregressive, path, dtype, device, operations)
+
+
+def _timed(
+    load: Callable[[Path, Compute, Operations | None], Loaded],
+    path: str | os.PathLike[str],
+    dtype: DTypeName | torch.dtype,
+    device: str | torch.device,
+    operations: Operations | None,
+) -> Loaded:
+    """Load a folder, having decided where and in which dtype it computes, and say how long it took."""
+    started, folder = time.perf_counter(), resolve_model(path)
     place = choose_device(device)
     # Layers of a caller's own may stream their weights; torch's stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
-    checkpoint, model = read_checkpoint_and_model(path)
-    if operations is not None:
-        model = build_model(checkpoint.config, operations)
-    # With torch's layers weights stay mapped from the file until a task needs them (`Placement`).
-    janus = assemble(
-        checkpoint,
-        model,
-        compute,
-        weights_on=torch.device("cpu") if compute.is_resident else place,
-        weights_dtype=None if compute.is_resident else compute.dtype,
-    )
-    if compute.is_resident:
-        janus = replace(janus, owner=Placement(janus.model, compute, janus.vq_dtype))
+    loaded = load(folder, compute, operations)
     log.info(
         "Janus: loaded %s in %s on %s in %.1f s",
-        checkpoint.folder.name,
+        folder.name,
         str(compute.dtype).removeprefix("torch."),
         place,
         time.perf_counter() - started,
     )
+    return loaded
+
+
+def _load_autoregressive(folder: Path, compute: Compute, operations: Operations | None) -> Janus:
+    checkpoint, model = read_checkpoint_and_model(folder)
+    if operations is not None:
+        model = build_model(checkpoint.config, operations)
+    janus = assemble(checkpoint, model, compute, **_resting(compute))
+    if compute.is_resident:
+        janus = replace(janus, owner=Placement(janus.model, compute, janus.vq_dtype))
     return janus
+
+
+def _load_flow(folder: Path, compute: Compute, operations: Operations | None) -> JanusFlow:
+    checkpoint, model = read_flow_checkpoint(folder)
+    if operations is not None:
+        model = build_flow_model(checkpoint.config, operations)
+    janus = assemble_flow(checkpoint, model, compute, **_resting(compute))
+    if compute.is_resident:
+        janus = replace(janus, owner=Placement(janus.model, compute, compute.dtype))
+    return janus
+
+
+class _Resting(TypedDict):
+    weights_on: torch.device
+    weights_dtype: torch.dtype | None
+
+
+def _resting(compute: Compute) -> _Resting:
+    """Say where weights rest: mapped from the file, and each task brings its own to the device.
+
+    A host's layers get them at once, in the dtype that runs.
+    """
+    if compute.is_resident:
+        return {"weights_on": torch.device("cpu"), "weights_dtype": None}
+    return {"weights_on": compute.device, "weights_dtype": compute.dtype}
 
 
 def assemble(
@@ -162,4 +216,25 @@ def assemble(
         compute=compute,
         vq_dtype=torch.float32,
         guidance=checkpoint.guidance,
+    )
+
+
+def assemble_flow(
+    checkpoint: FlowCheckpoint,
+    model: JanusFlowModel,
+    compute: Compute,
+    *,
+    weights_on: torch.device,
+    weights_dtype: torch.dtype | None,
+) -> JanusFlow:
+    """Give a built JanusFlow model its weights and return it ready for use; see `assemble`."""
+    weights = checkpoint.state_dict
+    if weights_dtype is not None:
+        weights = {name: tensor.to(weights_on, weights_dtype) for name, tensor in weights.items()}
+    assign_weights(model, weights)
+    return JanusFlow(
+        model=model,
+        tokenizer=checkpoint.tokenizer,
+        compute=compute,
+        cfg_weight=checkpoint.cfg_weight,
     )

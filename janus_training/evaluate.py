@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from janus_core.janus import Janus
-from janus_core.loading import load_janus
+from janus_core.loading import load_autoregressive
 from janus_core.options import DrawOptions, OnStep
 
 from .figures import Share, share
@@ -285,7 +285,7 @@ def evaluate_folder(
     Raises:
         CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such device.
     """
-    janus = load_janus(model, device=device)
+    janus = load_autoregressive(model, device=device)
     evaluation = evaluate(janus, _QUICK_SCENES if is_short else scenes, is_quiet)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

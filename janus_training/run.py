@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from janus_core.checkpoints.load import read_checkpoint
 from janus_core.errors import ConfigError, OutputError
-from janus_core.loading import choose_device, choose_dtype, load_janus
+from janus_core.loading import choose_device, choose_dtype, load_autoregressive
 
 from .charts import draw_curves, picture_grid, read_curves
 from .gates import measure_figure
@@ -150,7 +150,7 @@ def write_charts(folder: Path, model: Path, device: torch.device) -> None:
     """Write `losses.png`, `restored.png` (pictures, and below through the VQ tokenizer) and `drawn.png`."""
     if (folder / LOG).exists():
         draw_curves(read_curves(folder / LOG)).save(folder / "losses.png")
-    janus = load_janus(model, device=device)
+    janus = load_autoregressive(model, device=device)
     size_px = janus.config.vision.image_size
     pictures = [
         torch.from_numpy(render(sample_scene(number, "test", is_drawn=True), size_px)) for number in range(8)

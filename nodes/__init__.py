@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .ask_caption import JanusAsk, JanusCaption
 from .bridge import folders
 from .draw import JanusDraw
+from .draw_flow import JanusFlowDraw, JanusFlowModel
 from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
 from .load import JanusLoad
 
@@ -21,6 +22,8 @@ class JanusExtension(ComfyExtension):
             JanusCaption,
             JanusAsk,
             JanusDraw,
+            JanusFlowDraw,
+            JanusFlowModel,
             JanusEncodeImage,
             JanusDecodeTokens,
             JanusSaveTokens,

@@ -88,7 +88,8 @@ class JanusDraw(io.ComfyNode):
         min_p: float = -1.0,
     ) -> io.NodeOutput:
         """Draw the batch."""
-        recommended = model.janus.guidance.cfg_weight
+        janus = model.autoregressive("Janus Draw")
+        recommended = janus.guidance.cfg_weight
         # a weight that suits the large models, such as 5, spoils the pictures of one that recommends 2
         if cfg_weight > 2 * recommended:
             log.warning(
@@ -103,7 +104,7 @@ class JanusDraw(io.ComfyNode):
 
         def attempt(together: int) -> Drawn:
             with pictures_named("Picture", batch_size):
-                return model.janus.draw(
+                return janus.draw(
                     prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt,
                     options=options, batch_size=together, on_step=progress.on_step,
                     on_tokens=progress.on_tokens,

@@ -52,10 +52,11 @@ class JanusEncodeImage(io.ComfyNode):
     def execute(cls, model: HostedJanus, image: torch.Tensor, fit: Any = "crop") -> io.NodeOutput:
         """Encode the batch."""
         pictures = to_pictures(image)
+        janus = model.autoregressive("Janus Encode Image")
         progress = Progress(cls.hidden.unique_id)
 
         def attempt(together: int) -> ImageTokens:
-            return model.janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
+            return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
 
         return io.NodeOutput(in_batches(attempt, min(_TOGETHER, len(pictures))))
 
@@ -85,10 +86,11 @@ class JanusDecodeTokens(io.ComfyNode):
     @classmethod
     def execute(cls, model: HostedJanus, image_tokens: ImageTokens) -> io.NodeOutput:
         """Decode the batch."""
+        janus = model.autoregressive("Janus Decode Tokens")
         progress = Progress(cls.hidden.unique_id)
 
         def attempt(together: int) -> torch.Tensor:
-            return model.janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
+            return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
 
         return io.NodeOutput(to_image(in_batches(attempt, min(_TOGETHER, len(image_tokens)))))
 

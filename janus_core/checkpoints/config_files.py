@@ -66,7 +66,7 @@ _PLAIN_AT_ONE = ("linear", "dynamic", "llama3", "yarn", "unnamed")
 _SCALES_ATTENTION = {"attention_factor", "mscale", "mscale_all_dim"}
 _HALF = (0.5, 0.5, 0.5)
 _MOST_LAYERS = 512
-_MOST_BLOCKS = 32  # of an aligner, or of one level of the VQ tokenizer
+MOST_BLOCKS = 32  # of an aligner, or of one level of the VQ tokenizer
 
 
 def parse_authors(
@@ -80,11 +80,11 @@ def parse_authors(
     """
     top = Section(config, "")
     head = top.section("gen_head_config").section("params")
-    vision = _authors_vision(top.section("vision_config").section("params"))
+    vision = parse_authors_vision(top.section("vision_config").section("params"))
     return JanusConfig(
         vision=vision,
         understanding_aligner=_authors_aligner(top.section("aligner_config").section("params")),
-        language=_language(top.section("language_config")),
+        language=parse_language(top.section("language_config")),
         generation_aligner=_authors_aligner(top.section("gen_aligner_config").section("params")),
         generation_head=GenerationHeadConfig(
             input_width=head.integer("n_embed"),
@@ -92,12 +92,13 @@ def parse_authors(
             codebook_size=head.integer("image_token_size"),
         ),
         vq=_authors_vq(top.section("gen_vision_config")),
-        preprocess=_preprocess(preprocessor, vision),
+        preprocess=parse_preprocess(preprocessor, vision),
         old_roles=processor.get("sft_format") == "deepseek_old",
     )
 
 
-def _authors_vision(params: Section) -> VisionConfig:
+def parse_authors_vision(params: Section) -> VisionConfig:
+    """Read the vision tower's numbers; a preset's name stands for those that are not written out."""
     preset = _SIGLIP.get(_text(params.content.get("model_name")))
     params.fallbacks = dict(zip(_TOWER_KEYS, preset, strict=True)) if preset else {}
     params.refuse("select_feature", ("same",), "only the features of all patches are used by Janus")
@@ -128,7 +129,7 @@ def _authors_vision(params: Section) -> VisionConfig:
 def _authors_aligner(params: Section) -> AlignerConfig:
     params.refuse("projector_type", ("mlp_gelu", "linear"), "only an MLP with GELU is known")
     params.fallbacks = {"depth": 1}
-    depth = 1 if params.content.get("projector_type") == "linear" else params.integer("depth", _MOST_BLOCKS)
+    depth = 1 if params.content.get("projector_type") == "linear" else params.integer("depth", MOST_BLOCKS)
     return AlignerConfig(
         depth=depth, input_width=params.integer("input_dim"), output_width=params.integer("n_embed")
     )
@@ -144,13 +145,14 @@ def _authors_vq(section: Section) -> VQConfig:
         code_width=params.integer("n_embed"),
         base_channels=params.integer("ch"),
         channel_multipliers=params.integers("ch_mult"),
-        num_res_blocks=params.integer("num_res_blocks", _MOST_BLOCKS, least=0),
+        num_res_blocks=params.integer("num_res_blocks", MOST_BLOCKS, least=0),
         latent_channels=params.integer("z_channels"),
         norm_groups=params.integer("norm_groups"),
     )
 
 
-def _language(section: Section) -> LanguageConfig:
+def parse_language(section: Section) -> LanguageConfig:
+    """Read the decoder's numbers; Llama's defaults stand for those that are not written out."""
     section.fallbacks = _LLAMA
     section.refuse("hidden_act", ("silu",), "only SiLU is computed")
     section.refuse("attention_bias", (False,), "biases in attention are not supported")
@@ -196,7 +198,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _preprocess(content: dict[str, Any], vision: VisionConfig) -> PreprocessConfig:
+def parse_preprocess(content: dict[str, Any], vision: VisionConfig) -> PreprocessConfig:
     """Read the preprocessor's numbers; where it does not normalise pixels, the tower has to.
 
     The first revision of Janus-1.3B says `do_normalize` false, yet the published weights want −1..1.
@@ -236,7 +238,7 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
         ConfigError: as `parse_authors`.
     """
     top = Section(config, "")
-    language = _language(top.section("text_config"))
+    language = parse_language(top.section("text_config"))
     vision_section, vq = top.section("vision_config"), top.section("vq_config")
     vision = _native_vision(vision_section)
     vq.refuse("hidden_act", ("gelu",), "only exact GELU is computed")
@@ -244,13 +246,13 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
     return JanusConfig(
         vision=vision,
         understanding_aligner=AlignerConfig(
-            depth=vision_section.integer("depth", _MOST_BLOCKS),
+            depth=vision_section.integer("depth", MOST_BLOCKS),
             input_width=vision.width,
             output_width=vision_section.integer("projection_dim"),
         ),
         language=language,
         generation_aligner=AlignerConfig(
-            depth=vq.integer("num_hidden_layers", _MOST_BLOCKS),
+            depth=vq.integer("num_hidden_layers", MOST_BLOCKS),
             input_width=vq.integer("embed_dim"),
             output_width=vq.integer("projection_dim"),
         ),
@@ -264,11 +266,11 @@ def parse_transformers(config: dict[str, Any], processor: dict[str, Any]) -> Jan
             code_width=vq.integer("embed_dim"),
             base_channels=vq.integer("base_channels"),
             channel_multipliers=vq.integers("channel_multiplier"),
-            num_res_blocks=vq.integer("num_res_blocks", _MOST_BLOCKS, least=0),
+            num_res_blocks=vq.integer("num_res_blocks", MOST_BLOCKS, least=0),
             latent_channels=vq.integer("latent_channels"),
             norm_groups=_NORM_GROUPS,
         ),
-        preprocess=_preprocess(processor, vision),
+        preprocess=parse_preprocess(processor, vision),
         old_roles=False,
     )
 

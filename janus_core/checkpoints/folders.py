@@ -131,6 +131,14 @@ def _name(folder: Path) -> str:
     return name.rpartition("--")[2] if name.startswith(_CACHE) else name
 
 
+def is_janusflow_folder(folder: str | os.PathLike[str]) -> bool:
+    """Tell from its `config.json` whether a folder holds a JanusFlow model; an unreadable one does not."""
+    try:
+        return recognise(read_json(Path(folder) / "config.json"), Path(folder)) == "janusflow"
+    except CheckpointError:
+        return False
+
+
 def is_janus_folder(folder: str | os.PathLike[str]) -> bool:
     """Tell from its `config.json` whether `read_checkpoint` may be able to read a folder."""
     try:

@@ -1,7 +1,8 @@
-"""Tell which published layout a folder has, and list its files. Reads headers, never tensors.
+"""Tell which of the published layouts a folder has, and list its files. Reads headers, never tensors.
 
 authors        config.json with `gen_head_config`, weights in .safetensors or .bin
 transformers   config.json with `model_type` "janus", weights in .safetensors
+janusflow      config.json with `vision_gen_enc_config`: the authors' files of the sibling that draws by flow
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .weight_files import refuse_cut_off
 
 log = logging.getLogger("janus.checkpoints")
 
-Layout = Literal["authors", "transformers"]
+Layout = Literal["authors", "transformers", "janusflow"]
 
 # Looks for one kind of weight files: returns the paths, and for shards how they were found, for messages.
 _Look = Callable[[Path], tuple[tuple[Path, ...], str]]
@@ -107,10 +108,7 @@ def recognise(config: dict[str, Any], folder: Path) -> Layout:
     """
     model_type = config.get("model_type")
     if "vision_gen_enc_config" in config:
-        raise CheckpointError(
-            f'"{folder}" is a JanusFlow model, which draws by rectified flow; only autoregressive Janus '
-            "models can be loaded. Choose Janus-1.3B, Janus-Pro-1B, Janus-Pro-7B or a fine-tune of them."
-        )
+        return "janusflow"
     if model_type == "janus":
         return "transformers"
     if "gen_head_config" in config:

@@ -12,17 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, SamplingError
 from ..inputs.image_tokens import codebook_identity
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
-from ..model.config import JanusConfig
+from ..model.config import JanusConfig, LanguageConfig
 from ..model.model import JanusModel, build_model
-from ..options import CFG_WEIGHT, MIN_P, PUBLISHED_GUIDANCE, Guidance
+from ..options import PUBLISHED_GUIDANCE, Guidance
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .gaps import refuse_gaps
@@ -35,6 +35,7 @@ from .wrappers import fit_names, is_of_an_adapter
 log = logging.getLogger("janus.checkpoints")
 
 ReadTensors = Callable[[Path], dict[str, Tensor]]
+Model = TypeVar("Model", bound=nn.Module)
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _POSITIONS = "seeing.vision_tower.position_embedding.weight"  # the authors store it as a batch of one
@@ -94,11 +95,16 @@ def read_checkpoint_and_model(
         CheckpointError, ConfigError: as `read_checkpoint`.
     """
     files = find_files(resolve_model(path))
+    if files.layout == "janusflow":
+        raise CheckpointError(
+            f'"{files.folder}" is a JanusFlow model, which draws by rectified flow, and an autoregressive '
+            "Janus is wanted here. Choose Janus-1.3B, Janus-Pro-1B, Janus-Pro-7B or a fine-tune of them."
+        )
     config = read_config(files)
     tokenizer = read_tokenizer(files.folder)
-    _check_vocabulary(config, tokenizer, files.folder)
-    published = _read_all(files, read_tensors or read_weight_file)
-    model = _build(config, files)
+    check_vocabulary(config.language, tokenizer, files.folder)
+    published = read_all(files, read_tensors or read_weight_file)
+    model = build_structure(lambda: build_model(config), files)
     state_dict = to_our_names(published, model, files)
     refuse_gaps(state_dict, tokenizer.vocab_size, files.folder)
     remark_on_adapters(files.folder)
@@ -127,8 +133,8 @@ def read_config(files: CheckpointFiles) -> JanusConfig:
         raise ConfigError(f'Cannot load "{files.folder}": {error}') from error
 
 
-def read_guidance(folder: Path) -> Guidance:
-    """Return the guidance that a folder's generation_config.json recommends.
+def read_guidance(folder: Path, published: Guidance = PUBLISHED_GUIDANCE) -> Guidance:
+    """Return the guidance that a folder's generation_config.json recommends, else that of the published.
 
     `guidance_scale` is transformers' name for the weight; it writes 0 or nothing where there is none. A value
     that cannot be used is ignored with a warning, since the model can still answer.
@@ -137,8 +143,10 @@ def read_guidance(folder: Path) -> Guidance:
     scale = content.get("guidance_scale")
     is_recommended = scale != 0 or isinstance(scale, bool)  # False == 0, but is no number: warned about below
     return Guidance(
-        cfg_weight=_usable("guidance_scale", "cfg_weight", scale if is_recommended else None, CFG_WEIGHT),
-        min_p=_usable("min_p", "min_p", content.get("min_p"), MIN_P),
+        cfg_weight=_usable(
+            "guidance_scale", "cfg_weight", scale if is_recommended else None, published.cfg_weight
+        ),
+        min_p=_usable("min_p", "min_p", content.get("min_p"), published.min_p),
     )
 
 
@@ -170,8 +178,9 @@ def _lenient_json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Path) -> None:
-    rows = config.language.vocab_size
+def check_vocabulary(config: LanguageConfig, tokenizer: TextTokenizer, folder: Path) -> None:
+    """Raise CheckpointError where the tokenizer knows more tokens than the model has embeddings."""
+    rows = config.vocab_size
     if tokenizer.largest_id >= rows:
         raise CheckpointError(
             f'The tokenizer in "{folder}" has ids up to {tokenizer.largest_id}, the model has only {rows} '
@@ -179,7 +188,7 @@ def _check_vocabulary(config: JanusConfig, tokenizer: TextTokenizer, folder: Pat
         )
 
 
-def _read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Tensor]:
+def read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Tensor]:
     """Return the tensors of all weight files under their published names."""
     published: dict[str, Tensor] = {}
     for path in files.weights:
@@ -190,9 +199,7 @@ def _read_all(files: CheckpointFiles, read_tensors: ReadTensors) -> dict[str, Te
     return published
 
 
-def to_our_names(
-    published: dict[str, Tensor], model: JanusModel, files: CheckpointFiles
-) -> dict[str, Tensor]:
+def to_our_names(published: dict[str, Tensor], model: nn.Module, files: CheckpointFiles) -> dict[str, Tensor]:
     """Rename published tensors to ours; check that none is missing, unexpected, of another shape or dtype.
 
     Raises:
@@ -218,9 +225,10 @@ def to_our_names(
     return {ours: _gather([published[name] for name in names], ours) for ours, names in sources.items()}
 
 
-def _build(config: JanusConfig, files: CheckpointFiles) -> JanusModel:
+def build_structure(build: Callable[[], Model], files: CheckpointFiles) -> Model:
+    """Build a model without memory for weights; sizes that no computer can hold are a ConfigError."""
     try:
-        return build_model(config)
+        return build()
     except RuntimeError as error:  # a size that does not fit into 64 bits
         raise ConfigError(
             f'Cannot load "{files.folder}": the sizes in its config.json multiply to more than any computer '
@@ -272,11 +280,11 @@ def _gather(parts: list[Tensor], ours: str) -> Tensor:
     return parts[0].reshape(parts[0].shape[-2:]) if ours == _POSITIONS else parts[0]
 
 
-def assign_weights(model: JanusModel, state_dict: dict[str, Tensor]) -> None:
+def assign_weights(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     """Make the tensors the model's parameters, without copying.
 
     Args:
-        model: from `build_model`.
+        model: as `build_model` or `build_flow_model` made it.
         state_dict: complete, as in `Checkpoint`.
 
     Raises:

@@ -65,7 +65,26 @@ _TRANSFORMERS = (
     ("vq_tokenizer.{rest}", _VQ + "{rest}"),
 )
 
-_TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS}
+_SEES = "vision_und_enc_model.vision_tower."
+_JANUSFLOW = (
+    ("seeing.vision_tower.position_embedding.weight", _SEES + "pos_embed"),
+    ("seeing.vision_tower.patch_embedding.{p}", _SEES + "patch_embed.proj.{p}"),
+    ("seeing.vision_tower.blocks.{i}.attention.{m}.{p}", _SEES + "blocks.{i}.attn.{m}.{p}"),
+    ("seeing.vision_tower.{rest}", _SEES + "{rest}"),
+    ("seeing.understanding_aligner.layers.0.{p}", "vision_und_enc_aligner.{p}"),
+    ("seeing.begin_embedding.weight", "beg_of_und_embed"),
+    ("language.language_model.lm_head.weight", "language_model.lm_head.weight"),
+    ("language.language_model.{rest}", "language_model.model.{rest}"),
+    ("flow.encoder_aligner.{p}", "vision_gen_enc_aligner.{p}"),
+    ("flow.decoder_aligner_norm.weight", "vision_gen_dec_aligner_norm.weight"),
+    ("flow.decoder_aligner.{p}", "vision_gen_dec_aligner.{p}"),
+    ("flow.encoder.{rest}", "vision_gen_enc_model.{rest}"),
+    ("flow.decoder.norm.weight", "vision_gen_dec_model.out_convs.0.norm.weight"),
+    ("flow.decoder.unpatch_conv.{p}", "vision_gen_dec_model.out_convs.0.unpatch_conv.{p}"),
+    ("flow.decoder.{rest}", "vision_gen_dec_model.{rest}"),
+)
+
+_TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS, "janusflow": _JANUSFLOW}
 
 # Tensors in files that no computation reads: SigLIP's pooling head, training statistics of the codebook,
 # tables that old versions of transformers saved, leftovers of training and of profilers.
@@ -88,7 +107,7 @@ def published_names(ours: str, layout: Layout) -> tuple[str, ...]:
     """Return the name of one of our tensors in a layout, or the three names to stack along axis 0.
 
     Args:
-        ours: a key of `JanusModel.state_dict()`.
+        ours: a key of the model's `state_dict()`.
         layout: of the file.
     """
     for pattern, template in _compiled(layout):

@@ -61,6 +61,7 @@ goes on where it stopped.
   janus draw "a lighthouse at dusk" -n 8 --seed 100 --out pictures
   janus draw "a lighthouse at dusk" --negative "people, text" --cfg 7
   janus draw "a lighthouse at dusk" --temperature 0
+  janus draw "a lighthouse at dusk" --model path/to/JanusFlow-1.3B --vae sdxl_vae.safetensors
   janus draw --prompts prompts.txt --seed random --out pictures
 
 Files are called janus_<seed>.png, with --prompts by number and words. They never replace
@@ -204,6 +205,24 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         help="picture k uses seed + k; random or -1 takes a new one and prints it (default: 0)",
     )
     made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
+    flow = made.add_argument_group("JanusFlow only")
+    flow.add_argument("--steps", type=int, metavar="N", help="from noise to picture (default: 30)")
+    flow.add_argument(
+        "--solver",
+        choices=("euler", "midpoint", "heun"),
+        help="midpoint and heun take twice the time a step (default: euler)",
+    )
+    flow.add_argument(
+        "--vae",
+        metavar="FILE",
+        help="a .safetensors with an SDXL VAE, alone or in a checkpoint; without it only latents are saved",
+    )
+    flow.add_argument(
+        "--latents", metavar="FILE", help="write latents here; ComfyUI loads what ends in .latent"
+    )
+    flow.add_argument(
+        "--noise", metavar="FILE", help='begin with "noise" of a .safetensors instead of the seeds\' own'
+    )
 
 
 def _add_encode(commands: Any, common: argparse.ArgumentParser) -> None:

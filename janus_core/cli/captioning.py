@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from PIL.Image import Image
 
+from ..conversing import Conversing
 from ..errors import ImageError, SamplingError
 from ..generation.answering import Answer
 from ..generation.endings import in_one_line, is_finished, whole_sentences
@@ -19,7 +20,6 @@ from ..inputs.pictures import read_picture
 from ..inputs.preprocessing import to_square
 from ..inputs.prompting import caption_request
 from ..inputs.turns import Turn
-from ..janus import Janus
 from ..options import OnStep, TextOptions
 from .caption_files import Caption, CaptionFile, CaptionStore, Existing, Sidecars
 from .finding import find_pictures
@@ -108,7 +108,7 @@ class _Captioning:
         self.captions: list[dict[str, Any]] = []
         self.failed: list[str] = []
 
-    def caption(self, janus: Janus, todo: Sequence[tuple[int, Path]], on_step: OnStep) -> None:
+    def caption(self, janus: Conversing, todo: Sequence[tuple[int, Path]], on_step: OnStep) -> None:
         """Caption pictures, each with its place in the whole list, and keep each batch when it is done."""
         size = self._arguments.batch_size
         for start in range(0, len(todo), size):
@@ -122,7 +122,7 @@ class _Captioning:
                 )
             on_step(min(start + size, len(todo)), len(todo))
 
-    def _readable(self, janus: Janus, places: Sequence[tuple[int, Path]]) -> list[_Placed]:
+    def _readable(self, janus: Conversing, places: Sequence[tuple[int, Path]]) -> list[_Placed]:
         """Read pictures, each reduced to the model's size before the next is opened.
 
         One that cannot be read is noted and left out, and does not lose the others.
@@ -145,7 +145,7 @@ class _Captioning:
         runs = groupby(enumerate(batch), key=lambda item: item[1][0] - item[0])
         return [[entry for _, entry in run] for _, run in runs]
 
-    def _answers(self, janus: Janus, batch: list[_Placed]) -> tuple[list[Answer], set[int]]:
+    def _answers(self, janus: Conversing, batch: list[_Placed]) -> tuple[list[Answer], set[int]]:
         """Return the answers of a batch, or none, and the rows to be tried again without broken ones."""
         turns = [[Turn(role="user", text=self._asked, images=(picture,))] for _, _, picture in batch]
         try:
@@ -157,7 +157,7 @@ class _Captioning:
                 self.failed.append(f'No caption was kept for "{batch[row][1]}": {reason(error)}')
             return [], set(range(len(batch))) - set(error.rows)
 
-    def _keep(self, janus: Janus, batch: list[_Placed], answers: list[Answer]) -> None:
+    def _keep(self, janus: Conversing, batch: list[_Placed], answers: list[Answer]) -> None:
         captions = [
             self._caption(path, answer, janus) for (_, path, _), answer in zip(batch, answers, strict=False)
         ]
@@ -171,7 +171,7 @@ class _Captioning:
             {"file": str(one.picture), "text": one.text, "finished": one.finished} for one in captions
         ]
 
-    def _caption(self, path: Path, answer: Answer, janus: Janus) -> Caption:
+    def _caption(self, path: Path, answer: Answer, janus: Conversing) -> Caption:
         arguments, text = self._arguments, answer.text
         finished = is_finished(answer.token_ids, janus.tokenizer, self._options.stop)
         if arguments.trim and not finished:

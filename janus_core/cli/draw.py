@@ -13,8 +13,9 @@ from ..errors import OutputError, SamplingError
 from ..inputs.image_tokens import Drawn
 from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions
+from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
 from .files import ready_folder, save_picture, unused
-from .models import load, model_name
+from .models import is_flow, load_autoregressive, model_name
 from .prompt_files import NamedPrompt, read_prompts
 from .terminal import new_seed, progress, reason, remark, report
 
@@ -30,6 +31,9 @@ _SHORT = TextOptions(max_new_tokens=32)
 
 def draw(arguments: Namespace) -> int:
     """Draw pictures, batch by batch; finished batches stay when the rest is interrupted."""
+    if is_flow(arguments):
+        return draw_flow(arguments)
+    refuse_flags(arguments, FLOW_FLAGS, model_name(arguments), "JanusFlow models")
     options = DrawOptions.from_numbers(
         cfg_weight=arguments.cfg,
         temperature=arguments.temperature,
@@ -43,7 +47,7 @@ def draw(arguments: Namespace) -> int:
             raise SamplingError(f"{name} is {value}; it must be at least 1.")
     prompts = read_prompts(arguments)
     folder = ready_folder(Path(arguments.out))
-    janus = load(arguments)
+    janus = load_autoregressive(arguments)
     drawn = _PictureFiles(arguments, options.decided(janus.guidance), folder, prompts)
     try:
         with progress(arguments, "image tokens", drawn.wanted * janus.config.num_image_tokens) as on_step:
@@ -166,7 +170,7 @@ def _seeds(first: int, count: int) -> str:
 def demo(arguments: Namespace) -> None:
     """Draw three pictures and ask about them."""
     folder = ready_folder(Path(arguments.out))
-    janus = load(arguments)
+    janus = load_autoregressive(arguments)
     pictures, lines = [], []
     for prompt, seed, questions in _DEMO:
         with progress(arguments, prompt, janus.config.num_image_tokens) as on_step:

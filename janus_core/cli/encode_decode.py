@@ -9,7 +9,7 @@ from ..inputs.image_tokens import ImageTokens
 from ..inputs.pictures import read_picture
 from .files import check_picture_name, ready_file, save_picture
 from .finding import expanded
-from .models import load
+from .models import load_autoregressive
 from .terminal import report
 
 
@@ -17,7 +17,7 @@ def encode(arguments: Namespace) -> None:
     """Turn pictures into a file of image tokens."""
     out = ready_file(Path(arguments.out))
     pictures = [read_picture(path) for given in arguments.images for path in expanded(given)]
-    tokens = load(arguments).encode(pictures, arguments.fit)
+    tokens = load_autoregressive(arguments).encode(pictures, arguments.fit)
     tokens.save(out)
     ids = [grid.flatten().tolist() for grid in tokens.grid]  # row by row
     report(arguments, {"token_ids": ids, "grid": list(tokens.grid.shape[1:]), "file": str(out)}, str(out))
@@ -32,7 +32,7 @@ def decode(arguments: Namespace) -> None:
     paths = [out] if count == 1 else [out.with_name(f"{out.stem}_{i + 1}{out.suffix}") for i in range(count)]
     for path in paths:
         ready_file(path)
-    for image, path in zip(load(arguments).decode(tokens), paths, strict=True):
+    for image, path in zip(load_autoregressive(arguments).decode(tokens), paths, strict=True):
         save_picture(image, path)
     files = [str(path) for path in paths]
     report(arguments, {"files": files}, "\n".join(files))

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..checkpoints.folders import resolve_model
-from ..checkpoints.layout import find_files, read_optional_json
+from ..checkpoints.layout import CheckpointFiles, find_files, read_optional_json
 from ..checkpoints.load import read_checkpoint
-from ..model.config import JanusConfig
+from ..flow.flow_checkpoint import read_flow_checkpoint
+from ..flow.flow_config import JanusFlowConfig
+from ..flow.flow_memory import flow_draw_bytes
+from ..model.config import JanusConfig, LanguageConfig
 from ..model.kv_cache import kv_cache_bytes
 from ..residency.memory import draw_bytes, weight_bytes
-from ..residency.parts import PARTS, part_of
+from ..residency.parts import PARTS, Part, part_of, split_parts
 from .models import chosen_model
 from .terminal import report
 
 _PROMPT_TOKENS = 128  # longer than most drawing prompts
 _ROWS = 2  # one picture with guidance
+_COMPUTED_IN = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def inspect(arguments: Namespace) -> None:
@@ -55,40 +60,90 @@ def describe(name_or_path: str) -> dict[str, Any]:
         CheckpointError, ConfigError: the folder cannot be used.
     """
     files = find_files(resolve_model(name_or_path))
+    if files.layout == "janusflow":
+        return _describe_flow(files)
     with _remarks() as said:
         checkpoint = read_checkpoint(name_or_path)
     config, special = checkpoint.config, checkpoint.tokenizer.special
-    counts = dict.fromkeys(map(str, PARTS), 0)
-    for name, tensor in checkpoint.state_dict.items():
-        counts[part_of(name)] += tensor.numel()  # mapped, so nothing is read
-    total = sum(counts.values())
-    dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.state_dict.values()})
+    counts = _count(checkpoint.state_dict, PARTS)
     uses_tokens = special.user is not None and special.assistant is not None and not config.old_roles
     return {
-        "folder": str(files.folder),
-        "layout": f"{files.layout}, {', '.join(path.name for path in files.weights)}",
+        **_files_line(files),
         "image size": config.vision.image_size,
         "image tokens": f"{config.num_image_tokens} drawn, {config.vision.num_patches} seen",
-        "decoder": {
-            "layers": config.language.num_hidden_layers,
-            "width": config.language.hidden_size,
-            "heads": config.language.num_attention_heads,
-            "vocabulary": config.language.vocab_size,
-            "context": config.language.max_position_embeddings,
-        },
+        "decoder": _decoder(config.language),
         "codebook": checkpoint.codebook,
-        "parameters": {**counts, "total": total},
-        "stored as": dtypes,
-        "memory": {
-            str(dtype).removeprefix("torch."): _need(config, counts, dtype)
-            for dtype in (torch.float32, torch.bfloat16)
-        },
+        "parameters": counts,
+        "stored as": _dtypes(checkpoint.state_dict),
+        "memory": {name: _need(config, counts, dtype) for name, dtype in _COMPUTED_IN.items()},
         "special tokens": vars(special),
         "role words": "<|User|>, <|Assistant|>" if uses_tokens else "User, Assistant",
         "problems": [
             *_problems(files.folder, has_placeholder=special.image <= checkpoint.tokenizer.largest_id),
             *(text for text in said if "do_normalize" not in text),  # which is said above
         ],
+    }
+
+
+def _describe_flow(files: CheckpointFiles) -> dict[str, Any]:
+    """Describe a JanusFlow folder, of which the lack of an image placeholder is no problem."""
+    with _remarks() as said:
+        checkpoint, model = read_flow_checkpoint(files.folder)
+    config = checkpoint.config
+    counts = _count(checkpoint.state_dict, split_parts(model))
+    return {
+        **_files_line(files),
+        "image size": config.vision.image_size,
+        "latents": f"{config.flow.latent_channels} × {config.latent_side} × {config.latent_side} drawn, "
+        f"{config.num_latent_tokens} tokens; {config.vision.num_patches} seen",
+        "decoder": _decoder(config.language),
+        "parameters": counts,
+        "stored as": _dtypes(checkpoint.state_dict),
+        "memory": {name: _flow_need(config, counts["total"], dtype) for name, dtype in _COMPUTED_IN.items()},
+        "special tokens": vars(checkpoint.tokenizer.special),
+        "role words": "User, Assistant",
+        "problems": [
+            *_problems(files.folder, has_placeholder=True),
+            *(text for text in said if "do_normalize" not in text),  # which is said above
+        ],
+    }
+
+
+def _files_line(files: CheckpointFiles) -> dict[str, str]:
+    return {
+        "folder": str(files.folder),
+        "layout": f"{files.layout}, {', '.join(path.name for path in files.weights)}",
+    }
+
+
+def _count(state_dict: dict[str, Tensor], parts: Iterable[Part]) -> dict[str, int]:
+    """Return the parameters of each part, and of all."""
+    counts = dict.fromkeys(map(str, parts), 0)
+    for name, tensor in state_dict.items():
+        counts[part_of(name)] += tensor.numel()
+    return {**counts, "total": sum(counts.values())}
+
+
+def _decoder(language: LanguageConfig) -> dict[str, int]:
+    return {
+        "layers": language.num_hidden_layers,
+        "width": language.hidden_size,
+        "heads": language.num_attention_heads,
+        "vocabulary": language.vocab_size,
+        "context": language.max_position_embeddings,
+    }
+
+
+def _dtypes(state_dict: dict[str, Tensor]) -> list[str]:
+    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state_dict.values()})
+
+
+def _flow_need(config: JanusFlowConfig, parameters: int, dtype: torch.dtype) -> dict[str, int]:
+    """Return bytes: of the weights, of all that drawing one guided picture takes."""
+    weights = parameters * dtype.itemsize
+    return {
+        "weights": weights,
+        "drawing": weights + flow_draw_bytes(config, _ROWS, _PROMPT_TOKENS, dtype),
     }
 
 
@@ -108,7 +163,7 @@ def _remarks() -> Iterator[list[str]]:
 
 def _need(config: JanusConfig, counts: dict[str, int], dtype: torch.dtype) -> dict[str, int]:
     """Return bytes: of the weights, of one guided picture's KV cache, of all that drawing it takes."""
-    weights = weight_bytes(config, sum(counts.values()), counts["vq_tokenizer"], dtype)
+    weights = weight_bytes(config, counts["total"], counts["vq_tokenizer"], dtype)
     cache = kv_cache_bytes(config.language, _ROWS, _PROMPT_TOKENS + config.num_image_tokens, dtype)
     return {
         "weights": weights,

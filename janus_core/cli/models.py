@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from ..checkpoints.folders import bundled_models, resolve_model
+from ..checkpoints.folders import bundled_models, is_janusflow_folder, resolve_model
 from ..errors import CheckpointError
 from ..janus import Janus
+from ..janus_flow import JanusFlow
 from ..loading import load_janus
 
 _DEFAULT = "janus-shapes"
@@ -33,6 +34,27 @@ def model_name(arguments: Namespace) -> str:
     return resolve_model(chosen_model(arguments)).resolve().name
 
 
-def load(arguments: Namespace) -> Janus:
+def is_flow(arguments: Namespace) -> bool:
+    """Tell whether the chosen model is a JanusFlow, which draws by rectified flow."""
+    return is_janusflow_folder(resolve_model(chosen_model(arguments)))
+
+
+def load(arguments: Namespace) -> Janus | JanusFlow:
     """Load the chosen model as --dtype and --device say."""
     return load_janus(chosen_model(arguments), dtype=arguments.dtype, device=arguments.device)
+
+
+def load_autoregressive(arguments: Namespace) -> Janus:
+    """Load the chosen model for what works with image tokens.
+
+    Raises:
+        CheckpointError: it is a JanusFlow, which has none.
+    """
+    if is_flow(arguments):
+        raise CheckpointError(
+            f'"{chosen_model(arguments)}" is a JanusFlow model, which draws latents and has no image tokens. '
+            "Choose an autoregressive Janus, for example Janus-Pro-1B."
+        )
+    loaded = load(arguments)
+    assert isinstance(loaded, Janus)
+    return loaded

@@ -47,6 +47,7 @@ PUBLISHED = {
             size_gb=14.8,
         ),
         PublishedModel(name="Janus-1.3B", repositories=("deepseek-ai/Janus-1.3B",), size_gb=4.2),
+        PublishedModel(name="JanusFlow-1.3B", repositories=("deepseek-ai/JanusFlow-1.3B",), size_gb=4.1),
     )
 }
 

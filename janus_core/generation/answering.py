@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..inputs.prompting import PromptPlan
 from ..inputs.text_tokenizer import TextTokenizer
-from ..model.model import Language
+from ..model.model import TextLanguage
 from ..options import Compute, OnStep, OnText, TextOptions
 from .capturing import Stepper
 from .prefill import check_context, pad_left, prefill, shared_words
@@ -50,7 +50,7 @@ class Answer:
 
 
 def generate_text(
-    language: Language,
+    language: TextLanguage,
     prompts: Prompts,
     tokenizer: TextTokenizer,
     options: TextOptions,

@@ -15,7 +15,7 @@ from ..errors import PromptError
 from ..inputs.prompting import PromptPlan
 from ..model.config import LanguageConfig
 from ..model.kv_cache import KVCache, cache_dtype
-from ..model.model import Language
+from ..model.model import TextLanguage
 from ..options import Compute
 from .steps import Sequences
 
@@ -89,7 +89,7 @@ def check_context(plans: Sequence[PromptPlan], config: LanguageConfig, needed: i
 
 
 def prefill(
-    language: Language,
+    language: TextLanguage,
     prompts: PaddedPrompts,
     image_embeddings: Tensor | None,
     *,

@@ -93,6 +93,7 @@ def plan_conversation(
     image_tokens: int,
     system: str = SYSTEM_TEXT,
     old_roles: bool = False,
+    learned_begin: bool = False,
 ) -> PromptPlan:
     """Write a conversation in the model's template, ready for its next answer.
 
@@ -102,6 +103,7 @@ def plan_conversation(
         image_tokens: image embeddings per picture.
         system: the text before the first turn; may be empty.
         old_roles: use the plain role words of Janus-1.3B although the tokenizer has tokens for them.
+        learned_begin: an image feature more stands at each begin-of-image, as JanusFlow has it.
 
     Raises:
         PromptError: the question is empty, a role is unknown, or marks and pictures differ in number.
@@ -120,7 +122,7 @@ def plan_conversation(
         # a turn without content is its role word and a colon, which is how the template asks for an answer
         pieces += [words[turn.role], *([": ", *content, separator] if content else [":"])]
     pieces += [words["assistant"], ":"]
-    return _expand(_encode(pieces, tokenizer), tokenizer, image_tokens)
+    return _expand(_encode(pieces, tokenizer), tokenizer, image_tokens, learned_begin)
 
 
 def plan_drawing(prompt: str, tokenizer: TextTokenizer, *, old_roles: bool = False) -> PromptPlan:
@@ -192,15 +194,18 @@ def _encode(pieces: Sequence[_Piece], tokenizer: TextTokenizer) -> list[int]:
     return ids
 
 
-def _expand(ids: Sequence[int], tokenizer: TextTokenizer, image_tokens: int) -> PromptPlan:
+def _expand(
+    ids: Sequence[int], tokenizer: TextTokenizer, image_tokens: int, learned_begin: bool
+) -> PromptPlan:
     """Replace each picture mark by begin-of-image, placeholders for its embeddings, end-of-image."""
     special = tokenizer.special
+    features = {special.image, special.begin_of_image} if learned_begin else {special.image}
     picture = (special.begin_of_image, *(special.image,) * image_tokens, special.end_of_image)
     token_ids: list[int] = []
     for token in ids:
         token_ids += picture if token == special.image else (token,)
     return PromptPlan(
         token_ids=tuple(token_ids),
-        is_image=tuple(token == special.image for token in token_ids),
+        is_image=tuple(token in features for token in token_ids),
         num_images=sum(token == special.image for token in ids),
     )

@@ -182,6 +182,11 @@ class JanusConfig:
         _require_divisible(self.vision.image_size, self.vq.stride, "an image_size and a VQ stride")
 
     @property
+    def learned_begin(self) -> bool:
+        """No learned vector takes the place of begin-of-image tokens; JanusFlow has one."""
+        return False
+
+    @property
     def grid_side(self) -> int:
         """Rows (and columns) of image tokens in one drawn picture."""
         return self.vision.image_size // self.vq.stride

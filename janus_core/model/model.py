@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .config import JanusConfig
+from .config import JanusConfig, LanguageConfig
 from .heads import Aligner, GenerationHead
 from .language_model import LanguageModel
 from .layers import Operations, embedding
@@ -30,19 +30,12 @@ class Seeing(nn.Module):
         return self.understanding_aligner(self.vision_tower(pixel_values))
 
 
-class Language(nn.Module):
-    """Decoder with its text head; embedding, aligner and head for image tokens."""
+class TextLanguage(nn.Module):
+    """Decoder with its text head: reads words and whatever embeddings stand among them."""
 
-    def __init__(self, config: JanusConfig, operations: Operations) -> None:
+    def __init__(self, config: LanguageConfig, operations: Operations) -> None:
         super().__init__()
-        self.language_model = LanguageModel(config.language, operations)
-        self.image_token_embedding = embedding(config.vq.codebook_size, config.vq.code_width, operations)
-        self.generation_aligner = Aligner(config.generation_aligner, operations)
-        self.generation_head = GenerationHead(config.generation_head, operations)
-
-    def embed_image_tokens(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return embeddings (…, d) in `dtype` of image tokens (…,) int64."""
-        return self.generation_aligner(self.image_token_embedding(tokens).to(dtype))  # (…, c) to (…, d)
+        self.language_model = LanguageModel(config, operations)
 
     def embed_prompt(
         self,
@@ -66,6 +59,20 @@ class Language(nn.Module):
         flat = image_embeddings.reshape(-1, image_embeddings.shape[-1]).to(dtype)  # (pictures * n, d)
         # scatters in row-major order: by row, then by position, as the pictures are listed
         return embeddings.masked_scatter(is_image[..., None], flat)
+
+
+class Language(TextLanguage):
+    """The decoder, and what lets it read and score image tokens."""
+
+    def __init__(self, config: JanusConfig, operations: Operations) -> None:
+        super().__init__(config.language, operations)
+        self.image_token_embedding = embedding(config.vq.codebook_size, config.vq.code_width, operations)
+        self.generation_aligner = Aligner(config.generation_aligner, operations)
+        self.generation_head = GenerationHead(config.generation_head, operations)
+
+    def embed_image_tokens(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return embeddings (…, d) in `dtype` of image tokens (…,) int64."""
+        return self.generation_aligner(self.image_token_embedding(tokens).to(dtype))
 
 
 class JanusModel(nn.Module):

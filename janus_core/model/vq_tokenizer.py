@@ -8,6 +8,8 @@ Unlike theirs, upsampling keeps its input's dtype, so float16 works.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -17,6 +19,26 @@ from .config import VQConfig
 from .layers import Operations, embedding
 
 _NORM_EPS = 1e-6  # the authors'; torch's own default is 1e-5
+
+
+class Resolutions(Protocol):
+    """What an encoder or decoder is built from: how many channels and blocks each resolution has."""
+
+    @property
+    def base_channels(self) -> int:
+        """Channels at the picture's own resolution, in units of which the others are given."""
+
+    @property
+    def channel_multipliers(self) -> tuple[int, ...]:
+        """Channels of each resolution from the highest down, in units of `base_channels`."""
+
+    @property
+    def num_res_blocks(self) -> int:
+        """Residual blocks of each resolution; a decoder has one more."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels between encoder and decoder."""
 
 
 class Layers:
@@ -163,9 +185,12 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (b, latent_channels, h, w) to pixel values; level 0 is the lowest resolution."""
+    """Latents (b, latent_channels, h, w) to pixel values; level 0 is the lowest resolution.
 
-    def __init__(self, config: VQConfig, layers: Layers) -> None:
+    A VAE's has attention in the middle alone, a VQ tokenizer's at the whole lowest level.
+    """
+
+    def __init__(self, config: Resolutions, layers: Layers, *, attends: bool = True) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in reversed(config.channel_multipliers)]
         last = len(widths) - 1
@@ -175,7 +200,7 @@ class Decoder(nn.Module):
             _level(
                 (widths[max(i - 1, 0)], widths[i]),
                 config.num_res_blocks + 1,  # one more than in the encoder, as in the published weights
-                i == 0,
+                attends and i == 0,
                 None if i == last else "upsample",
                 layers,
             )

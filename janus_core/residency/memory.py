@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from ..flow.flow_config import JanusFlowConfig
 from ..generation.noise import block_cells
 from ..model.config import JanusConfig
 from ..model.kv_cache import kv_cache_bytes
@@ -48,7 +49,7 @@ def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: 
 
 
 def answer_bytes(
-    config: JanusConfig, rows: int, prompt_tokens: int, new_tokens: int, dtype: torch.dtype
+    config: JanusConfig | JanusFlowConfig, rows: int, prompt_tokens: int, new_tokens: int, dtype: torch.dtype
 ) -> int:
     """Return the bytes that answering needs beside weights.
 
@@ -71,7 +72,7 @@ def answer_bytes(
     return cache + prefill + scores + see_bytes(config, pictures, dtype)
 
 
-def see_bytes(config: JanusConfig, pictures: int, dtype: torch.dtype) -> int:
+def see_bytes(config: JanusConfig | JanusFlowConfig, pictures: int, dtype: torch.dtype) -> int:
     """Return the bytes that the widest activations of the vision tower need."""
     vision = config.vision
     # in one block: residual stream, norm, attention's tensors; the MLP before and after its GELU

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..model.language_model import LanguageModel, SelfAttention
 from ..model.layers import GatedMLP
-from ..model.model import Language
+from ..model.model import Language, TextLanguage
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 Packer: TypeAlias = "Callable[[Tensor, Tensor | None], Product]"
@@ -44,7 +44,7 @@ def pack_for_drawing(language: Language) -> None:
         _pack_linears(language.generation_aligner.layers)  # the `nn.Sequential`: its children are replaced
 
 
-def pack_for_answering(language: Language) -> None:
+def pack_for_answering(language: TextLanguage) -> None:
     """Pack what an answering step multiplies by: decoder layers and the text head."""
     if _is_frozen(language):
         _pack_layers(language.language_model)
@@ -105,7 +105,7 @@ class PackedMLP(GatedMLP):
         self.down_proj = down  # type: ignore[assignment]
 
 
-def _is_frozen(language: Language) -> bool:
+def _is_frozen(language: TextLanguage) -> bool:
     """Tell whether nothing is trained: evaluation mode, and no parameter requires a gradient."""
     return not language.training and not any(p.requires_grad for p in language.parameters())
 

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from ..flow.flow_model import JanusFlowModel
 from ..model.model import JanusModel
 
 Part = Literal["seeing", "language", "words", "vq_tokenizer"]
@@ -60,9 +61,22 @@ TABLE = (
 )
 
 
-def modules_for(*tasks: Task) -> tuple[str, ...]:
+# A JanusFlow model draws with its flow network instead of image tokens, and sees with a learned vector more.
+FLOW_TABLE = (
+    *(entry for entry in TABLE if "see" in entry.tasks or "answer" in entry.tasks),
+    _entry("seeing.begin_embedding", "seeing", "see"),
+    _entry("flow", "language", "draw"),
+)
+
+
+def table_of(model: JanusModel | JanusFlowModel) -> tuple[Entry, ...]:
+    """Return the table that covers a model."""
+    return FLOW_TABLE if isinstance(model, JanusFlowModel) else TABLE
+
+
+def modules_for(*tasks: Task, table: tuple[Entry, ...] = TABLE) -> tuple[str, ...]:
     """Return the paths of the modules that tasks need on the device, in the table's order."""
-    return tuple(entry.module for entry in TABLE if set(entry.tasks) & set(tasks))
+    return tuple(entry.module for entry in table if set(entry.tasks) & set(tasks))
 
 
 def parts_for(*tasks: Task) -> tuple[Part, ...]:
@@ -72,21 +86,23 @@ def parts_for(*tasks: Task) -> tuple[Part, ...]:
 
 def part_of(name: str) -> Part:
     """Return the part that holds a module or tensor, given its path in the model."""
-    # the dots keep "layers" from matching a longer name; exactly one entry holds each tensor
-    [part] = [entry.part for entry in TABLE if f"{name}.".startswith(f"{entry.module}.")]
+    # the dots keep "layers" from matching a longer name; exactly one part holds each tensor
+    [part] = {entry.part for entry in TABLE + FLOW_TABLE if f"{name}.".startswith(f"{entry.module}.")}
     return part
 
 
-def split_parts(model: JanusModel) -> dict[Part, nn.ModuleDict]:
+def split_parts(model: JanusModel | JanusFlowModel) -> dict[Part, nn.ModuleDict]:
     """Return every part of a model as one module, for hosts; each weight is in exactly one of them."""
     # The modules are the model's own: what a host does to them shows in the model.
+    table = table_of(model)
     return {
         part: nn.ModuleDict(
             {
                 entry.module.rpartition(".")[2]: model.get_submodule(entry.module)
-                for entry in TABLE
+                for entry in table
                 if entry.part == part
             }
         )
         for part in PARTS
+        if any(entry.part == part for entry in table)
     }

@@ -10,9 +10,10 @@ from typing import Protocol
 
 import torch
 
+from ..flow.flow_model import JanusFlowModel
 from ..model.model import JanusModel
 from ..options import Compute
-from .parts import Task, modules_for, part_of
+from .parts import Task, modules_for, part_of, table_of
 
 
 class WeightOwner(Protocol):
@@ -32,7 +33,7 @@ class WeightOwner(Protocol):
 class Placement:
     """Owner that moves each module to the device when a task first needs it, and leaves it there."""
 
-    def __init__(self, model: JanusModel, compute: Compute, vq_dtype: torch.dtype) -> None:
+    def __init__(self, model: JanusModel | JanusFlowModel, compute: Compute, vq_dtype: torch.dtype) -> None:
         """Move nothing yet.
 
         Args:
@@ -49,7 +50,7 @@ class Placement:
         """Put what tasks need on the device, in the dtype to compute in; no room is made for it."""
         # parameters made under inference mode could never be trained
         with torch.inference_mode(False), torch.no_grad():
-            for name in modules_for(*tasks):
+            for name in modules_for(*tasks, table=table_of(self._model)):
                 if name not in self._there:
                     is_vq = part_of(name) == "vq_tokenizer"
                     dtype = self._vq_dtype if is_vq else self._compute.dtype

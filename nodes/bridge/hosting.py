@@ -6,6 +6,7 @@ table of parts says which patchers these tasks need; ComfyUI makes room for both
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,20 +18,27 @@ from comfy.cli_args import args
 from torch import Tensor, nn
 
 from ...janus_core import (
-    Checkpoint,
+    CheckpointError,
     Compute,
     Janus,
+    JanusFlow,
     Part,
     SamplingError,
     Task,
     assemble,
+    assemble_flow,
+    build_flow_model,
     build_model,
     draw_bytes,
     fit_code_colours,
+    flow_draw_bytes,
+    is_janusflow_folder,
     parts_for,
     read_checkpoint,
+    read_flow_checkpoint,
     split_parts,
 )
+from .flow_sampling import FlowBaseModel
 
 log = logging.getLogger("janus.hosting")
 
@@ -70,7 +78,7 @@ class Patchers:
 
 
 class HostedJanus:
-    """A loaded model as it travels along a JANUS link.
+    """A loaded model of either kind as it travels along a JANUS link.
 
     It refers to the engine's model, which refers to the patchers. Nothing refers back, so that dropping the
     link frees the weights at once.
@@ -79,10 +87,36 @@ class HostedJanus:
         janus: the engine's model, with layers of ComfyUI's classes and the patchers as owner of its weights.
     """
 
-    def __init__(self, janus: Janus, patchers: Patchers) -> None:
-        self.janus = dataclasses.replace(janus, owner=patchers)
+    def __init__(self, janus: Janus | JanusFlow, patchers: Patchers) -> None:
+        self.janus: Janus | JanusFlow = dataclasses.replace(janus, owner=patchers)
         self._patchers = patchers
         self._code_colours: Tensor | None = None
+
+    def autoregressive(self, node: str) -> Janus:
+        """Return the engine's model for a node that works with image tokens.
+
+        Raises:
+            CheckpointError: it is a JanusFlow model, which has none.
+        """
+        if isinstance(self.janus, JanusFlow):
+            raise CheckpointError(
+                f"{node} works with image tokens, and this is a JanusFlow model, which draws latents. Use "
+                "Janus Flow Draw, or choose an autoregressive model in Load Janus, for example Janus-Pro-1B."
+            )
+        return self.janus
+
+    def flow(self, node: str) -> JanusFlow:
+        """Return the engine's model for a node that draws latents.
+
+        Raises:
+            CheckpointError: it is an autoregressive model.
+        """
+        if isinstance(self.janus, JanusFlow):
+            return self.janus
+        raise CheckpointError(
+            f"{node} needs a JanusFlow model, and this is an autoregressive Janus, which draws image tokens. "
+            "Use Janus Draw, or choose JanusFlow-1.3B in Load Janus."
+        )
 
     @property
     def parts(self) -> dict[Part, mp.ModelPatcher]:
@@ -101,7 +135,7 @@ class HostedJanus:
     def code_colours(self) -> Tensor:
         """Return the preview's colour of every code (v, 3), fitted on first use."""
         if self._code_colours is None:
-            janus = self.janus
+            janus = self.autoregressive("A preview of image tokens")
             self._code_colours = fit_code_colours(
                 janus.model.vq_tokenizer, janus.vq_dtype, janus.compute.device
             )
@@ -134,17 +168,17 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     _check_choice("dtype", dtype, ("auto", *_DTYPES))
     _check_choice("residency", residency, get_args(Residency))
     device = mm.get_torch_device()
-    checkpoint = read_checkpoint(folder)
+    kind = _FLOW if is_janusflow_folder(folder) else _AUTOREGRESSIVE
+    checkpoint = kind.read(folder)
     parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
     stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
     compute = _DTYPES.get(dtype) or _arithmetic(device, parameters, stored)
-    is_fast = residency == "fast" or (
-        residency == "auto" and _fits(checkpoint, parameters * compute.itemsize, compute, device)
-    )
+    need = parameters * compute.itemsize + kind.draw_bytes(checkpoint.config, compute)
+    is_fast = residency == "fast" or (residency == "auto" and _fits(need, device))
     operations = _layers(is_fast, device)
-    model = build_model(checkpoint.config, operations)
+    model = kind.build(checkpoint.config, operations)
     offload = mm.unet_offload_device()
-    janus = assemble(
+    janus = kind.assemble(
         checkpoint,
         model,
         Compute(device=device, dtype=compute),
@@ -154,9 +188,11 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     if hasattr(mm, "archive_model_dtypes"):  # paged weights are converted to the dtype that it records
         mm.archive_model_dtypes(model)
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
-    modules = split_parts(model)
+    modules: dict[Part, nn.Module] = {**split_parts(model)}
+    if kind is _FLOW:  # what draws is also the MODEL of core's samplers, so that both share their weights
+        modules["language"] = FlowBaseModel(model, janus.compute)
     if operations is nn:  # packing replaces the text head; a patcher would keep the unpacked one alive
-        del modules["words"]["lm_head"]
+        del modules["words"].lm_head
     log.info(
         "Janus: %s ready, %.1f million parameters, %s, %s",
         folder.name,
@@ -168,6 +204,30 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()
     }
     return HostedJanus(janus, Patchers(parts, janus.compute, is_fast))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What differs between the kinds of models while one is read and built."""
+
+    read: Callable[[Path], Any]
+    build: Callable[..., Any]
+    assemble: Callable[..., Any]
+    draw_bytes: Callable[[Any, torch.dtype], int]
+
+
+_AUTOREGRESSIVE = _Kind(
+    read=read_checkpoint,
+    build=build_model,
+    assemble=assemble,
+    draw_bytes=lambda config, dtype: draw_bytes(config, _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype),
+)
+_FLOW = _Kind(
+    read=lambda folder: read_flow_checkpoint(folder)[0],
+    build=build_flow_model,
+    assemble=assemble_flow,
+    draw_bytes=lambda config, dtype: flow_draw_bytes(config, 2 * _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype),
+)
 
 
 def _arithmetic(device: torch.device, parameters: int, stored: torch.dtype) -> torch.dtype:
@@ -204,6 +264,5 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise SamplingError(f'There is no {name} "{value}". Choose one of {", ".join(choices)}.')
 
 
-def _fits(checkpoint: Checkpoint, weights: int, dtype: torch.dtype, device: torch.device) -> bool:
-    needed = weights + draw_bytes(checkpoint.config, _DRAWN_TOGETHER, _PROMPT_TOKENS, dtype)
+def _fits(needed: int, device: torch.device) -> bool:
     return bool(needed <= _SHARE_OF_DEVICE * mm.get_total_memory(device))

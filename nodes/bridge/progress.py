@@ -7,15 +7,27 @@ an NVIDIA card, where tokens are read in blocks, within thirty-two.
 import time
 from typing import Any
 
+import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.utils
+import latent_preview
 import numpy as np
 import numpy.typing as npt
+import torch
 from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
 
-from ...janus_core import Answer, Janus, TextOptions, TokenWatch, is_finished, preview_image, to_uint8
+from ...janus_core import (
+    Answer,
+    Janus,
+    JanusFlow,
+    TextOptions,
+    TokenWatch,
+    is_finished,
+    preview_image,
+    to_uint8,
+)
 from .hosting import HostedJanus
 
 _PREVIEW_INTERVAL_S = 0.25
@@ -59,7 +71,7 @@ class DrawProgress(Progress):
 
     def _preview(self, tokens: Tensor) -> tuple[str, Image.Image, int]:
         """Return a rough picture of the cells so far (cells,)."""
-        config = self._hosted.janus.config
+        config = self._hosted.autoregressive("Janus Draw").config
         colours = self._hosted.code_colours()
         samples = preview_image(tokens, colours, config.grid_side, config.vision.image_size)
         return _as_preview(samples)
@@ -68,6 +80,33 @@ class DrawProgress(Progress):
         """Show the finished first picture as the last preview."""
         if self._is_shown:
             self._bar.update_absolute(self._bar.total, self._bar.total, _as_preview(to_uint8(images[:1])[0]))
+
+
+class FlowProgress(Progress):
+    """Progress of a flow drawing, with core's preview of where its first picture is heading."""
+
+    def __init__(self, node_id: str | None, device: torch.device) -> None:
+        super().__init__(node_id)
+        self._previewer = latent_preview.get_previewer(device, comfy.latent_formats.SDXL())
+        self._next_s = 0.0
+        self._before: Tensor | None = None
+
+    def on_latents(self, done: int, total: int, latents: Tensor) -> None:
+        """Show a step, and at most four times a second a preview; raises when the person cancelled."""
+        mm.throw_exception_if_processing_interrupted()
+        preview = None
+        now = time.monotonic()
+        if self._previewer is not None and (now >= self._next_s or done == total):
+            self._next_s = now + _PREVIEW_INTERVAL_S
+            preview = self._previewer.decode_latent_to_preview_image("JPEG", self._end(done, total, latents))
+        self._before = latents
+        self._bar.update_absolute(done, total, preview)
+
+    def _end(self, done: int, total: int, latents: Tensor) -> Tensor:
+        """Return where the first picture ends if it goes straight on as in the last step."""
+        if self._before is None or self._before.shape != latents.shape:
+            return latents[:1]
+        return latents[:1] + (latents - self._before)[:1] * (total - done)
 
 
 def _as_preview(samples: npt.NDArray[np.uint8]) -> tuple[str, Image.Image, int]:
@@ -120,7 +159,7 @@ def show_text(text: str, node_id: str | None) -> None:
 class Endings:
     """Notes which answers were cut off at their longest, and says so under their texts on the node."""
 
-    def __init__(self, janus: Janus, options: TextOptions) -> None:
+    def __init__(self, janus: Janus | JanusFlow, options: TextOptions) -> None:
         self._janus = janus
         self._options = options
         self._finished: dict[int, bool] = {}

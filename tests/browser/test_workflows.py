@@ -17,6 +17,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 WORKFLOWS = HERE.parents[1] / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+RIGHT_AFTER_INSTALL = [name for name in NAMES if "JanusFlow" not in name]  # its models are not here
 pytestmark = pytest.mark.browser
 
 _BROKEN = """app.rootGraph.nodes
@@ -49,7 +50,7 @@ def load(page, name, model):
     """Open a workflow with a model in place of the one it names; the page's own first graph may come late."""
     workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     for node in workflow["nodes"]:
-        if node["type"] == "JanusLoad":
+        if node["type"] == "JanusLoad" and node["widgets_values"][0] == "janus-shapes":
             node["widgets_values"][0] = model
     for _ in range(20):
         page.evaluate("async workflow => { await app.loadGraphData(workflow) }", workflow)
@@ -116,7 +117,7 @@ def test_workflow_sends_what_the_golden_says(page, name):
     assert sent == json.loads(expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RIGHT_AFTER_INSTALL)
 def test_run_shows_the_result_on_the_page(page, server, name, tmp_path):
     load(page, name, EXAMPLE_MODEL)
     done = run(page, server)

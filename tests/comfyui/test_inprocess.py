@@ -26,6 +26,7 @@ def results(comfy: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("inprocess")
     models, out = folder / "models", folder / "results.json"
     shutil.copytree(GOLDEN / "janus-tiny-bin", models / "janus-tiny")
+    shutil.copytree(GOLDEN / "janusflow-tiny", models / "janusflow-tiny")
     command = [comfy.python, HERE / "inprocess" / "run.py", comfy.path, PACK, models, out]
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False

@@ -14,6 +14,8 @@ NODES = [
     "JanusCaption",
     "JanusAsk",
     "JanusDraw",
+    "JanusFlowDraw",
+    "JanusFlowModel",
     "JanusEncodeImage",
     "JanusDecodeTokens",
     "JanusSaveTokens",

@@ -19,6 +19,25 @@ from janus_training.world.parsing import caption_facts
 
 GOLDEN = Path(__file__).parents[1] / "browser" / "golden"
 NAMES = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+JANUSFLOW = "JanusFlow-1.3B"
+# Files that a person has to fetch are named in the widget's value, which the page offers to download.
+FETCHED = {"VAELoader": ("vae_name", "vae"), "CheckpointLoaderSimple": ("ckpt_name", "checkpoints")}
+
+
+def named_model(name: str) -> str:
+    """Return the model that a workflow's loader names."""
+    graph = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    [loader] = [node["inputs"]["model"] for node in graph.values() if node["class_type"] == "JanusLoad"]
+    return str(loader)
+
+
+RIGHT_AFTER_INSTALL = [name for name in NAMES if named_model(name) == BUNDLED]
+OF_JANUSFLOW = [name for name in NAMES if named_model(name) == JANUSFLOW]
+
+
+def test_a_workflow_runs_right_after_install_or_draws_with_janusflow() -> None:
+    assert sorted(RIGHT_AFTER_INSTALL + OF_JANUSFLOW) == NAMES
+
 
 means_something = pytest.mark.skipif(
     EXAMPLE_MODEL != BUNDLED, reason=f"{BUNDLED} is not in janus_core/bundled yet"
@@ -38,7 +57,7 @@ def nodes(graph: dict[str, Any], kind: str) -> list[str]:
     return [node for node, content in graph.items() if content["class_type"] == kind]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RIGHT_AFTER_INSTALL)
 def test_workflow_runs_and_shows_its_results(client: Client, name: str) -> None:
     graph = prompt(name)
     run = client.run(graph)
@@ -81,6 +100,33 @@ def test_widget_values_of_a_workflow_are_what_the_page_sends(name: str) -> None:
             assert values == {key: value for key, value in sent.items() if not isinstance(value, list)}
 
 
+@pytest.mark.parametrize("name", OF_JANUSFLOW)
+def test_nodes_and_inputs_of_a_workflow_are_those_of_this_comfyui(client: Client, name: str) -> None:
+    """Workflows whose models are not here cannot run: what they send is held against the nodes' schemas."""
+    graph = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    for node in graph.values():
+        schema = client.get(f"/object_info/{node['class_type']}")[node["class_type"]]["input"]
+        known = {**schema["required"], **schema.get("optional", {})}
+        assert set(schema["required"]) <= set(node["inputs"]) <= set(known), node
+        for key, value in node["inputs"].items():
+            kind, *options = known[key]
+            choices = kind if isinstance(kind, list) else {**(options or [{}])[0]}.get("options")
+            is_file = key in ("model", "vae_name", "ckpt_name", "image")
+            assert not choices or is_file or value in choices, (key, value)
+
+
+@pytest.mark.parametrize("name", OF_JANUSFLOW)
+def test_files_that_a_workflow_needs_are_offered_for_download(name: str) -> None:
+    workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    needed = [node for node in workflow["nodes"] if node["type"] in FETCHED]
+    assert needed
+    for node in needed:
+        [offer] = node["properties"]["models"]
+        assert offer["name"] == node["widgets_values"][0]
+        assert offer["directory"] == FETCHED[node["type"]][1]
+        assert offer["url"].endswith(f"/resolve/main/{offer['name']}")
+
+
 def inputs(graph: dict[str, Any], kind: str) -> dict[str, Any]:
     return dict(graph[nodes(graph, kind)[0]]["inputs"])
 
@@ -115,7 +161,7 @@ def test_all_four_pictures_show_what_was_to_be_drawn(client: Client) -> None:
     assert [matches(asked, detect(picture / np.float32(255))) for picture in pictures] == [True] * 4
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RIGHT_AFTER_INSTALL)
 def test_workflow_draws_again_what_it_drew(client: Client, name: str) -> None:
     graph = prompt(name)
     drawn = []

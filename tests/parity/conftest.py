@@ -38,6 +38,17 @@ def facts() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def flow_golden() -> dict[str, Tensor]:
+    return load_file(GOLDEN / "janusflow-tiny.golden.safetensors")
+
+
+@pytest.fixture(scope="session")
+def flow_facts() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((GOLDEN / "janusflow-tiny.golden.json").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.fixture(scope="session")
 def pictures() -> dict[str, Path]:
     return {path.stem: path for path in (GOLDEN / "images").glob("*.png")}
 

@@ -11,7 +11,16 @@ import pytest
 
 from tools.stairs import PACKAGES, PAGE, ROOT, Stairs, read_table
 
-COMFYUI = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
+COMFYUI = {
+    "comfy",
+    "comfy_api",
+    "comfy_extras",
+    "folder_paths",
+    "latent_preview",
+    "server",
+    "nodes",
+    "execution",
+}
 LIBRARIES = {"torch", "tokenizers", "safetensors", "einops", "PIL", "numpy", "tqdm"}
 LIBRARIES |= {"huggingface_hub"}  # comes with transformers; only downloads use it, and say where it is absent
 OPTIONAL = {Path("janus_core/generation/triton_kernels"): {"triton"}}  # each by one file, which few import

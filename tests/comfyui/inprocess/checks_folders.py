@@ -11,7 +11,7 @@ import folder_paths
 from janus_pack.janus_core import CheckpointError
 from janus_pack.nodes.bridge import folders
 
-PUBLISHED = ["Janus-Pro-1B", "Janus-Pro-7B", "Janus-1.3B"]
+PUBLISHED = ["Janus-Pro-1B", "Janus-Pro-7B", "Janus-1.3B", "JanusFlow-1.3B"]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""JanusFlow, the sibling that draws by rectified flow: what it does not share with the other models."""
