@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SamplingError,
     )
     from .generation.answering import Answer
+    from .generation.canvas import RedrawOptions
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.preprocessing import to_uint8
@@ -62,6 +63,7 @@ _ROOMS = {
     "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
     "PromptError": "errors",
+    "RedrawOptions": "generation.canvas",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "Task": "residency.parts",
@@ -114,6 +116,7 @@ __all__ = [
     "PUBLISHED",
     "Part",
     "PromptError",
+    "RedrawOptions",
     "SYSTEM_TEXT",
     "SamplingError",
     "Task",

@@ -1,4 +1,4 @@
-"""`Janus`, the object that users hold: ask, caption, chat, draw, encode, decode.
+"""`Janus`, the object that users hold: ask, caption and chat here; draw, redraw, encode, decode in `painter`.
 
 Every public method is under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
 """
@@ -9,29 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
-from torch import Tensor
 
 from .generation.answering import Answer, Prompts, generate_text
-from .generation.batches import batched, in_chunks, numbered_from, shifted, within
-from .generation.drawing import generate_image_tokens, plan_pictures
-from .inputs.image_tokens import Drawn, ImageTokens
+from .generation.batches import batched, numbered_from, shifted
 from .inputs.pictures import Picture, as_several
-from .inputs.preprocessing import Fit, to_vq_inputs
 from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
-from .model.layers import full_precision_convolutions
-from .options import DrawOptions, OnStep, OnText, OnTokens, TextOptions, check_count, whole_seed
-from .residency.loaded import LoadedModel
-from .residency.memory import answer_bytes, decode_bytes, draw_bytes
-from .residency.packing import pack_for_answering, pack_for_drawing
+from .options import OnStep, OnText, TextOptions, check_count, whole_seed
+from .residency.memory import answer_bytes
+from .residency.packing import pack_for_answering
+from .residency.painter import PaintingModel
 from .residency.parts import Task
-
-_VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Janus(LoadedModel):
+class Janus(PaintingModel):
     """A loaded model with everything needed to use it; its attributes are those of `LoadedModel`."""
 
     def ask(
@@ -194,122 +186,3 @@ class Janus(LoadedModel):
             on_text=on_text,
             on_step=on_step,
         )
-
-    @torch.inference_mode()
-    def draw(
-        self,
-        prompt: str | Sequence[str],
-        *,
-        num_images: int = 1,
-        seed: int = 0,
-        negative_prompt: str = "",
-        options: DrawOptions | None = None,
-        batch_size: int = 4,
-        on_step: OnStep | None = None,
-        on_tokens: OnTokens | None = None,
-    ) -> Drawn:
-        """Draw pictures from one or several prompts.
-
-        Args:
-            prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
-            num_images: pictures of each prompt; picture i of a prompt uses seed + i.
-            seed: any integer.
-            negative_prompt: text of the unconditional row; empty pads the prompt out, as in the reference.
-            options: guidance and sampling.
-            batch_size: pictures drawn together.
-            on_step: called with (image tokens done, image tokens of all batches).
-            on_tokens: called with the tokens so far of the batch being drawn.
-
-        Raises:
-            PromptError: a prompt exceeds the context. SamplingError: num_images or batch_size below 1, or a
-                picture's scores are no numbers; `rows` tells which.
-        """
-        check_count("num_images", num_images)
-        check_count("batch_size", batch_size)
-        seed = whole_seed(seed)
-        pictures = plan_pictures(
-            [prompt] if isinstance(prompt, str) else prompt,
-            negative_prompt,
-            range(seed, seed + num_images),
-            self.tokenizer,
-            old_roles=self.config.old_roles,
-        )
-        options = (options or DrawOptions()).decided(self.guidance)
-        longest = max(max(len(plan.cond), len(plan.uncond)) for plan in pictures)
-        need = draw_bytes(self.config, min(batch_size, len(pictures)), longest, self.compute.dtype)
-        compute = self.ready("draw", "decode", memory_required=need)
-        pack_for_drawing(self.model.language)
-        cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
-        drawn: list[Tensor] = []
-        for index, batch in enumerate(batches):
-            with numbered_from(index * batch_size, compute.dtype):
-                tokens = generate_image_tokens(
-                    self.model.language,
-                    batch,
-                    options,
-                    num_image_tokens=cells,
-                    pad=self.tokenizer.special.pad,
-                    compute=compute,
-                    on_step=within(on_step, index * cells, len(batches) * cells),
-                    on_tokens=on_tokens,
-                )  # (b, n)
-            drawn.append(tokens)
-        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
-        with torch.inference_mode(False):  # a grid that its owner may change
-            kept = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = in_chunks(self._to_images, kept.grid, min(batch_size, _VQ_TOGETHER), None)
-        return Drawn(images=images, tokens=kept, seeds=tuple(plan.seed % 2**64 for plan in pictures))
-
-    @torch.inference_mode()
-    def encode(
-        self,
-        images: Picture | Sequence[Picture],
-        fit: Fit = "crop",
-        *,
-        batch_size: int = _VQ_TOGETHER,
-        on_step: OnStep | None = None,
-    ) -> ImageTokens:
-        """Turn pictures into image tokens.
-
-        Args:
-            images: one picture or several; those of another size than the model's are fitted.
-            fit: crop the middle, pad with grey, or stretch.
-            batch_size: pictures encoded together, at least 1.
-            on_step: called with (pictures done, pictures).
-
-        Raises:
-            ImageError: there is no picture, or one cannot be read.
-        """
-        pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
-        self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
-
-        def encode(chunk: Tensor) -> Tensor:
-            # Reduced precision moves features across the border between two codes; pixels it moves invisibly.
-            with full_precision_convolutions():
-                return self._to_tokens(chunk)
-
-        return ImageTokens(grid=in_chunks(encode, pixels, batch_size, on_step), codebook=self.codebook)
-
-    def _to_tokens(self, pixels: Tensor) -> Tensor:
-        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place."""
-        # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
-        pixels = pixels.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-        return self.model.vq_tokenizer.encode(pixels)
-
-    @torch.inference_mode()
-    def decode(
-        self, tokens: ImageTokens, *, batch_size: int = _VQ_TOGETHER, on_step: OnStep | None = None
-    ) -> Tensor:
-        """Turn image tokens into pictures (b, h, w, 3) float32 in 0..1 on the CPU.
-
-        Args:
-            tokens: of this model's codebook.
-            batch_size: pictures decoded together, at least 1.
-            on_step: called with (pictures done, pictures).
-
-        Raises:
-            ImageError: the tokens belong to another codebook, have another grid, or are damaged.
-        """
-        tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
-        self.ready("decode", memory_required=decode_bytes(self.config, min(batch_size, len(tokens))))
-        return in_chunks(self._to_images, tokens.grid, batch_size, on_step)

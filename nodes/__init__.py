@@ -7,6 +7,7 @@ from .bridge import folders
 from .draw import JanusDraw
 from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
 from .load import JanusLoad
+from .redraw import JanusRedraw
 
 
 class JanusExtension(ComfyExtension):
@@ -20,6 +21,7 @@ class JanusExtension(ComfyExtension):
             JanusCaption,
             JanusAsk,
             JanusDraw,
+            JanusRedraw,
             JanusEncodeImage,
             JanusDecodeTokens,
             JanusSaveTokens,

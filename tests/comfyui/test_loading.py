@@ -14,6 +14,7 @@ NODES = [
     "JanusCaption",
     "JanusAsk",
     "JanusDraw",
+    "JanusRedraw",
     "JanusEncodeImage",
     "JanusDecodeTokens",
     "JanusSaveTokens",
