@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .flow.solvers import SOLVERS
     from .flow.velocity import PreparedRows, embed_rows, rows_of_one_length
     from .generation.answering import Answer
+    from .generation.canvas import RedrawOptions
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .inputs.image_tokens import Drawn, ImageTokens
@@ -92,6 +93,7 @@ _ROOMS = {
     "PromptError": "errors",
     "SCALING": "flow.latents",
     "SOLVERS": "flow.solvers",
+    "RedrawOptions": "generation.canvas",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "Task": "residency.parts",
@@ -167,6 +169,7 @@ __all__ = [
     "PromptError",
     "SCALING",
     "SOLVERS",
+    "RedrawOptions",
     "SYSTEM_TEXT",
     "SamplingError",
     "Task",

@@ -1,228 +1,179 @@
-"""`Janus`, the object that users hold: ask, caption, chat, draw, encode, decode.
+"""`Janus`, the object that users hold: it converses, draws, redraws, encodes and decodes.
 
-Every public method is under `torch.inference_mode()`. Devices and dtypes are decided once, on loading.
+Here stands what it does under a mask; the rest it has from `painting` and `conversing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
-from .conversing import Conversing
-from .generation.answering import Answer
-from .generation.batches import batched, in_chunks, numbered_from, within
-from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
-from .generation.sampling import require_numbers
+from .errors import ImageError
+from .generation.canvas import Pull, RedrawOptions, Source
+from .generation.drawing import DrawPlan, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
-from .inputs.pictures import Picture
-from .inputs.preprocessing import Fit, to_images, to_vq_inputs
-from .model.config import JanusConfig
-from .model.layers import full_precision_convolutions
-from .model.model import JanusModel
-from .options import (
-    PUBLISHED_GUIDANCE,
-    Compute,
-    DrawOptions,
-    Guidance,
-    OnStep,
-    OnTokens,
-    check_count,
-    whole_seed,
-)
-from .residency.memory import decode_bytes, draw_bytes
-from .residency.packing import pack_for_drawing
-
-_NO_TOKEN = -1  # in place of a token that could not be found
-
-OnAnswer = Callable[[int, Answer], None]
-
-_VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
+from .inputs.masks import Mask, fit_masks, paste, read_masks, redrawn_cells, shares
+from .inputs.pictures import Picture, as_several, read_picture
+from .inputs.preprocessing import fitted_samples
+from .options import OnStep, OnTokens, check_count, whole_seed
+from .painting import VQ_TOGETHER, Painting
+from .residency.memory import decode_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Janus(Conversing):
-    """A loaded autoregressive model with everything needed to use it.
+class _Scene:
+    """What is redrawn, one row for each picture that comes out.
 
     Attributes:
-        model: as in `LoadedModel`, which has further attributes.
-        codebook: identity of the VQ codebook.
-        vq_dtype: of the VQ tokenizer.
-        guidance: recommended by the model's folder; used for what a caller leaves open.
+        tokens: the source's.
+        originals: (b, h, w, 3) float32 in 0..1, what the mask lies over.
+        masks: (b, h, w) float32 in 0..1.
     """
 
-    model: JanusModel
-    codebook: str
-    vq_dtype: torch.dtype
-    guidance: Guidance = PUBLISHED_GUIDANCE
+    tokens: ImageTokens
+    originals: Tensor
+    masks: Tensor
 
-    @property
-    def config(self) -> JanusConfig:
-        """The architecture."""
-        return self.model.config
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Janus(Painting):
+    """A loaded autoregressive model, ready to be used; its attributes are those of `Painting`."""
 
     @torch.inference_mode()
-    def draw(
+    def redraw(
         self,
-        prompt: str | Sequence[str],
+        source: Picture | Sequence[Picture] | ImageTokens,
+        mask: Mask,
+        prompt: str,
         *,
-        num_images: int = 1,
         seed: int = 0,
-        negative_prompt: str = "",
-        options: DrawOptions | None = None,
+        options: RedrawOptions | None = None,
         batch_size: int = 4,
         on_step: OnStep | None = None,
         on_tokens: OnTokens | None = None,
     ) -> Drawn:
-        """Draw pictures from one or several prompts.
+        """Draw the masked cells of pictures anew.
+
+        A cell is redrawn when the mask's largest value in it exceeds 0.5; every other cell keeps its token.
 
         Args:
-            prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
-            num_images: pictures of each prompt; picture i of a prompt uses seed + i.
-            seed: any integer.
-            negative_prompt: text of the unconditional row; empty pads the prompt out, as in the reference.
-            options: guidance and sampling.
+            source: pictures, or image tokens of this model.
+            mask: (h, w) or one for each picture, (b, h, w), in 0..1, 1 where to redraw. One of another size
+                than its picture is stretched over it.
+            prompt: what to draw.
+            seed: picture i uses seed + i.
+            options: how far from the source, how many, and how to draw.
             batch_size: pictures drawn together.
             on_step: called with (image tokens done, image tokens of all batches).
             on_tokens: called with the tokens so far of the batch being drawn.
 
+        Returns: the new pictures. With a mask of zeros and `keep_original` they are the fitted ones, bit for
+            bit.
+
         Raises:
-            PromptError: a prompt exceeds the context. SamplingError: a count below 1, or scores that are no
-                numbers; `rows` tells of which pictures.
+            ImageError: a picture, mask or token grid cannot be used, or their numbers do not match.
+            PromptError: the prompt exceeds the context. SamplingError: as `draw`.
         """
-        check_count("num_images", num_images)
         check_count("batch_size", batch_size)
-        seed = whole_seed(seed)
+        options, seed = options or RedrawOptions(), whole_seed(seed)
+        scene = self._scene(source, mask, options, batch_size)
+        side, count = self.config.grid_side, len(scene.tokens)
+        cells = redrawn_cells(scene.masks, side)  # (b, n)
         pictures = plan_pictures(
-            [prompt] if isinstance(prompt, str) else prompt,
-            negative_prompt,
-            range(seed, seed + num_images),
+            [prompt],
+            options.negative_prompt,
+            range(seed, seed + count),
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
-        options = (options or DrawOptions()).decided(self.guidance)
-        longest = max(max(len(plan.cond), len(plan.uncond)) for plan in pictures)
-        need = draw_bytes(self.config, min(batch_size, len(pictures)), longest, self.compute.dtype)
-        compute = self.ready("draw", "decode", memory_required=need)
-        pack_for_drawing(self.model.language)
-        grid = self._draw_batches(batched(pictures, batch_size), options, compute, on_step, on_tokens)
-        with torch.inference_mode(False):  # a grid that its owner may change
-            tokens = ImageTokens(grid=grid.clone(), codebook=self.codebook)
-        images = in_chunks(self._to_images, tokens.grid, min(batch_size, _VQ_TOGETHER), None)
-        require_numbers(images, self.vq_dtype)
+        tokens = scene.tokens
+        if options.strength > 0 and bool(cells.any()):
+            started = self._started(pictures, tokens.grid.flatten(1), cells, options.strength)
+            grid = self._draw_all(started, options.drawing, batch_size, on_step=on_step, on_tokens=on_tokens)
+            tokens = replace(tokens, grid=grid)
+        share = shares(scene.masks, cells, side) if options.keep_original else torch.ones(count, 1, 1, 1)
+        if bool(share.any()):
+            images = paste(scene.originals, self.decode(tokens, batch_size=VQ_TOGETHER), share)
+        else:
+            images = scene.originals
+        with torch.inference_mode(False):  # what comes out belongs to its owner, who may change it
+            images, tokens = images.clone(), replace(tokens, grid=tokens.grid.clone())
         return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
 
-    def _draw_batches(
+    def _started(
+        self, pictures: Sequence[DrawPlan], tokens: Tensor, cells: Tensor, strength: float
+    ) -> list[DrawPlan]:
+        """Return plans that start from tokens (b, n) and draw the given cells (b, n) of them."""
+        pull = None
+        if strength < 1:
+            need = decode_bytes(self.config, 1)
+            compute = self.ready("draw", "decode", memory_required=need)
+            every = torch.arange(self.config.vq.codebook_size, device=compute.device)
+            pull = Pull.of(strength, self.model.vq_tokenizer.codes(every))
+        return [
+            replace(plan, source=Source(tokens=row, is_drawn=drawn, pull=pull))
+            for plan, row, drawn in zip(pictures, tokens, cells, strict=True)
+        ]
+
+    def _scene(
         self,
-        batches: Sequence[Sequence[DrawPlan]],
-        options: DrawOptions,
-        compute: Compute,
-        on_step: OnStep | None,
-        on_tokens: OnTokens | None,
-    ) -> Tensor:
-        """Return the image tokens (pictures, h, w) of all batches on the CPU, one batch after the other."""
-        cells = self.config.num_image_tokens
-        drawn: list[Tensor] = []
-        for index, batch in enumerate(batches):
-            with numbered_from(sum(map(len, drawn)), compute.dtype):
-                tokens = generate_image_tokens(
-                    self.model.language,
-                    batch,
-                    options,
-                    num_image_tokens=cells,
-                    pad=self.tokenizer.special.pad,
-                    compute=compute,
-                    on_step=within(on_step, index * cells, len(batches) * cells),
-                    on_tokens=on_tokens,
-                )  # (b, n)
-            drawn.append(tokens)
-        return rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
+        source: Picture | Sequence[Picture] | ImageTokens,
+        mask: Mask,
+        options: RedrawOptions,
+        batch_size: int,
+    ) -> _Scene:
+        """Bring source and mask to the model's size, one row for each picture to come."""
+        size, together = self.config.vision.image_size, min(batch_size, VQ_TOGETHER)
+        masks = read_masks(mask)
+        if isinstance(source, ImageTokens):
+            tokens, originals = source, self.decode(source, batch_size=together)
+            sizes = [(size, size)] * len(source)
+        else:
+            # a path is read once; a tensor stays one, so that its pixels come back as they are
+            several = [
+                picture if isinstance(picture, (Tensor, np.ndarray)) else read_picture(picture)
+                for picture in as_several(source)
+            ]
+            tokens = self.encode(several, options.fit, batch_size=together)
+            samples = [fitted_samples(picture, size, options.fit) for picture in several]
+            originals = torch.from_numpy(np.stack(samples))
+            sizes = [_size_of(picture) for picture in several]
+        count = _how_many(len(sizes), options.num_images)
+        rows = _rows("picture", len(sizes), count)
+        fitted = fit_masks(
+            [masks[row] for row in _rows("mask", len(masks), count)],
+            [sizes[row] for row in rows],
+            size,
+            options.fit,
+        )
+        return _Scene(tokens=replace(tokens, grid=tokens.grid[rows]), originals=originals[rows], masks=fitted)
 
-    @torch.inference_mode()
-    def encode(
-        self,
-        images: Picture | Sequence[Picture],
-        fit: Fit = "crop",
-        *,
-        batch_size: int = _VQ_TOGETHER,
-        on_step: OnStep | None = None,
-    ) -> ImageTokens:
-        """Turn pictures into image tokens.
 
-        Args:
-            images: one picture or several; those of another size than the model's are fitted.
-            fit: crop the middle, pad with grey, or stretch.
-            batch_size: pictures encoded together, at least 1.
-            on_step: called with (pictures done, pictures).
+def _size_of(picture: Picture) -> tuple[int, int]:
+    """Return (width, height) of a picture that was read."""
+    if isinstance(picture, (Tensor, np.ndarray)):
+        return int(picture.shape[1]), int(picture.shape[0])
+    return read_picture(picture).size
 
-        Raises:
-            ImageError: there is no picture, or one cannot be read. SamplingError: a picture's features are no
-                numbers; `rows` tells which.
-        """
-        pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
-        self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
 
-        def encode(chunk: Tensor) -> Tensor:
-            # Reduced precision moves features across the border between two codes; pixels it moves invisibly.
-            with full_precision_convolutions():
-                return self._to_tokens(chunk)
+def _how_many(sources: int, num_images: int) -> int:
+    """Return how many pictures come out: several of one source, or one of each."""
+    if 1 not in (sources, num_images) and sources != num_images:
+        raise ImageError(
+            f"There are {sources} pictures to start from, but {num_images} are to come out. Ask for as "
+            "many, or for one of each, or give a single picture."
+        )
+    return max(sources, num_images)
 
-        grid = in_chunks(encode, pixels, batch_size, on_step)
-        require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
-        return ImageTokens(grid=grid, codebook=self.codebook)
 
-    def _to_tokens(self, pixels: Tensor) -> Tensor:
-        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.
-
-        Where features are no finite numbers there is no token: no code is nearest to them.
-        """
-        # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
-        pixels = pixels.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
-        latents = self.model.vq_tokenizer.latents(pixels)
-        is_finite = latents.isfinite().flatten(1).all(dim=1)  # (b,), without waiting for the device
-        tokens = self.model.vq_tokenizer.nearest(latents)
-        return tokens.masked_fill(~is_finite[:, None, None], _NO_TOKEN)
-
-    @torch.inference_mode()
-    def decode(
-        self, tokens: ImageTokens, *, batch_size: int = _VQ_TOGETHER, on_step: OnStep | None = None
-    ) -> Tensor:
-        """Turn image tokens into pictures (b, h, w, 3) float32 in 0..1 on the CPU.
-
-        Args:
-            tokens: of this model's codebook.
-            batch_size: pictures decoded together, at least 1.
-            on_step: called with (pictures done, pictures).
-
-        Raises:
-            ImageError: the tokens belong to another codebook, have another grid, or are damaged.
-            SamplingError: a picture's pixels are no numbers; `rows` tells which.
-        """
-        tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
-        self.ready("decode", memory_required=decode_bytes(self.config, min(batch_size, len(tokens))))
-        images = in_chunks(self._to_images, tokens.grid, batch_size, on_step)
-        require_numbers(images, self.vq_dtype)
-        return images
-
-    @torch.inference_mode()
-    def decode_pixels(self, grid: Tensor) -> Tensor:
-        """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
-        self.ready("decode", memory_required=decode_bytes(self.config, len(grid)))
-        return self._to_pixels(grid)
-
-    def _to_pixels(self, grid: Tensor) -> Tensor:
-        """Do what `decode_pixels` does once the weights are in place."""
-        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
-
-    def _to_images(self, grid: Tensor) -> Tensor:
-        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
-
-        A pixel that is no finite number is NaN, which clamping alone would hide; who brings pictures to the
-        host looks for it there.
-        """
-        pixels = self._to_pixels(grid)
-        pixels = pixels.where(pixels.isfinite(), torch.nan)
-        return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)
+def _rows(name: str, given: int, wanted: int) -> list[int]:
+    """Return which of the given ones each row takes: its own, or the only one."""
+    if given not in (1, wanted):
+        raise ImageError(
+            f"There are {given} {name}s for {wanted} pictures. Give one {name} for all, or one for each."
+        )
+    return [0] * wanted if given == 1 else list(range(wanted))

@@ -8,6 +8,7 @@ from .draw import JanusDraw
 from .draw_flow import JanusFlowDraw, JanusFlowModel
 from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
 from .load import JanusLoad
+from .redraw import JanusRedraw
 
 
 class JanusExtension(ComfyExtension):
@@ -22,6 +23,7 @@ class JanusExtension(ComfyExtension):
             JanusCaption,
             JanusAsk,
             JanusDraw,
+            JanusRedraw,
             JanusFlowDraw,
             JanusFlowModel,
             JanusEncodeImage,

@@ -11,10 +11,7 @@ from .bridge.images import pictures_named, to_image
 from .bridge.progress import DrawProgress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
-from .widgets import seed as seed_input
-from .widgets import temperature as temperature_input
-from .widgets import top_k as top_k_input
-from .widgets import top_p as top_p_input
+from .widgets import drawing_options
 
 log = logging.getLogger("janus.nodes")
 
@@ -37,31 +34,7 @@ class JanusDraw(io.ComfyNode):
                     io.String.Input, "prompt", multiline=True, dynamic_prompts=True,
                     tooltip="What to draw. Empty draws whatever comes.",
                 ),
-                widget(
-                    io.String.Input, "negative_prompt", default="", multiline=True, dynamic_prompts=True,
-                    tooltip="What to draw away from. Empty is how the model was trained.",
-                ),
-                seed_input(),
-                widget(
-                    io.Int.Input, "batch_size", default=1, min=1, max=64,
-                    tooltip="How many pictures. Several at once take little longer than one on a GPU.",
-                ),
-                widget(
-                    io.Float.Input, "cfg_weight", default=0.0, min=0.0, max=20.0, step=0.1, round=0.001,
-                    tooltip="How strongly the prompt guides. 0 is what the model recommends: 5 for "
-                    "DeepSeek's models. 1 is off, and faster.",
-                ),
-                temperature_input(
-                    1.0, "0 always takes the likeliest token, which looks flat; higher varies more."
-                ),
-                top_k_input(),
-                top_p_input(1.0),
-                widget(
-                    io.Float.Input, "min_p", default=-1.0, min=-1.0, max=1.0, step=0.01, round=0.001,
-                    advanced=True,
-                    tooltip="Before guidance, leave out tokens less likely than this share of the likeliest "
-                    "one. 0 is off, below 0 is what the model recommends: off for DeepSeek's models.",
-                ),
+                *drawing_options(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="The pictures."),

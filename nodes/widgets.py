@@ -71,6 +71,37 @@ def text_options() -> list[Any]:
     ]  # fmt: skip
 
 
+def drawing_options() -> list[Any]:
+    """Return the inputs that steer how pictures are drawn: how many, away from what, and `DrawOptions`."""
+    return [
+        widget(
+            io.String.Input, "negative_prompt", default="", multiline=True, dynamic_prompts=True,
+            tooltip="What to draw away from. Empty is how the model was trained.",
+        ),
+        seed(),
+        widget(
+            io.Int.Input, "batch_size", default=1, min=1, max=64,
+            tooltip="How many pictures. Several at once take little longer than one on a GPU.",
+        ),
+        widget(
+            io.Float.Input, "cfg_weight", default=0.0, min=0.0, max=20.0, step=0.1, round=0.001,
+            tooltip="How strongly the prompt guides. 0 is what the model recommends: 5 for "
+            "DeepSeek's models. 1 is off, and faster.",
+        ),
+        temperature(
+            1.0, "0 always takes the likeliest token, which looks flat; higher varies more."
+        ),
+        top_k(),
+        top_p(1.0),
+        widget(
+            io.Float.Input, "min_p", default=-1.0, min=-1.0, max=1.0, step=0.01, round=0.001,
+            advanced=True,
+            tooltip="Before guidance, leave out tokens less likely than this share of the likeliest "
+            "one. 0 is off, below 0 is what the model recommends: off for DeepSeek's models.",
+        ),
+    ]  # fmt: skip
+
+
 def stop_texts(stop: str) -> tuple[str, ...]:
     """Return the stop texts of the multi-line widget; empty lines count for nothing."""
     return tuple(line for line in stop.splitlines() if line)

@@ -18,6 +18,7 @@ from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.model import Language
 from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
+from .canvas import Canvas, Source, extended
 from .capturing import Stepper
 from .noise import NoiseBlocks, block_cells
 from .prefill import check_context, pad_left, prefill
@@ -30,11 +31,19 @@ _NOISE_BLOCK = 24  # cells whose noise is computed together on a CPU: one row of
 
 @dataclass(frozen=True, kw_only=True)
 class DrawPlan:
-    """One picture to draw: its conditional row, its unconditional row and its seed."""
+    """One picture to draw.
+
+    Attributes:
+        cond: its conditional row.
+        uncond: its unconditional row.
+        seed: of its noise.
+        source: what it starts from, or None where every cell is drawn.
+    """
 
     cond: PromptPlan
     uncond: PromptPlan
     seed: int
+    source: Source | None = None
 
 
 def plan_pictures(
@@ -80,7 +89,7 @@ def generate_image_tokens(
 
     Args:
         language: ready on the device of `compute`.
-        pictures: what to draw.
+        pictures: what to draw; all of them start from something, or none does.
         options: guidance and sampling.
         num_image_tokens: cells of the grid.
         pad: id that fills shorter prompt rows.
@@ -94,12 +103,15 @@ def generate_image_tokens(
         PromptError: a prompt leaves no room for the picture in the context.
         SamplingError: the logits of a picture are not finite; `rows` tells which.
     """
+    finished = _all_kept(pictures, compute.device)
+    if finished is not None:
+        return finished
     step = DrawingStep(
         language, pictures, options, num_image_tokens=num_image_tokens, pad=pad, compute=compute
     )
     with Stepper(compute.device, captures=step.can_be_captured) as stepper:
         step.choose(step.first)  # the first cell comes from the prefill, without a step
-        for done in range(1, num_image_tokens + 1):
+        for done in range(step.start + 1, num_image_tokens + 1):
             step.report(done, on_step, on_tokens)
             if done < num_image_tokens:
                 stepper.run(step, step.prepare(done))
@@ -115,7 +127,8 @@ class DrawingStep:
 
     Attributes:
         tokens: (b, n) int64, filled cell by cell.
-        first: (rows, d), the hidden states that the first cell is chosen from.
+        start: the first cell that is chosen; those before it are kept.
+        first: (rows, d), the hidden states that it is chosen from.
         can_be_captured: whether the step may be captured.
     """
 
@@ -138,24 +151,31 @@ class DrawingStep:
         self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
+        self._canvas = _canvas_of(pictures, compute.device)
+        self.start = 0 if self._canvas is None else self._canvas.start
         sequences = _prefilled(language, rows, pad, num_image_tokens, compute)
+        if self._canvas is not None and self.start:
+            kept = self._both_rows(self._embed(self._canvas.before_start()))  # (rows, start, d)
+            sequences = extended(language.language_model, sequences, kept)
         self.first = sequences.hidden
         self._decoder = decoder_for(language.language_model, sequences, compute)
         self.can_be_captured = self._decoder.can_be_captured
         self._table = self._embedding_table() if self.can_be_captured else None  # (v, d)
-        self._noise = _noise_of(pictures, options, language, compute.device)
+        self._noise = _noise_of(pictures, options, language, compute.device, first=self.start)
         device, images = compute.device, len(pictures)
         # Fixed buffers from here on: written in place, indexed by a counter on the device.
         self.tokens = torch.empty(images, num_image_tokens, dtype=torch.int64, device=device)
         self._last = torch.zeros(images, dtype=torch.int64, device=device)  # the tokens chosen last
-        self._cell = torch.zeros(1, dtype=torch.int64, device=device)  # where the next ones are written
+        if self._canvas is not None:
+            self.tokens[:, : self.start] = self._canvas.before_start()
+        self._cell = torch.full((1,), self.start, device=device)  # where the next ones are written
         self._is_finite = torch.ones(images, dtype=torch.bool, device=device)
 
     def prepare(self, cell: int) -> int:
         """Prepare the step that chooses a cell; return the number that its shapes depend on."""
         if self._noise is not None:
             self._noise.prepare(cell)
-        return self._decoder.prepare(cell - 1)  # the first cell took no step
+        return self._decoder.prepare(cell - self.start - 1)  # the first cell took no step
 
     def __call__(self) -> None:
         """Take one step."""
@@ -164,19 +184,29 @@ class DrawingStep:
     def feed(self, tokens: Tensor) -> Tensor:
         """Append tokens (b,) to both rows of their picture; return the next hidden states (rows, d)."""
         embeddings = self._embed(tokens) if self._table is None else self._table.index_select(0, tokens)
-        if self._is_guided:  # both rows of a picture continue with the same token
-            embeddings = torch.cat((embeddings, embeddings))  # (rows, d)
-        return self._decoder.step(embeddings)
+        return self._decoder.step(self._both_rows(embeddings))  # (rows, d)
+
+    def _both_rows(self, embeddings: Tensor) -> Tensor:
+        """Return embeddings (rows, …) from those of pictures (b, …): both rows continue with the same."""
+        return torch.cat((embeddings, embeddings)) if self._is_guided else embeddings
 
     def score(self, hidden: Tensor) -> Tensor:
-        """Return the guided image logits (b, v) float32 that hidden states (rows, d) give."""
+        """Return the image logits (b, v) float32 of hidden states (rows, d), guided and pulled."""
+        logits = self._guided(hidden)
+        return logits if self._canvas is None else self._canvas.pulled(logits, self._cell)
+
+    def _guided(self, hidden: Tensor) -> Tensor:
         # float32 before guidance, which multiplies the difference of two close numbers
         logits: Tensor = self._language.generation_head(hidden).float()  # (rows, v)
-        min_p, cfg_weight = self._guidance.min_p, self._guidance.cfg_weight
         if not self._is_guided:
-            return keep_min_p(logits, min_p)
+            return self._likely(logits)
         cond_logits, uncond_logits = logits.chunk(2)  # (b, v) each
-        return guide(keep_min_p(cond_logits, min_p), uncond_logits, cfg_weight)
+        return guide(self._likely(cond_logits), uncond_logits, self._guidance.cfg_weight)
+
+    def _likely(self, logits: Tensor) -> Tensor:
+        """Mask the tokens of conditional logits (b, v) that min-p leaves out."""
+        kept = keep_min_p(logits, self._guidance.min_p)
+        return kept if self._canvas is None else self._canvas.unmasked(kept, logits, self._cell)
 
     def choose(self, hidden: Tensor) -> None:
         """Choose the next token of each picture from hidden states (rows, d), and write it."""
@@ -189,6 +219,8 @@ class DrawingStep:
             noise=None if self._noise is None else self._noise.next(),
         )  # (b,)
         self._is_finite.logical_and_(are_finite(logits, chosen))  # a flag on the device; nothing waits
+        if self._canvas is not None:
+            chosen = self._canvas.settled(chosen, self._cell)
         self._last.copy_(chosen)
         self.tokens.index_copy_(1, self._cell, chosen[:, None])
         self._cell.add_(1)
@@ -228,12 +260,32 @@ def _prefilled(
     return sequences.select([distinct.index(row) for row in rows])
 
 
+def _all_kept(pictures: Sequence[DrawPlan], device: torch.device) -> Tensor | None:
+    """Return the tokens (b, n) of pictures that have no cell to draw, or None where one has."""
+    sources = [picture.source for picture in pictures if picture.source is not None]
+    if len(sources) < len(pictures) or any(bool(source.is_drawn.any()) for source in sources):
+        return None
+    return torch.stack([source.tokens for source in sources]).to(device)
+
+
+def _canvas_of(pictures: Sequence[DrawPlan], device: torch.device) -> Canvas | None:
+    """Return what the pictures start from, or None where every cell of every picture is drawn."""
+    sources = [picture.source for picture in pictures if picture.source is not None]
+    return Canvas.of(sources, device) if sources else None
+
+
 def _noise_of(
-    pictures: Sequence[DrawPlan], options: DrawOptions, language: Language, device: torch.device
+    pictures: Sequence[DrawPlan],
+    options: DrawOptions,
+    language: Language,
+    device: torch.device,
+    *,
+    first: int,
 ) -> NoiseBlocks | None:
-    """Return the noise that image tokens are sampled with, or None at temperature 0."""
+    """Return the noise that image tokens from cell `first` on are sampled with, or None at temperature 0."""
     if options.temperature == 0:
         return None
     seeds = [picture.seed for picture in pictures]
     length = block_cells(len(seeds)) if device.type == "cuda" else _NOISE_BLOCK
-    return NoiseBlocks(seeds, language.image_token_embedding.num_embeddings, device, length=length)
+    codes = language.image_token_embedding.num_embeddings
+    return NoiseBlocks(seeds, codes, device, length=length, first=first)

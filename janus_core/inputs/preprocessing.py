@@ -58,10 +58,10 @@ def to_square(picture: Image.Image, config: PreprocessConfig) -> Image.Image:
     return _pad_to_square(resized, size, background)
 
 
-def _pad_to_square(picture: Image.Image, size_px: int, background: tuple[int, ...]) -> Image.Image:
+def _pad_to_square(picture: Image.Image, size_px: int, background: tuple[int, ...] | float) -> Image.Image:
     if picture.size == (size_px, size_px):
         return picture
-    square = Image.new("RGB", (size_px, size_px), background)
+    square = Image.new(picture.mode, (size_px, size_px), background)
     square.paste(picture, ((size_px - picture.width) // 2, (size_px - picture.height) // 2))
     return square
 
@@ -80,13 +80,29 @@ def fit_picture(picture: Image.Image, size_px: int, fit: Fit) -> Image.Image:
     Raises:
         ImageError: `fit` is none of the three.
     """
+    return _to_square(picture, size_px, fit, Image.Resampling.BICUBIC, _MID_GREY)
+
+
+def fit_mask(mask: Image.Image, size_px: int, fit: Fit) -> Image.Image:
+    """Bring a mask of mode F to a square as `fit_picture` does its picture; padding is not masked."""
+    # bilinear: bicubic resampling would overshoot 0..1 at the mask's edge
+    return _to_square(mask, size_px, fit, Image.Resampling.BILINEAR, 0.0)
+
+
+def _to_square(
+    picture: Image.Image,
+    size_px: int,
+    fit: Fit,
+    resample: Image.Resampling,
+    background: tuple[int, ...] | float,
+) -> Image.Image:
     _check_fit(fit)
     if picture.size == (size_px, size_px):
         return picture
     if fit == "pad":
         longer = max(picture.size)
         width, height = (max(round(side / longer * size_px), 1) for side in picture.size)
-        return _pad_to_square(picture.resize((width, height), Image.Resampling.BICUBIC), size_px, _MID_GREY)
+        return _pad_to_square(picture.resize((width, height), resample), size_px, background)
     width, height = picture.size
     left = top = 0.0
     if fit == "crop":
@@ -94,7 +110,7 @@ def fit_picture(picture: Image.Image, size_px: int, fit: Fit) -> Image.Image:
         left, top = (width - side) / 2, (height - side) / 2
     # Equals resizing the whole and cropping, without the huge intermediate of a 1×5000 picture.
     box = (left, top, width - left, height - top)
-    return picture.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
+    return picture.resize((size_px, size_px), resample, box=box)
 
 
 def _check_fit(fit: str) -> None:
@@ -121,16 +137,20 @@ def to_vq_input(source: Picture, size_px: int, fit: Fit) -> Tensor:
 
     Source: the authors' vq_model.py.
     """
+    return _to_channels_first(fitted_samples(source, size_px, fit) * 2 - 1)
+
+
+def fitted_samples(source: Picture, size_px: int, fit: Fit) -> npt.NDArray[np.float32]:
+    """Return any picture at the model's size as samples (h, w, 3) float32 in 0..1; see `to_vq_input`."""
     _check_fit(fit)
     if isinstance(source, (Tensor, np.ndarray)):
         samples = read_samples(source)
         if samples.shape[:2] == (size_px, size_px):
-            return _to_channels_first(samples * 2 - 1)
+            return samples
         picture = samples_to_picture(samples)
     else:
         picture = read_picture(source)
-    values = np.asarray(fit_picture(picture, size_px, fit)).astype(np.float32)
-    return _to_channels_first(values / np.float32(255) * 2 - 1)
+    return np.asarray(fit_picture(picture, size_px, fit)).astype(np.float32) / np.float32(255)
 
 
 def to_vq_inputs(sources: Picture | Sequence[Picture], size_px: int, fit: Fit) -> Tensor:

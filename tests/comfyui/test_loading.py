@@ -14,6 +14,7 @@ NODES = [
     "JanusCaption",
     "JanusAsk",
     "JanusDraw",
+    "JanusRedraw",
     "JanusFlowDraw",
     "JanusFlowModel",
     "JanusEncodeImage",

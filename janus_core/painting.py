@@ -1,0 +1,229 @@
+"""What Janus does with pictures that it makes: draw, encode, decode.
+
+Every public method is under `torch.inference_mode()`. Talking about pictures stands in `conversing`, drawing
+under a mask in `janus`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .conversing import Conversing
+from .generation.batches import batched, in_chunks, numbered_from, within
+from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
+from .generation.sampling import require_numbers
+from .inputs.image_tokens import Drawn, ImageTokens
+from .inputs.pictures import Picture
+from .inputs.preprocessing import Fit, to_images, to_vq_inputs
+from .model.config import JanusConfig
+from .model.layers import full_precision_convolutions
+from .model.model import JanusModel
+from .options import (
+    PUBLISHED_GUIDANCE,
+    DrawOptions,
+    Guidance,
+    OnStep,
+    OnTokens,
+    check_count,
+    whole_seed,
+)
+from .residency.memory import decode_bytes, draw_bytes
+from .residency.packing import pack_for_drawing
+
+_NO_TOKEN = -1  # in place of a token that could not be found
+
+VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Painting(Conversing):
+    """A loaded autoregressive model that converses, draws, encodes and decodes.
+
+    Attributes:
+        model: as in `LoadedModel`, which has further attributes.
+        codebook: identity of the VQ codebook.
+        vq_dtype: of the VQ tokenizer.
+        guidance: recommended by the model's folder; used for what a caller leaves open.
+    """
+
+    model: JanusModel
+    codebook: str
+    vq_dtype: torch.dtype
+    guidance: Guidance = PUBLISHED_GUIDANCE
+
+    @property
+    def config(self) -> JanusConfig:
+        """The architecture."""
+        return self.model.config
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_images: int = 1,
+        seed: int = 0,
+        negative_prompt: str = "",
+        options: DrawOptions | None = None,
+        batch_size: int = 4,
+        on_step: OnStep | None = None,
+        on_tokens: OnTokens | None = None,
+    ) -> Drawn:
+        """Draw pictures from one or several prompts.
+
+        Args:
+            prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
+            num_images: pictures of each prompt; picture i of a prompt uses seed + i.
+            seed: any integer.
+            negative_prompt: text of the unconditional row; empty pads the prompt out, as in the reference.
+            options: guidance and sampling.
+            batch_size: pictures drawn together.
+            on_step: called with (image tokens done, image tokens of all batches).
+            on_tokens: called with the tokens so far of the batch being drawn.
+
+        Raises:
+            PromptError: a prompt exceeds the context. SamplingError: a count below 1, or scores that are no
+                numbers; `rows` tells of which pictures.
+        """
+        check_count("num_images", num_images)
+        check_count("batch_size", batch_size)
+        seed = whole_seed(seed)
+        pictures = plan_pictures(
+            [prompt] if isinstance(prompt, str) else prompt,
+            negative_prompt,
+            range(seed, seed + num_images),
+            self.tokenizer,
+            old_roles=self.config.old_roles,
+        )
+        grid = self._draw_all(
+            pictures, options or DrawOptions(), batch_size, on_step=on_step, on_tokens=on_tokens
+        )
+        tokens = ImageTokens(grid=grid, codebook=self.codebook)
+        images = in_chunks(self._to_images, tokens.grid, min(batch_size, VQ_TOGETHER), None)
+        require_numbers(images, self.vq_dtype)
+        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+
+    def _draw_all(
+        self,
+        pictures: Sequence[DrawPlan],
+        options: DrawOptions,
+        batch_size: int,
+        *,
+        on_step: OnStep | None,
+        on_tokens: OnTokens | None,
+    ) -> Tensor:
+        """Return the grids (b, h, w) int64 of pictures, drawn `batch_size` together; decoding may follow."""
+        options = options.decided(self.guidance)
+        longest = max(max(len(plan.cond), len(plan.uncond)) for plan in pictures)
+        need = draw_bytes(self.config, min(batch_size, len(pictures)), longest, self.compute.dtype)
+        compute = self.ready("draw", "decode", memory_required=need)
+        pack_for_drawing(self.model.language)
+        cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
+        drawn: list[Tensor] = []
+        for index, batch in enumerate(batches):
+            with numbered_from(index * batch_size, compute.dtype):
+                tokens = generate_image_tokens(
+                    self.model.language,
+                    batch,
+                    options,
+                    num_image_tokens=cells,
+                    pad=self.tokenizer.special.pad,
+                    compute=compute,
+                    on_step=within(on_step, index * cells, len(batches) * cells),
+                    on_tokens=on_tokens,
+                )  # (b, n)
+            drawn.append(tokens)
+        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
+        with torch.inference_mode(False):  # a grid that its owner may change
+            return grid.clone()
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        images: Picture | Sequence[Picture],
+        fit: Fit = "crop",
+        *,
+        batch_size: int = VQ_TOGETHER,
+        on_step: OnStep | None = None,
+    ) -> ImageTokens:
+        """Turn pictures into image tokens.
+
+        Args:
+            images: one picture or several; those of another size than the model's are fitted.
+            fit: crop the middle, pad with grey, or stretch.
+            batch_size: pictures encoded together, at least 1.
+            on_step: called with (pictures done, pictures).
+
+        Raises:
+            ImageError: there is no picture, or one cannot be read. SamplingError: a picture's features are no
+                numbers; `rows` tells which.
+        """
+        pixels = to_vq_inputs(images, self.config.vision.image_size, fit)
+        self.ready("encode", memory_required=decode_bytes(self.config, min(batch_size, len(pixels))))
+
+        def encode(chunk: Tensor) -> Tensor:
+            # Reduced precision moves features across the border between two codes; pixels it moves invisibly.
+            with full_precision_convolutions():
+                return self._to_tokens(chunk)
+
+        grid = in_chunks(encode, pixels, batch_size, on_step)
+        require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
+        return ImageTokens(grid=grid, codebook=self.codebook)
+
+    def _to_tokens(self, pixels: Tensor) -> Tensor:
+        """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.
+
+        Where features are no finite numbers there is no token: no code is nearest to them.
+        """
+        # channels last: convolutions take it as it is, and it saves a sixth of their time on a CPU
+        pixels = pixels.to(self.compute.device, self.vq_dtype, memory_format=torch.channels_last)
+        latents = self.model.vq_tokenizer.latents(pixels)
+        is_finite = latents.isfinite().flatten(1).all(dim=1)  # (b,), without waiting for the device
+        tokens = self.model.vq_tokenizer.nearest(latents)
+        return tokens.masked_fill(~is_finite[:, None, None], _NO_TOKEN)
+
+    @torch.inference_mode()
+    def decode(
+        self, tokens: ImageTokens, *, batch_size: int = VQ_TOGETHER, on_step: OnStep | None = None
+    ) -> Tensor:
+        """Turn image tokens into pictures (b, h, w, 3) float32 in 0..1 on the CPU.
+
+        Args:
+            tokens: of this model's codebook.
+            batch_size: pictures decoded together, at least 1.
+            on_step: called with (pictures done, pictures).
+
+        Raises:
+            ImageError: the tokens belong to another codebook, have another grid, or are damaged.
+            SamplingError: a picture's pixels are no numbers; `rows` tells which.
+        """
+        tokens.check_decodable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
+        self.ready("decode", memory_required=decode_bytes(self.config, min(batch_size, len(tokens))))
+        images = in_chunks(self._to_images, tokens.grid, batch_size, on_step)
+        require_numbers(images, self.vq_dtype)
+        return images
+
+    @torch.inference_mode()
+    def decode_pixels(self, grid: Tensor) -> Tensor:
+        """Return pixel values (b, 3, H, W), about −1..1 and not clamped, of image tokens (b, h, w) int64."""
+        self.ready("decode", memory_required=decode_bytes(self.config, len(grid)))
+        return self._to_pixels(grid)
+
+    def _to_pixels(self, grid: Tensor) -> Tensor:
+        """Do what `decode_pixels` does once the weights are in place."""
+        return self.model.vq_tokenizer.decode(grid.to(self.compute.device), self.vq_dtype)
+
+    def _to_images(self, grid: Tensor) -> Tensor:
+        """Return pictures (b, h, w, 3) float32 in 0..1, the weights being in place.
+
+        A pixel that is no finite number is NaN, which clamping alone would hide; who brings pictures to the
+        host looks for it there.
+        """
+        pixels = self._to_pixels(grid)
+        pixels = pixels.where(pixels.isfinite(), torch.nan)
+        return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)
