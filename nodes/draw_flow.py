@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import comfy.model_management as mm
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -22,6 +21,7 @@ from ..janus_core import (
 from .bridge.batching import in_batches
 from .bridge.flow_sampling import TIME_POSITION, for_samplers
 from .bridge.hosting import HostedJanus
+from .bridge.images import to_latent
 from .bridge.progress import FlowProgress
 from .compat import schema, widget
 from .types import JanusSocket
@@ -120,7 +120,7 @@ class JanusFlowDraw(io.ComfyNode):
                 batch_size=together, noise=begun, on_latents=progress.on_latents,
             )  # fmt: skip
 
-        return io.NodeOutput({"samples": _to_latent(in_batches(attempt, batch_size).latents)})
+        return io.NodeOutput({"samples": to_latent(in_batches(attempt, batch_size).latents)})
 
 
 def _noise(kind: str, seed: int, shape: tuple[int, ...]) -> Tensor | None:
@@ -134,12 +134,6 @@ def _noise(kind: str, seed: int, shape: tuple[int, ...]) -> Tensor | None:
     if kind != _CORE_NOISE:
         raise SamplingError(f'There is no noise "{kind}". Choose one of {_OWN_NOISE}, {_CORE_NOISE}.')
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def _to_latent(latents: Tensor) -> Tensor:
-    """Return latents where and in the dtype that ComfyUI keeps intermediate results."""
-    dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
-    return latents.to(mm.intermediate_device(), dtype)
 
 
 class JanusFlowModel(io.ComfyNode):

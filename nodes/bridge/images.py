@@ -54,5 +54,14 @@ def pictures_named(what: str, count: int) -> Iterator[None]:
 
 def to_image(images: Tensor) -> Tensor:
     """Return pictures (b, h, w, 3) in 0..1 with the device and dtype of ComfyUI's intermediate results."""
+    return _as_intermediate(images)
+
+
+def to_latent(latents: Tensor) -> Tensor:
+    """Return latents (b, 4, h, w) with the device and dtype of ComfyUI's intermediate results."""
+    return _as_intermediate(latents)
+
+
+def _as_intermediate(result: Tensor) -> Tensor:
     dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
-    return images.to(mm.intermediate_device(), dtype)
+    return result.to(mm.intermediate_device(), dtype)

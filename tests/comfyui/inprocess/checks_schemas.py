@@ -17,6 +17,7 @@ _ELSEWHERE = {  # ids that one node alone has, and the id that they stand behind
     ("JanusLoad", "dtype"): "model",
     ("JanusLoad", "residency"): "dtype",
     ("JanusAsk", "ask_each"): "question",
+    ("JanusFlowDraw", "noise"): "cfg_weight",
     ("JanusSaveTokens", "filename_prefix"): "image_tokens",
     ("JanusLoadTokens", "file"): None,
 }
