@@ -37,7 +37,7 @@ def drawer(
     made = make_janus(torch.float32)
     if request.param == "static":
         monkeypatch.setattr(static_decoder, "may_capture", lambda model, compute: True)
-        monkeypatch.setattr("janus_core.residency.painter.pack_for_drawing", lambda language: None)
+        monkeypatch.setattr("janus_core.painting.pack_for_drawing", lambda language: None)
     return made
 
 
