@@ -90,6 +90,7 @@ class JanusRedraw(io.ComfyNode):
         keep_original: bool = True,
     ) -> io.NodeOutput:
         """Redraw the batch."""
+        janus = model.autoregressive("Janus Redraw")
         source = _source(image, image_tokens)
         options = RedrawOptions(
             strength=strength, num_images=batch_size, negative_prompt=negative_prompt, fit=fit,
@@ -101,7 +102,7 @@ class JanusRedraw(io.ComfyNode):
         progress = DrawProgress(cls.hidden.unique_id, model)
 
         def attempt(together: int) -> Drawn:
-            return model.janus.redraw(
+            return janus.redraw(
                 source, mask, prompt, seed=seed, options=options, batch_size=together,
                 on_step=progress.on_step, on_tokens=progress.on_tokens,
             )  # fmt: skip
