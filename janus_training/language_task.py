@@ -108,11 +108,17 @@ class LanguageTask:
     def _understanding_losses(self, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of answers and that of naming patches."""
         language, device = self.model.language, self._device()
-        seen = self.model.seeing(torch.cat([one.pixel_values for one in shown]).to(device))
+        seen = self.model.seeing(
+            torch.cat([one.pixel_values for one in shown]).to(device)
+        )  # (pictures, n, d)
         naming = naming_loss(self.naming, seen, torch.cat([one.labels for one in shown]).to(device))
-        packed = pack([(one.start, one.asked) for one in shown], self.pad)
-        is_image = packed.is_image.to(device)
-        embeddings = language.embed_prompt(packed.token_ids.to(device), is_image, seen, torch.float32)
+        packed = pack(
+            [(one.start, one.asked) for one in shown], self.pad
+        )  # a row a picture, its questions behind it
+        is_image = packed.is_image.to(device)  # (b, t)
+        embeddings = language.embed_prompt(
+            packed.token_ids.to(device), is_image, seen, torch.float32
+        )  # (b, t, d)
         shared = min(one.start.is_image.index(True) for one in shown)  # the system text
         return self._text_loss(packed, embeddings, shared), naming
 
@@ -130,25 +136,29 @@ class LanguageTask:
     def _text_loss(self, packed: Packed, embeddings: Tensor, shared: int) -> Tensor:
         """Return the mean cross-entropy of all words to be learnt."""
         language_model = self.model.language.language_model
-        hidden = packed_states(language_model, embeddings, packed, shared)[:, :-1]
-        is_learnt = packed.is_learnt[:, shared + 1 :].to(hidden.device)
-        targets = packed.token_ids[:, shared + 1 :].to(hidden.device)[is_learnt]
+        hidden = packed_states(language_model, embeddings, packed, shared)[:, :-1]  # (b, t - shared - 1, d)
+        is_learnt = packed.is_learnt[:, shared + 1 :].to(
+            hidden.device
+        )  # a position later: what each state predicts
+        targets = packed.token_ids[:, shared + 1 :].to(hidden.device)[is_learnt]  # (learnt,)
         # the text head meets only what is learnt
         return F.cross_entropy(language_model.lm_head(hidden[is_learnt]).float(), targets)
 
     def _draw_loss(self, samples: Sequence[DrawSample]) -> Tensor:
         language, device = self.model.language, self._device()
-        tokens = torch.stack([sample.tokens for sample in samples]).to(device).flatten(1)
+        tokens = torch.stack([sample.tokens for sample in samples]).to(device).flatten(1)  # (b, n)
         prompts = pad_left([sample.plan for sample in samples], self.pad, device)
-        words = language.embed_prompt(prompts.token_ids, prompts.is_image, None, torch.float32)
-        drawn = language.embed_image_tokens(tokens[:, :-1], torch.float32)
+        words = language.embed_prompt(prompts.token_ids, prompts.is_image, None, torch.float32)  # (b, t, d)
+        drawn = language.embed_image_tokens(
+            tokens[:, :-1], torch.float32
+        )  # (b, n - 1, d): nothing follows the last
         steps = torch.arange(1, tokens.shape[1], device=device)
-        positions = torch.cat((prompts.positions, prompts.positions[:, -1:] + steps), dim=1)
+        positions = torch.cat((prompts.positions, prompts.positions[:, -1:] + steps), dim=1)  # (b, t + n - 1)
         attended = prompts.attended
         if attended is not None:
             attended = torch.cat((attended, attended.new_ones(drawn.shape[:2])), dim=1)
         hidden = language.language_model(torch.cat((words, drawn), dim=1), positions, attended=attended)
-        logits = language.generation_head(hidden[:, words.shape[1] - 1 :]).float()
+        logits = language.generation_head(hidden[:, words.shape[1] - 1 :]).float()  # (b, n, v)
         return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
 
     def _device(self) -> torch.device:

@@ -105,8 +105,8 @@ def packed_states(language_model: LanguageModel, embeddings: Tensor, packed: Pac
         language_model(embeddings[:1, :shared], positions[:1, :shared], cache=start)
     config = language_model.config
     table = rotary_table(positions[:, shared:], config.head_dim, config.rope_theta, embeddings.dtype)
-    mask = _visible(parts)[:, None, shared:]
-    x = embeddings[:, shared:]
+    mask = _visible(parts)[:, None, shared:]  # (b, 1, t - shared, t): no row of it for the start
+    x = embeddings[:, shared:]  # (b, t - shared, d)
     for index, layer in enumerate(language_model.layers):
         x = layer(x, table, mask, start if shared else None, index)
     return language_model.norm(x)  # type: ignore[no-any-return]
@@ -114,8 +114,8 @@ def packed_states(language_model: LanguageModel, embeddings: Tensor, packed: Pac
 
 def _visible(parts: Tensor) -> Tensor:
     """Return (b, t, t): a token sees itself and, before it, the start and its own part."""
-    queries, keys = parts[:, :, None], parts[:, None, :]
+    queries, keys = parts[:, :, None], parts[:, None, :]  # (b, t, 1) and (b, 1, t)
     order = torch.arange(parts.shape[1], device=parts.device)
     is_before = order[None, None, :] <= order[None, :, None]
-    is_own = (keys == _START) | (keys == queries)
+    is_own = (keys == _START) | (keys == queries)  # (b, t, t)
     return (is_before & is_own & (keys != _PADDING)) | (order[:, None] == order)

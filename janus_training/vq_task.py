@@ -45,7 +45,9 @@ class RestoringTask:
     def loss(self, sample: int) -> dict[str, Tensor]:
         """Return the terms for one micro-batch."""
         tokens, pixels = self.pictures(sample)
-        restored = self.vq.decode_codes(rearrange(self.vq.codes(tokens), "b h w c -> b c h w"))
+        restored = self.vq.decode_codes(
+            rearrange(self.vq.codes(tokens), "b h w c -> b c h w")
+        )  # (b, 3, h, w)
         return _picture_terms(restored, pixels)
 
 
@@ -63,9 +65,13 @@ class RecognisingTask:
     def loss(self, sample: int) -> dict[str, Tensor]:
         """Return the cross-entropy of each cell's own code among all codes."""
         tokens, pixels = self.pictures(sample)
-        latents = F.normalize(self.vq.latents(pixels).float(), dim=1)
-        table = self.vq.codes(torch.arange(self.vq.config.codebook_size, device=latents.device))
-        logits = _SHARPNESS * rearrange(latents, "b c h w -> (b h w) c") @ table.T
+        latents = F.normalize(
+            self.vq.latents(pixels).float(), dim=1
+        )  # (b, c, h', w'), unit length like codes
+        table = self.vq.codes(torch.arange(self.vq.config.codebook_size, device=latents.device))  # (v, c)
+        logits = (
+            _SHARPNESS * rearrange(latents, "b c h w -> (b h w) c") @ table.T
+        )  # (cells, v), scaled cosines
         return {"codes": F.cross_entropy(logits, tokens.flatten())}
 
 
@@ -80,8 +86,8 @@ def _picture_terms(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
 
 def _outlines(pixels: Tensor) -> Tensor:
     """Return (b, 1, h, w) in 0..1: 1 within two pixels of a clear edge."""
-    down = F.pad(pixels.diff(dim=2), (0, 0, 0, 1))
-    right = F.pad(pixels.diff(dim=3), (0, 1))
+    down = F.pad(pixels.diff(dim=2), (0, 0, 0, 1))  # (b, 3, h, w), the last row without a neighbour
+    right = F.pad(pixels.diff(dim=3), (0, 1))  # likewise, the last column
     edges = torch.maximum(down.abs(), right.abs()).amax(dim=1, keepdim=True) / _CLEAR_EDGE
     return F.max_pool2d(edges.clamp(max=1), kernel_size=5, stride=1, padding=2)
 

@@ -32,7 +32,7 @@ class GlobalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) to (b, h, w, c)."""
         energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (b, 1, 1, c)
-        share = energy / (energy.mean(dim=-1, keepdim=True) + _RESPONSE_EPS)
+        share = energy / (energy.mean(dim=-1, keepdim=True) + _RESPONSE_EPS)  # (b, 1, 1, c)
         weight, bias = self.weight.to(x.device, x.dtype), self.bias.to(x.device, x.dtype)
         return bias + (weight * share + 1) * x
 
@@ -52,12 +52,12 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Map (b, c, h, w) to (b, c, h, w); `time` (b, d) is the embedded time."""
-        inner = rearrange(self.depthwise(x), "b c h w -> b h w c")
-        inner = F.gelu(self.channelwise_linear_1(self.norm(inner)))
-        inner = self.channelwise_linear_2(self.channelwise_norm(inner))
+        inner = rearrange(self.depthwise(x), "b c h w -> b h w c")  # linear layers want channels last
+        inner = F.gelu(self.channelwise_linear_1(self.norm(inner)))  # (b, h, w, inner)
+        inner = self.channelwise_linear_2(self.channelwise_norm(inner))  # (b, h, w, c)
         x = x + rearrange(inner, "b h w c -> b c h w")
         scale, shift = self.cond_embeds_mapper(F.silu(time))[..., None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+        return x * (1 + scale) + shift  # (b, c, 1, 1) each
 
 
 class BlockStack(nn.Module):

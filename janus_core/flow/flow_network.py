@@ -29,8 +29,8 @@ def sinusoids(timesteps: Tensor, width: int) -> Tensor:
     to 434 and the velocity with it.
     """
     half = width // 2
-    exponents = torch.arange(half, device=timesteps.device, dtype=torch.float32) / half
-    angles = timesteps.float()[:, None] * torch.exp(-math.log(_LONGEST_PERIOD) * exponents)
+    exponents = torch.arange(half, device=timesteps.device, dtype=torch.float32) / half  # (width / 2,)
+    angles = timesteps.float()[:, None] * torch.exp(-math.log(_LONGEST_PERIOD) * exponents)  # (b, width / 2)
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
@@ -45,7 +45,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
         """Return embeddings (b, d) in `dtype` of timesteps (b,) in 0..1000."""
-        wave = sinusoids(timesteps, self.sinusoid_width).to(dtype)
+        wave = sinusoids(timesteps, self.sinusoid_width).to(dtype)  # (b, sinusoid_width)
         return self.linear_2(F.silu(self.linear_1(wave)))
 
 
@@ -62,7 +62,7 @@ class FlowEncoder(nn.Module):
 
     def forward(self, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (b, c, h, w) and the embedded time (b, d) of latents (b, 4, 2h, 2w)."""
-        time = self.time_embed(timesteps, latents.dtype)
+        time = self.time_embed(timesteps, latents.dtype)  # (b, d)
         return self.mid_block(self.in_conv(latents), time), time
 
 
@@ -80,7 +80,7 @@ class FlowDecoder(nn.Module):
     def forward(self, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
         """Map x and `skip`, both (b, c, h, w), to a velocity (b, 4, 2h, 2w)."""
         x = _over_channels(self.input_norm, x)
-        x = self.mid_block(torch.cat((x, skip), dim=1), time)
+        x = self.mid_block(torch.cat((x, skip), dim=1), time)  # (b, 2c, h, w)
         return F.pixel_shuffle(self.unpatch_conv(_over_channels(self.norm, x)), PATCH)
 
 
@@ -125,7 +125,7 @@ class FlowNetwork(nn.Module):
     def encode(self, latents: Tensor, timesteps: Tensor) -> Encoded:
         """Return what is read of latents (b, 4, 2h, 2w) at timesteps (b,) in 0..1000."""
         features, time = self.encoder(latents, timesteps)
-        tokens = self.encoder_aligner(rearrange(features, "b c h w -> b (h w) c"))
+        tokens = self.encoder_aligner(rearrange(features, "b c h w -> b (h w) c"))  # (b, n, d)
         return Encoded(embeddings=torch.cat((time[:, None], tokens), dim=1), features=features, time=time)
 
     def decode(self, hidden: Tensor, encoded: Encoded) -> Tensor:
@@ -134,5 +134,5 @@ class FlowNetwork(nn.Module):
 
     def joined_input(self, hidden: Tensor, encoded: Encoded) -> Tensor:
         """Return hidden states (b, n, d) as a map (b, c, h, w)."""
-        aligned = self.decoder_aligner(self.decoder_aligner_norm(hidden))
+        aligned = self.decoder_aligner(self.decoder_aligner_norm(hidden))  # (b, n, c)
         return rearrange(aligned, "b (h w) c -> b c h w", h=encoded.features.shape[2])

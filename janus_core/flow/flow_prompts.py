@@ -107,11 +107,11 @@ def pad_rows(rows: Sequence[FlowRow], device: torch.device) -> PaddedRows:
     """Bring rows to one length; what fills them is never attended to, so any id will do."""
     length = max(len(row.token_ids) for row in rows)
     gaps = [length - len(row.token_ids) for row in rows]
-    ids = [[0] * gap + list(row.token_ids) for gap, row in zip(gaps, rows, strict=True)]
+    ids = [[0] * gap + list(row.token_ids) for gap, row in zip(gaps, rows, strict=True)]  # (rows, t)
     own = torch.arange(length, device=device)[None] - torch.tensor(gaps, device=device)[:, None]
     return PaddedRows(
         token_ids=torch.tensor(ids, device=device),
         positions=own.clamp(min=0),
-        attended=own >= 0 if any(gaps) else None,
+        attended=own >= 0 if any(gaps) else None,  # without filling no mask is needed
         time_positions=torch.tensor([[row.time_position] for row in rows], device=device),
     )

@@ -61,7 +61,7 @@ class ImageVAE(nn.Module):
             ImageError: they are not finite.
         """
         weight = self.post_quant_conv.weight
-        pixels: Tensor = self(latents.to(weight.device, weight.dtype))
+        pixels: Tensor = self(latents.to(weight.device, weight.dtype))  # (b, 3, 8h, 8w)
         if not bool(pixels.isfinite().all()):
             raise ImageError(
                 "The VAE gave numbers that are not finite. Its file is damaged or was saved with overflown "

@@ -25,7 +25,7 @@ def _euler(velocity: Velocity, x: Tensor, t: float, size: float) -> Tensor:
 
 
 def _midpoint(velocity: Velocity, x: Tensor, t: float, size: float) -> Tensor:
-    half = size / 2
+    half = size / 2  # in time
     return x + velocity(x + velocity(x, t) * half, t + half) * size
 
 
@@ -34,7 +34,7 @@ def _heun(velocity: Velocity, x: Tensor, t: float, size: float) -> Tensor:
     first = velocity(x, t)
     if t + size > 1 - size / 2:
         return x + first * size
-    second = velocity(x + first * size, t + size)
+    second = velocity(x + first * size, t + size)  # where Euler would end
     return x + (first + second) * (size / 2)
 
 
@@ -72,7 +72,7 @@ def integrate(
         raise SamplingError(f'There is no solver "{solver}". Choose one of {", ".join(SOLVERS)}.')
     x = noise
     for step in range(steps):
-        x = _STEPS[solver](velocity, x, step / steps, 1 / steps)
+        x = _STEPS[solver](velocity, x, step / steps, 1 / steps)  # not summed up: no error in t
         if on_latents is not None:
             on_latents(step + 1, x)
     return x

@@ -45,7 +45,7 @@ def embed_rows(language: TextLanguage, rows: Sequence[FlowRow], compute: Compute
     """Look up the words of rows, shorter ones filled on the left."""
     padded = pad_rows(rows, compute.device)
     return EmbeddedRows(
-        words=language.language_model.embed_words(padded.token_ids, compute.dtype),
+        words=language.language_model.embed_words(padded.token_ids, compute.dtype),  # (rows, t, d)
         positions=padded.positions,
         attended=padded.attended,
         time_positions=padded.time_positions,
@@ -55,8 +55,8 @@ def embed_rows(language: TextLanguage, rows: Sequence[FlowRow], compute: Compute
 def rows_of_one_length(words: Tensor, time_position: int) -> EmbeddedRows:
     """Return rows from their embedded words (rows, t, d), with nothing filled up."""
     rows, length, _ = words.shape
-    positions = torch.arange(length, device=words.device).expand(rows, length)
-    times = torch.full((rows, 1), time_position, device=words.device)
+    positions = torch.arange(length, device=words.device).expand(rows, length)  # (rows, t)
+    times = torch.full((rows, 1), time_position, device=words.device)  # (rows, 1)
     return EmbeddedRows(words=words, positions=positions, attended=None, time_positions=times)
 
 
@@ -93,11 +93,11 @@ class PreparedRows:
             device=compute.device,
         )
         decoder(prompts.words, prompts.positions, cache=self._cache, attended=prompts.attended)
-        self._positions = prompts.time_positions + torch.arange(new, device=compute.device)
+        self._positions = prompts.time_positions + torch.arange(new, device=compute.device)  # (rows, new)
         self._attended = prompts.attended
         if prompts.attended is not None:
             latents_seen = prompts.attended.new_ones(rows, new)
-            self._attended = torch.cat((prompts.attended, latents_seen), dim=1)
+            self._attended = torch.cat((prompts.attended, latents_seen), dim=1)  # (rows, t + new)
         if order is not None and list(order) != list(range(rows)):
             self._select(torch.tensor(order, device=compute.device))
 
@@ -112,7 +112,7 @@ class PreparedRows:
             encoded.embeddings, self._positions, cache=self._cache, attended=self._attended
         )
         self._cache.length = self._prompt_length  # the next time begins behind the prompt again
-        return states[:, 1:]
+        return states[:, 1:]  # (rows, n, d), without the time's
 
     def velocities(self, encoded: Encoded) -> Tensor:
         """Return the velocity (rows, 4, h, w) float32 of every row."""
@@ -128,7 +128,7 @@ def prepare_rows(
         PromptError: a row leaves no room for the picture in the context.
     """
     check_flow_context(rows, model.language.language_model.config, latent_tokens)
-    distinct = list(dict.fromkeys(rows))
+    distinct = list(dict.fromkeys(rows))  # pictures of one prompt share its row
     prompts = embed_rows(model.language, distinct, compute)
     return PreparedRows(model, prompts, latent_tokens, compute, order=[distinct.index(row) for row in rows])
 
@@ -158,7 +158,7 @@ class GuidedVelocity:
         self._is_guided = cfg_weight != 1 and any(plan.cond != plan.uncond for plan in pictures)
         rows = [plan.cond for plan in pictures]
         if self._is_guided:
-            rows += [plan.uncond for plan in pictures]
+            rows += [plan.uncond for plan in pictures]  # behind all conditional rows: chunk(2) parts them
         self._rows = prepare_rows(model, rows, latent_tokens, compute)
 
     def __call__(self, latents: Tensor, t: float) -> Tensor:
@@ -169,7 +169,7 @@ class GuidedVelocity:
         """
         cond, uncond = self.both(latents, t)
         velocity = cond if uncond is None else uncond + self._cfg_weight * (cond - uncond)
-        if not bool(velocity.isfinite().all()):
+        if not bool(velocity.isfinite().all()):  # waits for the device, once a step of many milliseconds
             name = str(self._dtype).removeprefix("torch.")
             raise SamplingError(
                 f"The flow network gave numbers that are not finite, computing in {name}. Choose the dtype "
@@ -180,8 +180,8 @@ class GuidedVelocity:
     def both(self, latents: Tensor, t: float) -> tuple[Tensor, Tensor | None]:
         """Return the velocity with the prompt and the one it is guided away from, None without guidance."""
         timesteps = torch.full((len(latents),), t * TIMESTEPS, dtype=torch.float32, device=latents.device)
-        encoded = self._model.flow.encode(latents.to(self._dtype), timesteps)
+        encoded = self._model.flow.encode(latents.to(self._dtype), timesteps)  # once, for both rows
         if not self._is_guided:
             return self._rows.velocities(encoded), None
-        cond, uncond = self._rows.velocities(encoded.repeated(2)).chunk(2)
+        cond, uncond = self._rows.velocities(encoded.repeated(2)).chunk(2)  # (b, 4, h, w) each
         return cond, uncond

@@ -119,7 +119,7 @@ class Canvas:
         weights = torch.tensor([0.0 if source.pull is None else source.pull.weight for source in sources])
         return replace(
             canvas,
-            weights=(weights[:, None] * (tokens >= 0)).to(device),
+            weights=(weights[:, None] * (tokens >= 0)).to(device),  # (b, n), 0 where there is no own token
             directions=pulls[0].directions.to(device),
         )
 
@@ -146,7 +146,7 @@ class Canvas:
 
     def settled(self, chosen: Tensor, cell: Tensor) -> Tensor:
         """Return the tokens (b,) of a cell (1,): those chosen where it is drawn, else its own."""
-        own = self.tokens.index_select(1, cell)[:, 0]
+        own = self.tokens.index_select(1, cell)[:, 0]  # (b,)
         return torch.where(self.is_drawn.index_select(1, cell)[:, 0], chosen, own)
 
     def before_start(self) -> Tensor:
@@ -163,7 +163,7 @@ def extended(model: LanguageModel, sequences: Sequences, embeddings: Tensor) -> 
         embeddings: in the dtype of the hidden states.
     """
     rows, count = embeddings.shape[:2]
-    steps = torch.arange(1, count + 1, device=embeddings.device)
+    steps = torch.arange(1, count + 1, device=embeddings.device)  # behind the last stored token
     positions = sequences.positions[:, None] + steps  # (b, t)
     attended = sequences.attended
     if attended is not None:

@@ -37,7 +37,7 @@ def read_masks(mask: Mask) -> list[npt.NDArray[np.float32]]:
         )
     if not np.isfinite(values).all():
         raise ImageError("A mask holds values that are NaN or infinite. Give values in 0..1.")
-    batch = values[None] if values.ndim == 2 else values
+    batch = values[None] if values.ndim == 2 else values  # (masks, h, w)
     return list(batch.clip(0, 1))
 
 
@@ -70,12 +70,12 @@ def fit_masks(
         if mask.size != size:
             mask = mask.resize(size, Image.Resampling.BILINEAR)
         fitted.append(np.asarray(fit_mask(mask, size_px, fit)))
-    return torch.from_numpy(np.stack(fitted))
+    return torch.from_numpy(np.stack(fitted))  # (b, size_px, size_px)
 
 
 def redrawn_cells(masks: Tensor, side: int) -> Tensor:
     """Return which cells (b, side²) bool of a grid masks (b, h, w) have redrawn."""
-    largest = reduce(masks, "b (h y) (w x) -> b (h w)", "max", h=side, w=side)
+    largest = reduce(masks, "b (h y) (w x) -> b (h w)", "max", h=side, w=side)  # a single pixel counts
     return largest > _REDRAWN_ABOVE
 
 
@@ -90,9 +90,9 @@ def shares(masks: Tensor, cells: Tensor, side: int) -> Tensor:
         side: cells along one side.
     """
     size = masks.shape[-1] // side
-    grid = rearrange(cells, "b (h w) -> b h w", h=side)
-    pixels = repeat(grid, "b h w -> b (h y) (w x)", y=size, x=size)
-    return (masks * pixels)[..., None]
+    grid = rearrange(cells, "b (h w) -> b h w", h=side)  # (b, side, side)
+    pixels = repeat(grid, "b h w -> b (h y) (w x)", y=size, x=size)  # every cell over its pixels
+    return (masks * pixels)[..., None]  # (b, h, w, 1)
 
 
 def paste(original: Tensor, new: Tensor, share: Tensor) -> Tensor:

@@ -44,14 +44,14 @@ def _lowest_neighbour(labels: NDArray[np.int64], outside: int) -> NDArray[np.int
 def erode(mask: Mask) -> Mask:
     """Keep pixels whose eight neighbours all belong to the mask; outside the picture counts as no."""
     inner = np.pad(mask, 1)
-    rows = inner[:-2] & inner[1:-1] & inner[2:]
+    rows = inner[:-2] & inner[1:-1] & inner[2:]  # first down the columns, then along the rows
     return rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
 
 
 def dilate(mask: Mask) -> Mask:
     """Add the eight neighbours of every pixel."""
     outer = np.pad(mask, 1)
-    rows = outer[:-2] | outer[1:-1] | outer[2:]
+    rows = outer[:-2] | outer[1:-1] | outer[2:]  # likewise
     return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
 
 

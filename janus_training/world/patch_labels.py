@@ -67,11 +67,11 @@ def patch_labels(scene: Scene, size_px: int, has_named_ground: bool = True) -> N
     )
     shown = np.where(covered.max(axis=1) >= _LEAST_SHARE * patch_px**2, covered.argmax(axis=1) + 1, 0)
     ground = GROUND_COLOURS.index(scene.ground.colour) if has_named_ground else UNKNOWN
-    cell = np.indices((SIDE, SIDE)).reshape(2, -1)
+    cell = np.indices((SIDE, SIDE)).reshape(2, -1)  # (2, patches): rows, then columns
     centres = np.array(
         [(0.0, 0.0)] + [(thing.y * SIDE - 0.5, thing.x * SIDE - 0.5) for thing in scene.things]
     )
     way = np.clip(np.rint(centres[shown].T - cell), -_REACH, _REACH) + _REACH
-    way[:, shown == 0] = UNKNOWN
+    way[:, shown == 0] = UNKNOWN  # no thing to point at
     place = np.stack((np.full(SIDE * SIDE, ground), *cell, *way), axis=1)
     return np.concatenate((known[shown], place), axis=1).astype(np.int64)
