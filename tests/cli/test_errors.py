@@ -81,7 +81,7 @@ def fail_with(monkeypatch, error):
     def fail(arguments):
         raise error
 
-    monkeypatch.setattr(drawing, "load", fail)
+    monkeypatch.setattr(drawing, "load_autoregressive", fail)
 
 
 @pytest.mark.parametrize("error", NO_MEMORY)
