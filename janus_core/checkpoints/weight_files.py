@@ -45,8 +45,10 @@ def refuse_cut_off(path: Path) -> None:
             _require_length(path)
         else:
             _is_plain_zip(path)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile) as error:
         raise unreadable(path, str(error)) from error
+    except Exception as error:  # whatever a damaged header makes of its readers
+        raise unreadable(path, "its header is broken") from error
 
 
 def _require_length(path: Path) -> None:
