@@ -10,13 +10,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
+from PIL import Image
 
 from ..errors import ImageError
+
+if TYPE_CHECKING:  # the rest of Pillow is imported when a picture first brings a profile
+    from PIL import ImageCms
 
 log = logging.getLogger("janus.inputs")
 
@@ -69,6 +72,8 @@ class _Transform:
 
     def __call__(self, opaque: Image.Image) -> Image.Image:
         """Return a picture without transparency in sRGB."""
+        from PIL import ImageCms
+
         if opaque.mode != self.mode:
             opaque = opaque.convert(self.mode)
         converted = ImageCms.applyTransform(opaque, self.cms)
@@ -81,6 +86,10 @@ def _plain(opaque: Image.Image) -> Image.Image:
 
 
 def _to_srgb(picture: Image.Image, name: str) -> ToRGB:
+    if not picture.info.get("icc_profile") and picture.mode != "LAB":
+        return _plain
+    from PIL import ImageCms
+
     content = picture.info.get("icc_profile")
     if not content:
         return _build(_created("LAB"), "LAB") if picture.mode == "LAB" else _plain
@@ -109,10 +118,14 @@ def _kind(mode: str) -> str:
 
 
 def _created(space: Literal["LAB", "sRGB"]) -> ImageCms.ImageCmsProfile:
+    from PIL import ImageCms
+
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(space))
 
 
 def _build(profile: ImageCms.ImageCmsProfile, mode: str) -> _Transform:
+    from PIL import ImageCms
+
     cms = ImageCms.buildTransform(profile, _created("sRGB"), mode, "RGB", ImageCms.Intent.PERCEPTUAL)
     return _Transform(mode, cms)
 
