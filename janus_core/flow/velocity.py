@@ -154,7 +154,9 @@ class GuidedVelocity:
             latent_tokens: of one picture.
             compute: device and dtype.
         """
-        self._model, self._dtype, self._cfg_weight = model, compute.dtype, cfg_weight
+        self._model = model
+        self._dtype = compute.dtype
+        self._cfg_weight = cfg_weight
         self._is_guided = cfg_weight != 1 and any(plan.cond != plan.uncond for plan in pictures)
         rows = [plan.cond for plan in pictures]
         if self._is_guided:

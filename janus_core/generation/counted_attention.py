@@ -57,8 +57,10 @@ class CountedAttention:
         from .triton_kernels import attend
 
         self._kernel = attend
-        self._place, self._attended = place, attended
-        self._heads, self._splits = heads, splits
+        self._place = place
+        self._attended = attended
+        self._heads = heads
+        self._splits = splits
 
     def prepare(self, done: int) -> int:
         """Do nothing: no shape depends on the step."""

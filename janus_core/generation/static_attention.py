@@ -97,8 +97,10 @@ class MaskedAttention:
     def __init__(self, place: Place, attended: Tensor | None, config: LanguageConfig) -> None:
         """Begin behind `place`; `attended` (b, stored) bool is False at padding."""
         cache = place.cache
-        self._place, self._config = place, config
-        self._stored, self._capacity = stored, capacity = cache.length, cache.slots
+        self._place = place
+        self._config = config
+        self._stored = stored = cache.length
+        self._capacity = capacity = cache.slots
         rows, device, dtype = len(place.positions), cache.both.device, cache.both.dtype
         cache.both[..., stored:, :].zero_()  # a masked slot has weight 0, but 0 times NaN would be NaN
         # Large and finite instead of -inf, of which a whole block gives NaN in some attention kernels.
