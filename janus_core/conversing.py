@@ -21,8 +21,6 @@ from .residency.memory import answer_bytes
 from .residency.packing import pack_for_answering
 from .residency.parts import Task
 
-_NO_TOKEN = -1  # in place of a token that could not be found
-
 OnAnswer = Callable[[int, Answer], None]
 
 
