@@ -9,9 +9,10 @@ from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_image
 from .bridge.progress import DrawProgress
-from .compat import schema, widget
+from .compat import schema
 from .types import ImageTokensSocket, JanusSocket
 from .widgets import drawing_options
+from .widgets import prompt as prompt_input
 
 log = logging.getLogger("janus.nodes")
 
@@ -30,10 +31,7 @@ class JanusDraw(io.ComfyNode):
             search_aliases=["text to image", "generate", "draw", "janus"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
-                widget(
-                    io.String.Input, "prompt", multiline=True, dynamic_prompts=True,
-                    tooltip="What to draw. Empty draws whatever comes.",
-                ),
+                prompt_input(),
                 *drawing_options(),
             ],
             outputs=[

@@ -25,6 +25,8 @@ from .bridge.images import to_latent
 from .bridge.progress import FlowProgress
 from .compat import schema, widget
 from .types import JanusSocket
+from .widgets import negative_prompt as negative_prompt_input
+from .widgets import prompt as prompt_input
 from .widgets import seed as seed_input
 
 _OWN_NOISE, _CORE_NOISE = "per picture", "as KSampler"
@@ -33,16 +35,9 @@ _OWN_NOISE, _CORE_NOISE = "per picture", "as KSampler"
 def _prompt_inputs() -> list[Any]:
     return [
         JanusSocket.Input("model", tooltip="A JanusFlow model, from Load Janus."),
-        widget(
-            io.String.Input, "prompt", multiline=True, dynamic_prompts=True,
-            tooltip="What to draw. Empty draws whatever comes.",
-        ),
-        widget(
-            io.String.Input, "negative_prompt", default="", multiline=True, dynamic_prompts=True,
-            optional=True,
-            tooltip="What to draw away from. Empty is how the model was trained.",
-        ),
-    ]  # fmt: skip
+        prompt_input(),
+        negative_prompt_input(),
+    ]
 
 
 class JanusFlowDraw(io.ComfyNode):
@@ -62,27 +57,27 @@ class JanusFlowDraw(io.ComfyNode):
                 *_prompt_inputs(),
                 seed_input(),
                 widget(
-                    io.Int.Input, "batch_size", default=1, min=1, max=64, optional=True,
+                    io.Int.Input, "batch_size", default=1, min=1, max=64,
                     tooltip="How many pictures.",
                 ),
                 widget(
-                    io.Int.Input, "steps", default=30, min=1, max=1000, optional=True,
+                    io.Int.Input, "steps", default=30, min=1, max=1000,
                     tooltip="From noise to picture. More take longer and err less.",
                 ),
                 widget(
-                    io.Combo.Input, "solver", options=list(SOLVERS), default="euler", optional=True,
+                    io.Combo.Input, "solver", options=list(SOLVERS), default="euler",
                     tooltip="euler is how the authors draw. midpoint and heun take twice the time a step and "
                     "come nearer to the exact path.",
                 ),
                 widget(
                     io.Float.Input, "cfg_weight", default=0.0, min=0.0, max=20.0, step=0.1, round=0.001,
-                    optional=True,
+
                     tooltip="How strongly the prompt guides. 0 is what the model recommends: 2. 1 is off, "
                     "and twice as fast.",
                 ),
                 widget(
                     io.Combo.Input, "noise", options=[_OWN_NOISE, _CORE_NOISE], default=_OWN_NOISE,
-                    optional=True, advanced=True,
+                    advanced=True,
                     tooltip="per picture: picture k of a batch is the first picture of seed + k. as "
                     "KSampler: the noise that core's KSampler makes of the same seed.",
                 ),

@@ -13,6 +13,7 @@ from .bridge.progress import DrawProgress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
 from .widgets import drawing_options
+from .widgets import prompt as prompt_input
 
 
 class JanusRedraw(io.ComfyNode):
@@ -39,10 +40,7 @@ class JanusRedraw(io.ComfyNode):
                     "model's grid is drawn when the mask exceeds 0.5 anywhere in it; values between 0 and 1 "
                     "blend.",
                 ),
-                widget(
-                    io.String.Input, "prompt", multiline=True, dynamic_prompts=True,
-                    tooltip="What the whole picture should show.",
-                ),
+                prompt_input("What the whole picture should show."),
                 *drawing_options(),
                 widget(
                     io.Float.Input, "strength", default=1.0, min=0.0, max=1.0, step=0.05, round=0.001,

@@ -12,6 +12,19 @@ SEED_TOOLTIP = (
 )
 
 
+def prompt(tooltip: str = "What to draw. Empty draws whatever comes.") -> Any:
+    """Return the prompt, in which the page expands {a|b}."""
+    return widget(io.String.Input, "prompt", multiline=True, dynamic_prompts=True, tooltip=tooltip)
+
+
+def negative_prompt() -> Any:
+    """Return the negative prompt, likewise."""
+    return widget(
+        io.String.Input, "negative_prompt", default="", multiline=True, dynamic_prompts=True,
+        tooltip="What to draw away from. Empty is how the model was trained.",
+    )  # fmt: skip
+
+
 def seed() -> Any:
     """Return the seed, over ComfyUI's full range."""
     return widget(
@@ -74,10 +87,7 @@ def text_options() -> list[Any]:
 def drawing_options() -> list[Any]:
     """Return the inputs that steer how pictures are drawn: how many, away from what, and `DrawOptions`."""
     return [
-        widget(
-            io.String.Input, "negative_prompt", default="", multiline=True, dynamic_prompts=True,
-            tooltip="What to draw away from. Empty is how the model was trained.",
-        ),
+        negative_prompt(),
         seed(),
         widget(
             io.Int.Input, "batch_size", default=1, min=1, max=64,
