@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from janus_core.errors import JanusError
+from janus_core.errors import ConfigError, JanusError
 from janus_core.inputs.pictures import read_picture
 from janus_core.inputs.preprocessing import to_pixel_values
 from janus_core.inputs.text_tokenizer import TextTokenizer
@@ -29,7 +29,7 @@ from .measuring import (
     unseen_scenes,
     wishes,
 )
-from .recipe import Gate
+from .recipe import Gate, Recipe
 from .world.compositions import Combination
 from .world.patch_labels import CLASSES, patch_labels
 from .world.questions import QUESTION_KINDS
@@ -83,6 +83,17 @@ def measure_figure(figure: str, model: JanusModel, naming: nn.Linear, tokenizer:
         vq_dtype=torch.float32,
     )
     return _MEASURES[verb](janus, what) if verb in _MEASURES else _answered(janus, figure)
+
+
+def check_figures(recipe: Recipe) -> None:
+    """Raise ConfigError where a gate asks for a figure that nobody measures, before the hours of training."""
+    for stage in recipe.stages:
+        for gate in stage.gates:
+            if not is_figure(gate.figure):
+                raise ConfigError(
+                    f'The recipe "{recipe.name}" has a gate for "{gate.figure}" in stage {stage.stage}, '
+                    'which is no figure that is measured. Use one of another recipe, such as "drawn singles".'
+                )
 
 
 def is_figure(name: str) -> bool:

@@ -16,7 +16,7 @@ from janus_core.errors import ConfigError, OutputError
 from janus_core.loading import choose_device, choose_dtype, load_autoregressive
 
 from .charts import draw_curves, picture_grid, read_curves
-from .gates import measure_figure
+from .gates import check_figures, measure_figure
 from .loop import Slice, train
 from .recipe import Recipe, find_recipe
 from .stages import Workshop
@@ -83,7 +83,7 @@ def run_training(run: Run) -> Result:
         run: what, where and for how long.
 
     Raises:
-        ConfigError: the recipe cannot be read, or its sizes are not those of `start`.
+        ConfigError: the recipe cannot be read, has a gate for an unknown figure, or other sizes than `start`.
         CheckpointError: the folder holds another run, or `start` is no model.
         MissedGateError: a stage is worse than its recipe asks for.
         OutputError: the folder cannot be written.
@@ -92,7 +92,9 @@ def run_training(run: Run) -> Result:
     limit = replace(run.limit, autocast=choose_dtype("auto", device) == torch.bfloat16)
     # a CPU has no core to spare for drawing ahead: learning takes them all
     workers = 0 if device.type == "cpu" else max((os.cpu_count() or 1) - 2, 1)
-    workshop = _open_workshop(find_recipe(run.recipe), device, run, workers)
+    recipe = find_recipe(run.recipe)
+    check_figures(recipe)
+    workshop = _open_workshop(recipe, device, run, workers)
     started = time.perf_counter()
     with _Progress(workshop.recipe, run.is_quiet) as progress, closing(workshop):
         is_finished = train(

@@ -54,8 +54,8 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
 
 def _deeper(folder: Path) -> Path:
     try:
-        inside = list(models_in(folder.parent / folder.name))
-    except OSError:  # no folder, or one that cannot be looked into: for whoever reads it to say
+        inside = list(models_in(folder))
+    except (OSError, ValueError):  # no folder, or one that cannot be looked into: for whoever reads it to say
         return folder
     if len(inside) > 1:
         names = ", ".join(f'"{model.folder}"' for model in inside[:5])

@@ -135,8 +135,8 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
     """
     reason: CheckpointError | None = None
     for look in _CANDIDATES:
-        paths, which = look(folder)
         try:
+            paths, which = look(folder)
             _require_all(folder, paths, which)
             for path in paths:
                 check_weight_file(path)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from ..errors import OutputError
 from ..generation.endings import appended
 from .files import partial, ready_folder
-from .finding import picture_endings
+from .finding import picture_endings, same_place
 from .terminal import to_json
 
 Existing = Literal["skip", "append", "overwrite"]
@@ -195,12 +195,12 @@ class CaptionFile:
 
     def _place(self, name: str) -> str:
         """Return where a picture of the file lies; older files count from where they were made."""
-        here, there = _absolute(self._path.parent / name), _absolute(Path(name))
+        here, there = same_place(self._path.parent / name), same_place(Path(name))
         return there if not Path(here).exists() and Path(there).exists() else here
 
     def has(self, picture: Path) -> bool:
         """Tell whether a picture has its line."""
-        return self._existing == "skip" and _absolute(picture) in self._texts
+        return self._existing == "skip" and same_place(picture) in self._texts
 
     def make_ready(self, pictures: Sequence[Path], todo: Sequence[Path]) -> None:
         """Do nothing: opening the file was the check."""
@@ -223,7 +223,7 @@ class CaptionFile:
             ) from error
 
     def _line(self, caption: Caption) -> dict[str, Any]:
-        place, text = _absolute(caption.picture), caption.text
+        place, text = same_place(caption.picture), caption.text
         before = self._texts.get(place)
         if before is not None:
             self._replaces = True
@@ -248,10 +248,6 @@ class CaptionFile:
         with partial(self._path) as part:
             part.write_bytes(b"".join(line + b"\n" for line in latest.values()))
             part.replace(self._path)
-
-
-def _absolute(path: Path) -> str:
-    return os.path.normcase(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
 def _caption(line: bytes) -> dict[str, Any] | None:

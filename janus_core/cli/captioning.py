@@ -20,7 +20,7 @@ from ..inputs.pictures import read_picture
 from ..inputs.preprocessing import to_square
 from ..inputs.prompting import caption_request
 from ..inputs.turns import Turn
-from ..options import OnStep, TextOptions
+from ..options import OnStep, TextOptions, check_count
 from .caption_files import Caption, CaptionFile, CaptionStore, Existing, Sidecars
 from .finding import find_pictures
 from .models import load
@@ -33,8 +33,7 @@ _Placed: TypeAlias = tuple[int, Path, Image]  # its number in the whole list, wh
 def caption(arguments: Namespace) -> int:
     """Describe pictures; what is finished is written at once and skipped the next time."""
     options = text_options(arguments)
-    if arguments.batch_size < 1:
-        raise SamplingError(f"--batch-size is {arguments.batch_size}; it must be at least 1.")
+    check_count("--batch-size", arguments.batch_size)
     shard, shards = _shard(arguments.shard)
     store = _store(arguments, shards)
     ending = store.ending if isinstance(store, Sidecars) else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import OutputError, SamplingError
 from ..inputs.image_tokens import Drawn
 from ..janus import Janus
-from ..options import DrawOptions, OnStep, TextOptions
+from ..options import DrawOptions, OnStep, TextOptions, check_count
 from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
 from .files import ready_folder, save_picture, unused
 from .models import is_flow, load_autoregressive, model_name
@@ -42,9 +42,8 @@ def draw(arguments: Namespace) -> int:
         min_p=arguments.min_p,
     )
     # again in the engine, but there only once the model is loaded, and under other names
-    for name, value in (("--num-images", arguments.num_images), ("--batch-size", arguments.batch_size)):
-        if value < 1:
-            raise SamplingError(f"{name} is {value}; it must be at least 1.")
+    check_count("--num-images", arguments.num_images)
+    check_count("--batch-size", arguments.batch_size)
     prompts = read_prompts(arguments)
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
@@ -76,6 +75,7 @@ class _PictureFiles:
         self._options = options
         self._folder = folder
         self._prompts = prompts
+        self._model = model_name(arguments)
         self.first_seed = new_seed(arguments)
         self.wanted = len(prompts) * arguments.num_images
         self._done = 0
@@ -129,7 +129,7 @@ class _PictureFiles:
                 "negative_prompt": self._arguments.negative,
                 "seed": str(seed),
                 "options": json.dumps(vars(self._options)),
-                "model": model_name(self._arguments),
+                "model": self._model,
             }
             self.files.append(str(path))  # before writing: an interruption in between still counts the file
             save_picture(image, path, notes)
@@ -171,12 +171,13 @@ def demo(arguments: Namespace) -> None:
     """Draw three pictures and ask about them."""
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
+    model = model_name(arguments)
     pictures, lines = [], []
     for prompt, seed, questions in _DEMO:
         with progress(arguments, prompt, janus.config.num_image_tokens) as on_step:
             [image] = janus.draw(prompt, seed=seed, on_step=on_step).images
         path = folder / f"{prompt.replace(' ', '-')}.png"
-        save_picture(image, path, {"prompt": prompt, "seed": str(seed), "model": model_name(arguments)})
+        save_picture(image, path, {"prompt": prompt, "seed": str(seed), "model": model})
         answers = [
             {"question": question, "text": janus.ask(question, [image], options=_SHORT)}
             for question in questions

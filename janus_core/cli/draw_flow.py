@@ -23,7 +23,6 @@ from .files import ready_file, ready_folder, save_picture, unused
 from .models import load, model_name
 from .terminal import new_seed, progress, remark, report
 
-STEPS = 30
 # What belongs to one kind of model, with the value that a flag has where it is not given.
 FLOW_FLAGS = {"steps": None, "solver": None, "latents": None, "noise": None, "vae": None}
 TOKEN_FLAGS = {"prompts": None, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": -1.0}
@@ -42,9 +41,10 @@ def refuse_flags(arguments: Namespace, flags: Mapping[str, object], model: str, 
 def draw_flow(arguments: Namespace) -> int:
     """Draw latents, batch by batch; what is finished stays when the rest is interrupted."""
     refuse_flags(arguments, TOKEN_FLAGS, model_name(arguments), "models with image tokens")
-    steps = STEPS if arguments.steps is None else arguments.steps
     options = FlowOptions.from_numbers(
-        steps=steps, solver=arguments.solver or "euler", cfg_weight=arguments.cfg
+        steps=FlowOptions.steps if arguments.steps is None else arguments.steps,
+        solver=arguments.solver or FlowOptions.solver,
+        cfg_weight=arguments.cfg,
     )
     check_count("--num-images", arguments.num_images)
     check_count("--batch-size", arguments.batch_size)
@@ -56,7 +56,7 @@ def draw_flow(arguments: Namespace) -> int:
     vae = None if arguments.vae is None else read_vae(arguments.vae, janus.compute.device)
     drawing = _Drawing(arguments, options.decided(janus.cfg_weight), vae)
     try:
-        with progress(arguments, "steps", arguments.num_images * steps) as on_step:
+        with progress(arguments, "steps", arguments.num_images * options.steps) as on_step:
             drawing.run(janus, folder, first_seed, on_step)
     except (KeyboardInterrupt, OutputError):
         drawing.save(latents_file)
@@ -94,6 +94,7 @@ class _Drawing:
         self._arguments = arguments
         self._options = options
         self._vae = vae
+        self._model = model_name(arguments)
         self._latents: list[Tensor] = []
         self.files: list[str] = []
         self.seeds: list[int] = []
@@ -139,7 +140,7 @@ class _Drawing:
             "negative_prompt": arguments.negative,
             "seed": str(seed),
             "options": json.dumps(vars(self._options)),
-            "model": model_name(arguments),
+            "model": self._model,
             "vae": Path(arguments.vae).name,
         }
         return notes if arguments.noise is None else {**notes, "noise": Path(arguments.noise).name}

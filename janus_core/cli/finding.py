@@ -104,6 +104,7 @@ def find_pictures(paths: Sequence[str], *, recursive: bool = False, beside: str 
 
 def expanded(given: str) -> list[str]:
     """Return what a pattern matches, where no shell has expanded it; anything else as it is."""
+    _load_plugins()  # a picture that is named directly may need them as well
     if not glob.has_magic(given) or Path(given).exists():
         return [given]
     return [str(path) for path in find_pictures([given]).pictures]
@@ -173,11 +174,12 @@ class _Looking:
         return len(pictures)
 
     def _take(self, path: Path) -> None:
-        key = _key(path)
+        key = same_place(path)
         if key not in self._seen:
             self._seen.add(key)
             self.found.pictures.append(path)
 
 
-def _key(path: Path) -> str:
+def same_place(path: Path) -> str:
+    """Return what two paths to one place have in common; links count as places of their own."""
     return os.path.normcase(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links

@@ -131,7 +131,7 @@ class Canvas:
             logits: (b, v).
             cell: (1,) int64.
         """
-        if self.weights is None:
+        if self.weights is None or masked is logits:  # no pull, or nothing masked
             return masked
         own = self.tokens.index_select(1, cell)  # (b, 1)
         is_pulled = self.weights.index_select(1, cell) > 0  # (b, 1)

@@ -176,7 +176,6 @@ class NoiseBlocks:
         self.length = length
         self._device = device
         self._num_codes = num_codes
-        self._seeds = list(seeds)
         self._key = noise_key(seeds, noise_device(device))
         self._end = first + length
         self._block = self._compute(first)  # (b, length, v), refilled in place: a graph holds its address
@@ -204,8 +203,8 @@ class NoiseBlocks:
     def select(self, rows: Sequence[int]) -> None:
         """Make row i what was row `rows[i]`, in new buffers."""
         index = torch.tensor(rows, device=self._device)
-        self._seeds = [self._seeds[row] for row in rows]
-        self._key = noise_key(self._seeds, noise_device(self._device))
+        low, high = self._key  # (b, 1) each, where the noise is computed
+        self._key = (low[list(rows)], high[list(rows)])
         self._block = self._block[index]
         self._place = self._place.clone()
 

@@ -86,13 +86,11 @@ def _plain(opaque: Image.Image) -> Image.Image:
 
 
 def _to_srgb(picture: Image.Image, name: str) -> ToRGB:
-    if not picture.info.get("icc_profile") and picture.mode != "LAB":
-        return _plain
-    from PIL import ImageCms
-
     content = picture.info.get("icc_profile")
     if not content:
         return _build(_created("LAB"), "LAB") if picture.mode == "LAB" else _plain
+    from PIL import ImageCms
+
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
         space = profile.profile.xcolor_space.strip()
@@ -158,8 +156,9 @@ def _level(picture: Image.Image, name: str) -> int:
     Raises:
         ImageError: the values fit no known scale.
     """
-    require_finite(np.asarray(picture), name)
-    top = float(np.asarray(picture).max())
+    samples = np.asarray(picture)  # a copy of the picture
+    require_finite(samples, name)
+    top = float(samples.max())
     if picture.mode == "F":  # resampling overshoots, so up to twice a scale still counts as that scale
         levels = [level for level in (1, 255, 65535) if top <= 2 * level]
     else:

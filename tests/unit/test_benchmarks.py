@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 pytest.importorskip("transformers", minversion="5.0")
 
 from benchmarks import __main__ as command
-from benchmarks import report
+from benchmarks import contenders, report
 from benchmarks.contenders import prompt_plan
 from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.plot import plot
@@ -24,6 +26,9 @@ from benchmarks.references import _let_images_have_a_cache
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Stopwatch, Trial, interleave
+from janus_core import conversing
+from janus_core.generation import static_decoder
+from janus_core.residency import packing
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -308,3 +313,15 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
     assert command.main() == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_nothing_is_packed_where_a_cpu_stands_in_for_a_gpu() -> None:
+    """The engine must look packing up where the stand-in puts it."""
+    try:
+        command._set_up(Namespace(threads=1, stand_in=True))
+        assert conversing.pack_for_answering is not packing.pack_for_answering
+        assert contenders.pack_for_drawing is not packing.pack_for_drawing
+        assert static_decoder.may_capture(None, None)
+    finally:
+        patch.stopall()
+    assert conversing.pack_for_answering is packing.pack_for_answering

@@ -262,3 +262,13 @@ def test_a_host_may_read_the_weight_files_itself(folder: Path, expected: dict[st
 
     assert_same(read_checkpoint(folder, read_tensors=read).state_dict, expected)
     assert seen == [folder / "model.safetensors"]
+
+
+def test_a_name_that_no_system_takes_is_a_folder_that_is_not_there() -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_checkpoint("a\0b")
+
+
+def test_whole_weights_beside_a_damaged_index_are_used(shards: Path, expected: dict[str, Tensor]) -> None:
+    (shards / "model.safetensors.index.json").write_text("{", encoding="utf-8")
+    assert_same(read_checkpoint(shards).state_dict, expected)

@@ -347,6 +347,19 @@ def test_other_names_are_no_figures(name: str) -> None:
     assert not gates.is_figure(name)
 
 
+def test_a_gate_for_an_unknown_figure_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    micro = Path(run.__file__).parent / "recipes" / "micro.json"
+    content = json.loads(micro.read_text(encoding="utf-8"))
+    content["stages"][0]["gates"] = [{"step": 1, "figure": "drawn stars", "least": 1}]
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(content), encoding="utf-8")
+    assert main(["run", str(recipe), "--run", str(tmp_path / "begun"), "--device", "cpu", "--quiet"]) == 1
+    assert 'gate for "drawn stars"' in capsys.readouterr().err
+    assert not (tmp_path / "begun").exists()
+
+
 def test_a_run_begins_with_the_weights_of_a_model(folder: Path, trained: Janus, tmp_path: Path) -> None:
     options = [
         "--run",
