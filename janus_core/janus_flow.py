@@ -105,7 +105,7 @@ class JanusFlow(Conversing):
             noise = normal_noise([plan.seed for plan in plans], self.latent_shape(1)[1:])
         check_latents(noise, self.latent_shape(len(plans)), "The noise")
         options = (options or FlowOptions()).decided(self.cfg_weight)
-        compute = self._ready_to_draw(plans[:batch_size])
+        compute = self._ready_to_draw(plans, min(batch_size, len(plans)))
         batches = list(zip(batched(plans, batch_size), torch.split(noise.float(), batch_size), strict=True))
         drawn: list[Tensor] = []
         for index, (batch, start) in enumerate(batches):
@@ -119,10 +119,10 @@ class JanusFlow(Conversing):
             latents = torch.cat(drawn) / SCALING
         return FlowDrawn(latents=latents, seeds=tuple(plan.seed % 2**64 for plan in plans))
 
-    def _ready_to_draw(self, batch: Sequence[FlowPlan]) -> Compute:
-        """Have in place what drawing a batch needs."""
-        longest = max(max(len(plan.cond.token_ids), len(plan.uncond.token_ids)) for plan in batch)
-        need = flow_draw_bytes(self.config, 2 * len(batch), longest, self.compute.dtype)
+    def _ready_to_draw(self, plans: Sequence[FlowPlan], together: int) -> Compute:
+        """Have in place what drawing plans needs, `together` at a time."""
+        longest = max(max(len(plan.cond.token_ids), len(plan.uncond.token_ids)) for plan in plans)
+        need = flow_draw_bytes(self.config, 2 * together, longest, self.compute.dtype)
         return self.ready("draw", memory_required=need)
 
     def _draw_batch(

@@ -9,7 +9,7 @@ from ..janus_core import ImageTokens
 from .bridge import folders
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
-from .bridge.images import to_image, to_pictures
+from .bridge.images import pictures_named, to_image, to_pictures
 from .bridge.progress import Progress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
@@ -56,7 +56,8 @@ class JanusEncodeImage(io.ComfyNode):
         progress = Progress(cls.hidden.unique_id)
 
         def attempt(together: int) -> ImageTokens:
-            return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
+            with pictures_named("Picture", len(pictures)):
+                return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
 
         return io.NodeOutput(in_batches(attempt, min(_TOGETHER, len(pictures))))
 
@@ -90,7 +91,8 @@ class JanusDecodeTokens(io.ComfyNode):
         progress = Progress(cls.hidden.unique_id)
 
         def attempt(together: int) -> torch.Tensor:
-            return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
+            with pictures_named("Picture", len(image_tokens)):
+                return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
 
         return io.NodeOutput(to_image(in_batches(attempt, min(_TOGETHER, len(image_tokens)))))
 

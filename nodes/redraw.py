@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..janus_core import Drawn, DrawOptions, ImageError, ImageTokens, RedrawOptions
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
-from .bridge.images import to_image, to_pictures
+from .bridge.images import pictures_named, to_image, to_pictures
 from .bridge.progress import DrawProgress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
@@ -98,14 +98,16 @@ class JanusRedraw(io.ComfyNode):
             ),
         )  # fmt: skip
         progress = DrawProgress(cls.hidden.unique_id, model)
+        pictures = max(batch_size, len(source))
 
         def attempt(together: int) -> Drawn:
-            return janus.redraw(
-                source, mask, prompt, seed=seed, options=options, batch_size=together,
-                on_step=progress.on_step, on_tokens=progress.on_tokens,
-            )  # fmt: skip
+            with pictures_named("Picture", pictures):
+                return janus.redraw(
+                    source, mask, prompt, seed=seed, options=options, batch_size=together,
+                    on_step=progress.on_step, on_tokens=progress.on_tokens,
+                )  # fmt: skip
 
-        drawn = in_batches(attempt, max(batch_size, len(source)))
+        drawn = in_batches(attempt, pictures)
         progress.finish(drawn.images)
         return io.NodeOutput(to_image(drawn.images), drawn.tokens)
 

@@ -177,6 +177,8 @@ def _numbered(suffix: str) -> _Look:
     """Find shards whose index is missing; it is not needed, since their names tell how many there are."""
 
     def look(folder: Path) -> tuple[tuple[Path, ...], str]:
+        if any(folder.glob(f"*.{suffix}.index.json")):  # a damaged one is better fetched again than guessed
+            return (), ""
         for path in sorted(folder.glob(f"*-of-*.{suffix}")):
             found = _SHARD.fullmatch(path.name)
             if found:
