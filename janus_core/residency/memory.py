@@ -15,7 +15,7 @@ from ..model.kv_cache import kv_cache_bytes
 _FLOAT = 4  # bytes; logits, noise and the VQ tokenizer are float32
 _NOISE_WORDS = 8  # int64 words alive at once while noise is made, in units of the finished noise
 _TABLES = 3  # embeddings of all image tokens, and what is alive while they are made
-_VQ_PICTURES = 4  # pictures through the VQ tokenizer at once
+VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 _VQ_MAPS = 6  # full-resolution feature maps alive at once in its widest block
 
 
@@ -44,7 +44,7 @@ def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: 
         + prefill
         + table
         + codes * (block_cells(batch_size) * (2 + _NOISE_WORDS) + 8)  # noise, and eight copies in sampling
-        + decode_bytes(config, batch_size)
+        + decode_bytes(config, min(batch_size, VQ_TOGETHER))
     )
 
 
@@ -80,11 +80,11 @@ def see_bytes(config: JanusConfig | JanusFlowConfig, pictures: int, dtype: torch
 
 
 def decode_bytes(config: JanusConfig, pictures: int) -> int:
-    """Return the bytes that the VQ tokenizer's feature maps need, in either direction."""
+    """Return the bytes that the VQ tokenizer's feature maps need for so many pictures, either way."""
     # the first level, at full resolution, or the second just after it was upsampled
     widest = config.vq.base_channels * max(config.vq.channel_multipliers[:2])
     area = config.vision.image_size**2
-    return min(pictures, _VQ_PICTURES) * area * widest * _VQ_MAPS * _FLOAT
+    return pictures * area * widest * _VQ_MAPS * _FLOAT
 
 
 def weight_bytes(config: JanusConfig, parameters: int, vq_parameters: int, dtype: torch.dtype) -> int:
