@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from janus_core import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
+from janus_core.generation.noise import block_words
 from janus_core.model.kv_cache import kv_cache_bytes
 
 from ..conftest import TINY
@@ -30,6 +31,16 @@ def test_answering_counts_the_tower_for_every_picture_of_a_conversation(pictures
 def test_answering_counts_every_row_and_a_second_cache_for_those_that_outlast_the_first() -> None:
     cache = kv_cache_bytes(WIDE.language, 1, _TEXT + 2 * _SEEN + 16, torch.float32)
     assert answering(2, rows=3) == 3 * answering(2) + 2 * cache
+
+
+@pytest.mark.parametrize("rows", [1, 8, 64])
+def test_sampled_answers_count_the_noise_that_is_made_for_them(rows: int) -> None:
+    greedy, sampled = (
+        answer_bytes(TINY, rows, _TEXT, 16, torch.float32, is_sampled=is_sampled)
+        for is_sampled in (False, True)
+    )
+    block = rows * block_words(rows) * TINY.language.vocab_size * torch.float32.itemsize
+    assert sampled - greedy >= 2 * block  # the one in use and the next
 
 
 def test_drawing_counts_two_cached_rows_for_every_picture() -> None:
