@@ -129,7 +129,7 @@ class Ours:
             return generate_image_tokens(
                 janus.model.language,
                 [DrawPlan(cond=cond, uncond=uncond, seed=seed) for seed in range(pictures)],
-                DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0 if greedy else 1.0),
+                DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0 if greedy else 1.0).decided(),
                 num_image_tokens=steps,
                 pad=janus.tokenizer.special.pad,
                 compute=janus.compute,

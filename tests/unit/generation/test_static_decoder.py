@@ -229,7 +229,7 @@ def operators(janus: Janus, layers: int) -> list[str]:
         step = DrawingStep(
             janus.model.language,
             pictures,
-            DrawOptions(temperature=1.0, top_p=0.9),
+            DrawOptions(temperature=1.0, top_p=0.9).decided(),
             num_image_tokens=16,
             pad=janus.tokenizer.special.pad,
             compute=janus.compute,
