@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from .__main__ import described, ours_and_makers
 from .card import ALARM, CELLS, Cell, end_with_parent
 from .card_checks import correctness, profiled_steps
 from .peak import draw_once, row_of
-from .report import machine, note_check, put, read, table, write
+from .references import ours_and_makers
+from .report import described, machine, note_check, put, read, table, write
 from .rows import ROWS, Bench, Contenders
 from .sizes import SIZES, Size
 from .timing import Stopwatch, Timing, copy_bandwidth, turns

@@ -20,11 +20,11 @@ from torch import Tensor
 
 pytest.importorskip("transformers", minversion="5.0")
 
-from benchmarks import __main__ as command
 from benchmarks import card, card_cell, report
 from benchmarks.card import ALARM, CELLS, Log, run_cell
 from benchmarks.card_cell import LoudHandler, run, session_of, tell_captures
 from benchmarks.card_checks import correctness, profiled_steps
+from benchmarks.references import make_contenders
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Stopwatch, Trial, turns
@@ -244,7 +244,7 @@ def test_rows_that_captured_nothing_on_a_card_raise_the_alarm(
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     names = ["authors", "transformers"]
-    made = command.make_contenders(TINY, torch.float32, CPU, tmp_path_factory.mktemp("weights"), names)
+    made = make_contenders(TINY, torch.float32, CPU, tmp_path_factory.mktemp("weights"), names)
     return Bench(size=TINY, device=CPU, contenders=made)
 
 
