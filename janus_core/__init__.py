@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
     from .options import Compute, DrawOptions, Guidance, TextOptions
-    from .residency.memory import answer_bytes, decode_bytes, draw_bytes
+    from .residency.memory import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
     from .residency.parts import Part, Task, parts_for, split_parts
 
 
@@ -101,6 +101,7 @@ _ROOMS = {
     "TokenWatch": "generation.preview",
     "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
+    "VQ_TOGETHER": "residency.memory",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
     "assemble_flow": "loading",
@@ -177,6 +178,7 @@ __all__ = [
     "TokenWatch",
     "TransferPace",
     "Turn",
+    "VQ_TOGETHER",
     "answer_bytes",
     "assemble",
     "assemble_flow",

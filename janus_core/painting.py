@@ -32,12 +32,10 @@ from .options import (
     check_count,
     whole_seed,
 )
-from .residency.memory import decode_bytes, draw_bytes
+from .residency.memory import VQ_TOGETHER, decode_bytes, draw_bytes
 from .residency.packing import pack_for_drawing
 
 _NO_TOKEN = -1  # in place of a token that could not be found
-
-VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

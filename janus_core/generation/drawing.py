@@ -17,7 +17,7 @@ from ..errors import PromptError
 from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.model import Language
-from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
+from ..options import Compute, DrawOptions, OnStep, OnTokens
 from .canvas import Canvas, Source, extended
 from .capturing import Stepper
 from .noise import NoiseBlocks, block_cells
@@ -90,7 +90,7 @@ def generate_image_tokens(
     Args:
         language: ready on the device of `compute`.
         pictures: what to draw; all of them start from something, or none does.
-        options: guidance and sampling.
+        options: guidance, decided, and sampling.
         num_image_tokens: cells of the grid.
         pad: id that fills shorter prompt rows.
         compute: device and dtype.
@@ -146,9 +146,11 @@ class DrawingStep:
         self._language = language
         self._compute = compute
         self._options = options
-        self._guidance = options.guidance(PUBLISHED_GUIDANCE)
+        assert options.cfg_weight is not None
+        assert options.min_p is not None
+        self._cfg_weight, self._min_p = options.cfg_weight, options.min_p
         # without guidance, or where both rows are equal, the second half of the batch would change nothing
-        self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
+        self._is_guided = self._cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
         self._canvas = _canvas_of(pictures, compute.device)
@@ -201,11 +203,11 @@ class DrawingStep:
         if not self._is_guided:
             return self._likely(logits)
         cond_logits, uncond_logits = logits.chunk(2)  # (b, v) each
-        return guide(self._likely(cond_logits), uncond_logits, self._guidance.cfg_weight)
+        return guide(self._likely(cond_logits), uncond_logits, self._cfg_weight)
 
     def _likely(self, logits: Tensor) -> Tensor:
         """Mask the tokens of conditional logits (b, v) that min-p leaves out."""
-        kept = keep_min_p(logits, self._guidance.min_p)
+        kept = keep_min_p(logits, self._min_p)
         return kept if self._canvas is None else self._canvas.unmasked(kept, logits, self._cell)
 
     def choose(self, hidden: Tensor) -> None:
