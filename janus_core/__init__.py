@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .inputs.pictures import check_picture
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
-    from .inputs.turns import Turn
+    from .inputs.turns import Chat, Turn
     from .janus import Janus
     from .janus_flow import JanusFlow
     from .loading import assemble, assemble_flow, load_autoregressive, load_janus
@@ -64,6 +64,7 @@ _ROOMS = {
     "Answer": "generation.answering",
     "CAPTION_STYLES": "inputs.prompting",
     "CUSTOM_STYLE": "inputs.prompting",
+    "Chat": "inputs.turns",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
     "Compute": "options",
@@ -140,6 +141,7 @@ __all__ = [
     "Answer",
     "CAPTION_STYLES",
     "CUSTOM_STYLE",
+    "Chat",
     "Checkpoint",
     "CheckpointError",
     "Compute",
