@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from .inputs.pictures import check_picture, read_picture
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
-    from .inputs.turns import Turn
+    from .inputs.turns import Chat, Turn
     from .janus import Janus
     from .janus_flow import JanusFlow
     from .loading import assemble, assemble_flow, load_autoregressive, load_janus
@@ -82,6 +82,7 @@ _ROOMS = {
     "CaptionTask": "captions.caption_run",
     "CaptionWatch": "captions.caption_run",
     "CarriedTokens": "inputs.carried_tokens",
+    "Chat": "inputs.turns",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
     "Compute": "options",
@@ -179,6 +180,7 @@ __all__ = [
     "CaptionTask",
     "CaptionWatch",
     "CarriedTokens",
+    "Chat",
     "Checkpoint",
     "CheckpointError",
     "Compute",
