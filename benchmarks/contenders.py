@@ -18,7 +18,8 @@ from torch import Tensor
 
 from janus_core import Compute, DrawOptions, Janus, JanusConfig, TextOptions, Turn, assemble, build_model
 from janus_core.checkpoints.load import Checkpoint
-from janus_core.generation.drawing import DrawPlan, generate_image_tokens
+from janus_core.generation.drawing import generate_image_tokens
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.image_tokens import codebook_identity
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 from janus_core.inputs.text_tokenizer import TextTokenizer, read_tokenizer
