@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .conversing import Conversing
 from .generation.batches import batched, in_chunks, numbered_from, within
-from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
+from .generation.drawing import generate_image_tokens
+from .generation.plans import DrawPlan, plan_pictures
 from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture
