@@ -28,7 +28,8 @@ from janus_core import (
     build_model,
 )
 from janus_core.checkpoints.load import Checkpoint
-from janus_core.generation.drawing import DrawPlan, generate_image_tokens
+from janus_core.generation.drawing import generate_image_tokens
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.image_tokens import codebook_identity
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 from janus_core.inputs.text_tokenizer import TextTokenizer, read_tokenizer

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import unconditional
 from janus_core.options import DrawOptions
 

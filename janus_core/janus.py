@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .errors import ImageError
 from .generation.canvas import Pull, RedrawOptions, Source
-from .generation.drawing import DrawPlan, plan_pictures
+from .generation.plans import DrawPlan, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.masks import Mask, fit_masks, paste, read_masks, redrawn_cells, shares
 from .inputs.pictures import Picture, as_several, read_picture

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .conversing import Conversing
 from .generation.batches import batched, in_chunks, numbered_from, within
-from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
+from .generation.drawing import generate_image_tokens
+from .generation.plans import DrawPlan, plan_pictures
 from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture
@@ -101,7 +102,7 @@ class Painting(Conversing):
         grid = self._draw_all(
             pictures, options or DrawOptions(), batch_size, on_step=on_step, on_tokens=on_tokens
         )
-        tokens = ImageTokens(grid=grid, codebook=self.codebook)
+        tokens = ImageTokens(grid=grid, codebook=self.codebook, model=self.name)
         images = in_chunks(self._to_images, tokens.grid, min(batch_size, VQ_TOGETHER), None)
         require_numbers(images, self.vq_dtype)
         return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
@@ -171,7 +172,7 @@ class Painting(Conversing):
 
         grid = in_chunks(encode, pixels, batch_size, on_step)
         require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
-        return ImageTokens(grid=grid, codebook=self.codebook)
+        return ImageTokens(grid=grid, codebook=self.codebook, model=self.name)
 
     def _to_tokens(self, pixels: Tensor) -> Tensor:
         """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.

@@ -23,10 +23,10 @@ class JanusEncodeImage(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusEncodeImage",
-            display_name="Janus Encode Image",
+            display_name="Janus Encode Image (Image to Tokens)",
             category="Janus/tokens",
             description="Turns pictures into the image tokens that Janus draws with.",
-            search_aliases=["encode", "tokenize", "janus"],
+            search_aliases=["encode", "tokenize", "vq", "janus", "janus pro", "deepseek"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 io.Image.Input(
@@ -68,10 +68,10 @@ class JanusDecodeTokens(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusDecodeTokens",
-            display_name="Janus Decode Tokens",
+            display_name="Janus Decode Tokens (Tokens to Image)",
             category="Janus/tokens",
             description="Turns image tokens back into pictures, with the model that made them.",
-            search_aliases=["decode", "detokenize", "janus"],
+            search_aliases=["decode", "detokenize", "vq", "janus", "janus pro", "deepseek"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 ImageTokensSocket.Input(
@@ -106,7 +106,7 @@ class JanusSaveTokens(io.ComfyNode):
             display_name="Save Janus Tokens",
             category="Janus/tokens",
             description="Saves image tokens into the output folder, never over an existing file.",
-            search_aliases=["save", "tokens", "janus"],
+            search_aliases=["save", "tokens", "janus", "janus pro", "deepseek"],
             is_output_node=True,
             inputs=[
                 ImageTokensSocket.Input("image_tokens", tooltip="What to save."),
@@ -137,7 +137,7 @@ class JanusLoadTokens(io.ComfyNode):
             display_name="Load Janus Tokens",
             category="Janus/tokens",
             description="Loads image tokens that Save Janus Tokens wrote.",
-            search_aliases=["load", "tokens", "janus"],
+            search_aliases=["load", "tokens", "janus", "janus pro", "deepseek"],
             inputs=[
                 widget(
                     io.Combo.Input, "file", options=folders.token_choices(),

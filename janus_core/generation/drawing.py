@@ -8,70 +8,23 @@ Salimans 2022 (arXiv:2207.12598).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import PromptError
-from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
-from ..inputs.text_tokenizer import TextTokenizer
+from ..inputs.prompting import PromptPlan
 from ..model.model import Language
 from ..options import Compute, DrawOptions, OnStep, OnTokens
-from .canvas import Canvas, Source, extended
+from .canvas import Canvas, extended
 from .capturing import Stepper
 from .noise import NoiseBlocks, block_cells
+from .plans import DrawPlan
 from .prefill import check_context, pad_left, prefill
 from .sampling import are_finite, guide, keep_min_p, next_tokens, not_finite
 from .static_decoder import decoder_for
 from .steps import Sequences
 
 _NOISE_BLOCK = 24  # cells whose noise is computed together on a CPU: one row of the published models' grid
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawPlan:
-    """One picture to draw.
-
-    Attributes:
-        cond: its conditional row.
-        uncond: its unconditional row.
-        seed: of its noise.
-        source: what it starts from, or None where every cell is drawn.
-    """
-
-    cond: PromptPlan
-    uncond: PromptPlan
-    seed: int
-    source: Source | None = None
-
-
-def plan_pictures(
-    prompts: Sequence[str],
-    negative_prompt: str,
-    seeds: Sequence[int],
-    tokenizer: TextTokenizer,
-    *,
-    old_roles: bool,
-) -> list[DrawPlan]:
-    """Plan a picture of every prompt with every seed, those of one prompt side by side.
-
-    Without a negative prompt the unconditional row is the prompt's own with its content padded out.
-
-    Raises:
-        PromptError: there is no prompt.
-    """
-    if not prompts:
-        raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
-    planned: list[DrawPlan] = []
-    for prompt in prompts:
-        cond = plan_drawing(prompt, tokenizer, old_roles=old_roles)
-        if negative_prompt.strip():
-            uncond = plan_drawing(negative_prompt, tokenizer, old_roles=old_roles)
-        else:
-            uncond = unconditional(cond, tokenizer)
-        planned += [DrawPlan(cond=cond, uncond=uncond, seed=seed) for seed in seeds]
-    return planned
 
 
 def generate_image_tokens(

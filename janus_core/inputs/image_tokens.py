@@ -40,10 +40,12 @@ class ImageTokens:
     Attributes:
         grid: (b, rows, columns) int64 on the CPU, each at least 0 and below the codebook's size.
         codebook: identity of the codebook, from `codebook_identity`.
+        model: name of the model that made them, for people only; empty if nobody knows it.
     """
 
     grid: Tensor
     codebook: str
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.grid.ndim != 3 or self.grid.dtype != torch.int64 or 0 in self.grid.shape:
@@ -55,6 +57,11 @@ class ImageTokens:
     def __len__(self) -> int:
         """Return the number of pictures."""
         return int(self.grid.shape[0])
+
+    def __str__(self) -> str:
+        """Return what a person would call them: "4 × 8 × 8 tokens of janus-shapes"."""
+        size = " × ".join(str(length) for length in self.grid.shape)
+        return f"{size} tokens of {self.model or f'the codebook {self.codebook}'}"
 
     def check_decodable(self, codebook: str, codebook_size: int, side: int) -> None:
         """Raise ImageError unless a model with this codebook and grid side can decode the tokens."""
@@ -85,7 +92,7 @@ class ImageTokens:
             save_file(
                 {"grid": self.grid.contiguous()},
                 path,
-                metadata={"format": _FORMAT, "codebook": self.codebook},
+                metadata={"format": _FORMAT, "codebook": self.codebook, "model": self.model},
             )
         except (OSError, SafetensorError) as error:
             raise OutputError(
@@ -118,7 +125,8 @@ class ImageTokens:
                 f'"{name}" holds no image tokens of Janus. Choose a file that "Save Janus Tokens" or '
                 '"encode" wrote.'
             )
-        return cls(grid=grid.clone(), codebook=metadata["codebook"])  # a copy: the file is mapped
+        # a copy: the file is mapped
+        return cls(grid=grid.clone(), codebook=metadata["codebook"], model=metadata.get("model", ""))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

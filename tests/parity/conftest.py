@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from janus_core import DrawOptions, Janus, load_janus
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import PromptPlan
 
 GOLDEN = Path(__file__).parent / "golden"

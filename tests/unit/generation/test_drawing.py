@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, PromptError
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
 GREEDY = DrawOptions(temperature=0.0)

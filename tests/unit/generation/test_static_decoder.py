@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from janus_core import Compute, DrawOptions, Janus, JanusConfig
 from janus_core.generation import joining, static_decoder
-from janus_core.generation.drawing import DrawingStep, plan_pictures
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import plan_pictures
 from janus_core.generation.prefill import pad_left, prefill
 from janus_core.generation.static_decoder import StaticDecoder, decoder_for, is_plain
 from janus_core.generation.steps import Sequences, StreamedDecoder

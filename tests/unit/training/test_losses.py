@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from janus_core import Compute, JanusModel
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.generation.prefill import pad_left, prefill
 from janus_core.generation.static_decoder import decoder_for
 from janus_core.inputs.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, unconditional
