@@ -93,8 +93,8 @@ class Janus(Painting):
         tokens = scene.tokens
         if options.strength > 0 and bool(cells.any()):
             started = self._started(pictures, tokens.grid.flatten(1), cells, options.strength)
-            grid = self._draw_all(started, options.drawing, batch_size, on_step=on_step, on_tokens=on_tokens)
-            tokens = replace(tokens, grid=grid)
+            easel = self._easel(started, options.drawing, batch_size)
+            tokens = self._tokens_of(easel.draw(started, on_step, on_tokens))
         share = shares(scene.masks, cells, side) if options.keep_original else torch.ones(count, 1, 1, 1)
         if bool(share.any()):
             images = paste(scene.originals, self.decode(tokens, batch_size=VQ_TOGETHER), share)

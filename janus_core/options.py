@@ -155,6 +155,8 @@ class DrawOptions:
         top_p: above 0 … 1; 1 is off.
         min_p: 0 … 1, before guidance, see `Guidance`; 0 is off, None is what the model's folder recommends.
             Ignored at temperature 0.
+        keep_best: 0 … 1,000,000; of the pictures of each prompt return only so many, those that fit it best,
+            and give the others up early; 0 returns all.
     """
 
     cfg_weight: float | None = None
@@ -162,6 +164,7 @@ class DrawOptions:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float | None = None
+    keep_best: int = 0
 
     def __post_init__(self) -> None:
         if self.cfg_weight is not None:
@@ -171,10 +174,18 @@ class DrawOptions:
         check_range("top_p", self.top_p, 1e-6, 1)
         if self.min_p is not None:
             check_range("min_p", self.min_p, 0, 1)
+        check_whole("keep_best", self.keep_best, 0, 1_000_000)
 
     @classmethod
     def from_numbers(
-        cls, *, cfg_weight: float, temperature: float, top_k: int, top_p: float, min_p: float
+        cls,
+        *,
+        cfg_weight: float,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        keep_best: int = 0,
     ) -> DrawOptions:
         """Return options from numbers alone, as nodes and the command line have them.
 
@@ -184,6 +195,7 @@ class DrawOptions:
             top_k: see the class.
             top_p: see the class.
             min_p: below 0 is what the model recommends.
+            keep_best: see the class.
         """
         return cls(
             cfg_weight=None if cfg_weight == 0 else cfg_weight,
@@ -191,6 +203,7 @@ class DrawOptions:
             top_k=top_k,
             top_p=top_p,
             min_p=None if min_p < 0 else min_p,
+            keep_best=keep_best,
         )
 
     def guidance(self, recommended: Guidance) -> Guidance:

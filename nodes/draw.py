@@ -8,8 +8,8 @@ from ..janus_core import Drawn, DrawOptions
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_image
-from .bridge.progress import DrawProgress
-from .compat import schema
+from .bridge.progress import DrawProgress, show_text
+from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
 from .widgets import drawing_options
 from .widgets import prompt as prompt_input
@@ -33,6 +33,11 @@ class JanusDraw(io.ComfyNode):
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 prompt_input(),
                 *drawing_options(),
+                widget(
+                    io.Int.Input, "keep_best", default=0, min=0, max=64,
+                    tooltip="Return only so many of the batch, those that fit the prompt best, the best "
+                    "first. The others are given up early, which takes half the time. 0 returns all.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="The pictures."),
@@ -57,6 +62,7 @@ class JanusDraw(io.ComfyNode):
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = -1.0,
+        keep_best: int = 0,
     ) -> io.NodeOutput:
         """Draw the batch."""
         janus = model.autoregressive("Janus Draw")
@@ -69,8 +75,9 @@ class JanusDraw(io.ComfyNode):
                 recommended,
             )
         options = DrawOptions.from_numbers(
-            cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p
-        )
+            cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            keep_best=keep_best,
+        )  # fmt: skip
         progress = DrawProgress(cls.hidden.unique_id, model)
 
         def attempt(together: int) -> Drawn:
@@ -83,4 +90,7 @@ class JanusDraw(io.ComfyNode):
 
         drawn = in_batches(attempt, batch_size)
         progress.finish(drawn.images)
+        if keep_best:
+            seeds = ", ".join(map(str, drawn.seeds))
+            show_text(f"Kept, the best first: seed {seeds}.", cls.hidden.unique_id)
         return io.NodeOutput(to_image(drawn.images), drawn.tokens)  # (b, h, w, 3)

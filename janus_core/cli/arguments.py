@@ -61,6 +61,7 @@ goes on where it stopped.
   janus draw "a lighthouse at dusk" -n 8 --seed 100 --out pictures
   janus draw "a lighthouse at dusk" --negative "people, text" --cfg 7
   janus draw "a lighthouse at dusk" --temperature 0
+  janus draw "a lighthouse at dusk" -n 16 --keep-best 4 --batch-size 16
   janus draw "a lighthouse at dusk" --model path/to/JanusFlow-1.3B --vae sdxl_vae.safetensors
   janus draw --prompts prompts.txt --seed random --out pictures
 
@@ -178,6 +179,14 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
+    made.add_argument(
+        "--keep-best",
+        type=int,
+        default=0,
+        metavar="N",
+        help="write only so many pictures of each prompt, those that fit it best, and give the others up "
+        "early; 0 writes all (default)",
+    )
     made.add_argument(
         "--cfg",
         type=float,

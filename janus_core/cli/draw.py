@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import OutputError, SamplingError
 from ..inputs.image_tokens import Drawn
 from ..janus import Janus
-from ..options import DrawOptions, OnStep, TextOptions, check_count
+from ..options import DrawOptions, OnStep, TextOptions, check_count, check_whole
 from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
 from .files import ready_folder, save_picture, unused
 from .models import is_flow, load_autoregressive, model_name
@@ -40,10 +40,12 @@ def draw(arguments: Namespace) -> int:
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         min_p=arguments.min_p,
+        keep_best=arguments.keep_best,
     )
     # again in the engine, but there only once the model is loaded, and under other names
     check_count("--num-images", arguments.num_images)
     check_count("--batch-size", arguments.batch_size)
+    check_whole("--keep-best", arguments.keep_best, 0, arguments.num_images)
     prompts = read_prompts(arguments)
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
@@ -56,7 +58,8 @@ def draw(arguments: Namespace) -> int:
         raise
     report(
         arguments,
-        {"files": drawn.files, "seeds": drawn.seeds, "token_ids": drawn.token_ids},
+        {"files": drawn.files, "seeds": drawn.seeds, "token_ids": drawn.token_ids}
+        | ({"scores": drawn.scores} if options.keep_best else {}),
         "\n".join(drawn.files),
     )
     remark(arguments, f"drawn with {_seeds(drawn.first_seed, arguments.num_images)}")
@@ -77,22 +80,26 @@ class _PictureFiles:
         self._prompts = prompts
         self._model = model_name(arguments)
         self.first_seed = new_seed(arguments)
-        self.wanted = len(prompts) * arguments.num_images
+        self._each = options.keep_best or arguments.num_images  # pictures of a prompt
+        self.wanted = len(prompts) * self._each
         self._done = 0
         self.files: list[str] = []
         self.seeds: list[int] = []
         self.token_ids: list[list[int]] = []
+        self.scores: list[float] = []
         self.failed: list[str] = []
 
     def draw(self, janus: Janus, on_step: OnStep) -> None:
-        """Draw what is wanted, a batch at a time."""
-        arguments = self._arguments
+        """Draw what is wanted, a batch at a time; all of a prompt together where the best are kept."""
+        arguments, cells = self._arguments, janus.config.num_image_tokens
+        together = arguments.num_images if self._options.keep_best else arguments.batch_size
         for prompt in self._prompts:
-            for start in range(0, arguments.num_images, arguments.batch_size):
-                count = min(arguments.batch_size, arguments.num_images - start)
+            for start in range(0, arguments.num_images, together):
+                count = min(together, arguments.num_images - start)
+                kept = self._options.keep_best or count
                 seeds = range(self.first_seed + start, self.first_seed + start + count)
-                self._draw_batch(janus, prompt, seeds, _pictures_done(on_step, self._done, count))
-                self._done += count
+                self._draw_batch(janus, prompt, seeds, _pictures_done(on_step, self._done, kept, cells))
+                self._done += kept
 
     def _draw_batch(self, janus: Janus, prompt: NamedPrompt, seeds: Sequence[int], on_step: OnStep) -> None:
         """Draw pictures of one prompt; one whose numbers are broken does not lose the others."""
@@ -106,11 +113,11 @@ class _PictureFiles:
                     seed=batch[0],
                     negative_prompt=self._arguments.negative,
                     options=self._options,
-                    batch_size=len(batch),
+                    batch_size=self._arguments.batch_size,
                     on_step=on_step,
                 )
             except SamplingError as error:
-                if not error.rows:
+                if not error.rows or self._options.keep_best:  # the best of the rest would be other ones
                     raise
                 self.failed += [
                     f"No picture was kept for seed {batch[row]}: {reason(error)}" for row in error.rows
@@ -118,6 +125,7 @@ class _PictureFiles:
                 waiting = _runs_without(batch, error.rows) + waiting
                 continue
             self._keep(drawn, prompt)
+            self.scores += drawn.scores
 
     def _keep(self, drawn: Drawn, prompt: NamedPrompt) -> None:
         for image, grid, seed in zip(drawn.images, drawn.tokens.grid, drawn.seeds, strict=True):
@@ -141,9 +149,11 @@ class _PictureFiles:
         kept = sum(Path(file).exists() for file in self.files)
         if kept + len(self.failed) >= self.wanted:
             return
-        each = self._arguments.num_images
-        prompt, done = divmod(kept + len(self.failed), each)
-        missing = _seeds(self.first_seed + done, each - done)
+        prompt, done = divmod(kept + len(self.failed), self._each)
+        if self._options.keep_best:
+            missing = f"the best {self._each} of {_seeds(self.first_seed, self._arguments.num_images)}"
+        else:
+            missing = _seeds(self.first_seed + done, self._each - done)
         if len(self._prompts) > 1:
             missing = f"{missing} of prompt {prompt + 1} and what follows"
         print(f"janus: kept {kept} of {self.wanted} pictures, missing: {missing}", file=sys.stderr)
@@ -156,9 +166,9 @@ def _runs_without(seeds: Sequence[int], broken: Sequence[int]) -> list[list[int]
     return [[seed for _, seed in run] for _, run in runs]
 
 
-def _pictures_done(on_step: OnStep, before: int, count: int) -> OnStep:
-    # a step advances all pictures of the batch; the bar knows its total already
-    return lambda done, total: on_step(before * total + done * count, 0)
+def _pictures_done(on_step: OnStep, before: int, count: int, cells: int) -> OnStep:
+    # the steps of a batch make `count` pictures of so many cells; the bar knows its total already
+    return lambda done, total: on_step(before * cells + done * count * cells // total, 0)
 
 
 def _seeds(first: int, count: int) -> str:

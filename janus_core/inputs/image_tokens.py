@@ -129,8 +129,11 @@ class Drawn:
         images: (b, h, w, 3) float32 in 0..1 on the CPU.
         tokens: the image tokens they were decoded from.
         seeds: of each picture; drawn alone with its seed, a picture is the same (in float32).
+        scores: where the best were kept, how much likelier each picture is with its prompt than without it,
+            in logarithms; else empty.
     """
 
     images: Tensor
     tokens: ImageTokens
     seeds: tuple[int, ...]
+    scores: tuple[float, ...] = ()

@@ -132,7 +132,7 @@ def test_guided_logits_are_float32_in_half_precision(make_janus: Callable[[torch
     step = DrawingStep(
         half.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=half.compute
     )
-    assert step.score(step.first).dtype == torch.float32
+    assert step.steered(step.image_logits(step.first)).dtype == torch.float32
 
 
 @torch.inference_mode()
@@ -144,7 +144,7 @@ def test_guidance_sharpens_the_prompt_against_the_padding(janus: Janus) -> None:
     )
     away = image_logits(janus, uncond, [])
     expected = away + 5.0 * (image_logits(janus, cond, []) - away)
-    assert_close(step.score(step.first)[0], expected, atol=1e-4, rtol=0)
+    assert_close(step.steered(step.image_logits(step.first))[0], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("blank", [" ", "\n"])
@@ -227,7 +227,7 @@ def test_the_seed_past_the_largest_is_zero(janus: Janus) -> None:
 
 def test_cells_draw_different_noise(janus: Janus, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = torch.zeros(1, janus.config.vq.codebook_size)
-    monkeypatch.setattr(DrawingStep, "score", lambda *_: flat)
+    monkeypatch.setattr(DrawingStep, "steered", lambda *_: flat)
     assert len(set(grids(janus, "a cat")[0])) > 8
 
 
