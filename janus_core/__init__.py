@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .generation.canvas import RedrawOptions
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
+    from .generation.sketch import Sketch
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.pictures import check_picture
     from .inputs.preprocessing import to_uint8
@@ -96,6 +97,7 @@ _ROOMS = {
     "SOLVERS": "flow.solvers",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
+    "Sketch": "generation.sketch",
     "Task": "residency.parts",
     "TextOptions": "options",
     "TokenWatch": "generation.preview",
@@ -172,6 +174,7 @@ __all__ = [
     "SOLVERS",
     "SYSTEM_TEXT",
     "SamplingError",
+    "Sketch",
     "Task",
     "TextOptions",
     "TokenWatch",

@@ -5,6 +5,7 @@ Ranges are checked once, when an options object is created; nothing below checks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Protocol
@@ -36,8 +37,11 @@ class OnStep(Protocol):
 class OnTokens(Protocol):
     """Called after each step with the tokens so far; may raise to interrupt."""
 
-    def __call__(self, tokens: Tensor) -> None:
-        """Take image tokens (b, cells drawn so far) int64: a view of the buffer, not to be written to."""
+    def __call__(self, tokens: Tensor, pictures: Sequence[int]) -> None:
+        """Take image tokens (b, cells drawn so far) int64 of the pictures with these numbers in the call.
+
+        The tokens are a view of the buffer, not to be written to.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

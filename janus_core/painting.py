@@ -7,19 +7,21 @@ under a mask in `janus`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from .conversing import Conversing
+from .errors import ImageError
 from .generation.batches import in_chunks
+from .generation.canvas import Source
 from .generation.contest import Contest
 from .generation.easel import Easel
 from .generation.plans import DrawPlan, plan_pictures
 from .generation.sampling import require_numbers
-from .inputs.image_tokens import Drawn, ImageTokens
+from .inputs.image_tokens import UNDRAWN, Drawn, ImageTokens
 from .inputs.pictures import Picture
 from .inputs.preprocessing import Fit, to_images, to_vq_inputs
 from .model.config import JanusConfig
@@ -104,7 +106,84 @@ class Painting(Conversing):
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
-        easel = self._easel(pictures, options or DrawOptions(), batch_size)
+        return self._drawn(pictures, options or DrawOptions(), batch_size, on_step, on_tokens)
+
+    @torch.inference_mode()
+    def resume(
+        self,
+        tokens: ImageTokens,
+        prompt: str,
+        *,
+        seed: int = 0,
+        negative_prompt: str = "",
+        options: DrawOptions | None = None,
+        batch_size: int = 4,
+        on_step: OnStep | None = None,
+        on_tokens: OnTokens | None = None,
+    ) -> Drawn:
+        """Go on with a drawing that was interrupted.
+
+        With its prompt, seed and options the pictures are those of the uninterrupted drawing (in float32);
+        another prompt draws only what is missing. Finished pictures are decoded.
+
+        Args:
+            tokens: what is drawn so far, from `Sketch`; `begin` returns some to start several pictures with.
+            prompt: what to draw.
+            seed: picture i, counted in `tokens`, uses seed + i.
+            negative_prompt: see `draw`.
+            options: see `draw`; all pictures count as those of one prompt.
+            batch_size: pictures drawn together.
+            on_step: called with (image tokens done, image tokens of all batches).
+            on_tokens: called with the tokens so far of the batch being drawn.
+
+        Raises:
+            ImageError: the tokens belong to another model, or are damaged.
+            PromptError, SamplingError: as `draw`.
+        """
+        check_count("batch_size", batch_size)
+        seed = whole_seed(seed)
+        tokens.check_drawable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
+        pictures = plan_pictures(
+            [prompt],
+            negative_prompt,
+            range(seed, seed + len(tokens)),
+            self.tokenizer,
+            old_roles=self.config.old_roles,
+        )
+        if any(tokens.cells_drawn):
+            pictures = [
+                replace(plan, source=Source(tokens=row, is_drawn=row == UNDRAWN))
+                for plan, row in zip(pictures, tokens.grid.flatten(1), strict=True)
+            ]
+        return self._drawn(pictures, options or DrawOptions(), batch_size, on_step, on_tokens)
+
+    def begin(self, num_images: int, tokens: ImageTokens | None = None) -> ImageTokens:
+        """Return what `resume` starts pictures from.
+
+        Args:
+            num_images: how many.
+            tokens: of as many pictures, of one that all start from, or None, where all is to be drawn. More
+                than one are themselves enough where one picture is asked for.
+
+        Raises:
+            SamplingError: the number is below 1. ImageError: it is not that of the tokens.
+        """
+        check_count("num_images", num_images)
+        if tokens is None:
+            return ImageTokens.undrawn(num_images, self.config.grid_side, self.codebook)
+        count = how_many(len(tokens), num_images)
+        return replace(tokens, grid=tokens.grid.expand(count, -1, -1).clone())
+
+    def _drawn(
+        self,
+        pictures: Sequence[DrawPlan],
+        options: DrawOptions,
+        batch_size: int,
+        on_step: OnStep | None,
+        on_tokens: OnTokens | None,
+    ) -> Drawn:
+        """Draw pictures, all of them or the best, and decode them."""
+        easel = self._easel(pictures, options, batch_size)
         scores: list[float] = []
         if easel.options.keep_best:
             chosen = Contest(easel, pictures).run(on_step, on_tokens)
@@ -226,3 +305,13 @@ class Painting(Conversing):
         pixels = self._to_pixels(grid)
         pixels = pixels.where(pixels.isfinite(), torch.nan)
         return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)
+
+
+def how_many(sources: int, num_images: int) -> int:
+    """Return how many pictures come out: several of one source, or one of each."""
+    if 1 not in (sources, num_images) and sources != num_images:
+        raise ImageError(
+            f"There are {sources} pictures to start from, but {num_images} are to come out. Ask for as "
+            "many, or for one of each, or give a single picture."
+        )
+    return max(sources, num_images)

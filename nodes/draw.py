@@ -4,7 +4,7 @@ import logging
 
 from comfy_api.latest import io
 
-from ..janus_core import Drawn, DrawOptions
+from ..janus_core import Drawn, DrawOptions, ImageTokens
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_image
@@ -31,6 +31,11 @@ class JanusDraw(io.ComfyNode):
             search_aliases=["text to image", "generate", "draw", "janus"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
+                ImageTokensSocket.Input(
+                    "image_tokens", optional=True,
+                    tooltip="Image tokens of a drawing that was cancelled, to go on from. Those of one "
+                    "picture serve the whole batch.",
+                ),
                 prompt_input(),
                 *drawing_options(),
                 widget(
@@ -54,6 +59,7 @@ class JanusDraw(io.ComfyNode):
         cls,
         model: HostedJanus,
         prompt: str,
+        image_tokens: ImageTokens | None = None,
         negative_prompt: str = "",
         seed: int = 0,
         batch_size: int = 1,
@@ -78,17 +84,17 @@ class JanusDraw(io.ComfyNode):
             cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
             keep_best=keep_best,
         )  # fmt: skip
+        start = janus.begin(batch_size, image_tokens)
         progress = DrawProgress(cls.hidden.unique_id, model)
 
         def attempt(together: int) -> Drawn:
-            with pictures_named("Picture", batch_size):
-                return janus.draw(
-                    prompt, num_images=batch_size, seed=seed, negative_prompt=negative_prompt,
-                    options=options, batch_size=together, on_step=progress.on_step,
-                    on_tokens=progress.on_tokens,
+            with pictures_named("Picture", len(start)), progress.kept_on_cancel(start):
+                return janus.resume(
+                    start, prompt, seed=seed, negative_prompt=negative_prompt, options=options,
+                    batch_size=together, on_step=progress.on_step, on_tokens=progress.on_tokens,
                 )  # fmt: skip
 
-        drawn = in_batches(attempt, batch_size)
+        drawn = in_batches(attempt, len(start))
         progress.finish(drawn.images)
         if keep_best:
             seeds = ", ".join(map(str, drawn.seeds))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from ..errors import OutputError, SamplingError
-from ..inputs.image_tokens import Drawn
+from ..generation.sketch import Sketch
+from ..inputs.image_tokens import Drawn, ImageTokens
 from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions, check_count, check_whole
 from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
@@ -45,11 +48,16 @@ def draw(arguments: Namespace) -> int:
     # again in the engine, but there only once the model is loaded, and under other names
     check_count("--num-images", arguments.num_images)
     check_count("--batch-size", arguments.batch_size)
-    check_whole("--keep-best", arguments.keep_best, 0, arguments.num_images)
+    begun = _read_begun(arguments)
+    pictures = arguments.num_images if begun is None else max(arguments.num_images, len(begun))
+    check_whole("--keep-best", arguments.keep_best, 0, pictures)
     prompts = read_prompts(arguments)
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
-    drawn = _PictureFiles(arguments, options.decided(janus.guidance), folder, prompts)
+    if begun is not None:
+        begun = janus.begin(arguments.num_images, begun)
+        arguments.num_images = len(begun)
+    drawn = _PictureFiles(arguments, options.decided(janus.guidance), folder, prompts, begun)
     try:
         with progress(arguments, "image tokens", drawn.wanted * janus.config.num_image_tokens) as on_step:
             drawn.draw(janus, on_step)
@@ -68,12 +76,33 @@ def draw(arguments: Namespace) -> int:
     return 1 if drawn.failed else 0
 
 
+def _read_begun(arguments: Namespace) -> ImageTokens | None:
+    """Return the tokens of --tokens.
+
+    Raises:
+        ImageError: the file cannot be used. SamplingError: there are several prompts to go on with.
+    """
+    if arguments.tokens is None:
+        return None
+    if arguments.prompts is not None:
+        raise SamplingError(
+            "--tokens goes on with one drawing, and --prompts asks for several. Give its TEXT."
+        )
+    return ImageTokens.load(arguments.tokens)
+
+
 class _PictureFiles:
     """The picture files that one `draw` has written so far."""
 
     def __init__(
-        self, arguments: Namespace, options: DrawOptions, folder: Path, prompts: Sequence[NamedPrompt]
+        self,
+        arguments: Namespace,
+        options: DrawOptions,
+        folder: Path,
+        prompts: Sequence[NamedPrompt],
+        begun: ImageTokens | None,
     ) -> None:
+        self._begun = begun  # tokens of all pictures, where they were drawn in part already
         self._arguments = arguments
         self._options = options
         self._folder = folder
@@ -107,15 +136,7 @@ class _PictureFiles:
         while waiting:
             batch = waiting.pop(0)
             try:
-                drawn = janus.draw(
-                    prompt.text,
-                    num_images=len(batch),
-                    seed=batch[0],
-                    negative_prompt=self._arguments.negative,
-                    options=self._options,
-                    batch_size=self._arguments.batch_size,
-                    on_step=on_step,
-                )
+                drawn = self._drawn(janus, prompt, batch, on_step)
             except SamplingError as error:
                 if not error.rows or self._options.keep_best:  # the best of the rest would be other ones
                     raise
@@ -126,6 +147,43 @@ class _PictureFiles:
                 continue
             self._keep(drawn, prompt)
             self.scores += drawn.scores
+
+    def _drawn(self, janus: Janus, prompt: NamedPrompt, seeds: Sequence[int], on_step: OnStep) -> Drawn:
+        """Draw pictures, or go on with them; what is drawn of them is saved when that is interrupted."""
+        if self._begun is None:
+            start = janus.begin(len(seeds))
+            call: Callable[..., Drawn] = partial(janus.draw, prompt.text, num_images=len(seeds))
+        else:
+            rows = [seed - self.first_seed for seed in seeds]
+            start = replace(self._begun, grid=self._begun.grid[rows])
+            call = partial(janus.resume, start, prompt.text)
+        sketch = Sketch(start)
+        try:
+            return call(
+                seed=seeds[0],
+                negative_prompt=self._arguments.negative,
+                options=self._options,
+                batch_size=self._arguments.batch_size,
+                on_step=on_step,
+                on_tokens=sketch.on_tokens,
+            )
+        except KeyboardInterrupt:
+            self._save_begun(sketch, prompt, seeds)
+            raise
+
+    def _save_begun(self, sketch: Sketch, prompt: NamedPrompt, seeds: Sequence[int]) -> None:
+        """Write what is drawn of pictures, and tell on stderr how to go on with them."""
+        tokens = sketch.tokens()
+        if tokens is None:
+            return
+        stem = prompt.stem or "janus"
+        path = unused(self._folder / f"{stem}_{seeds[0] % 2**64}_unfinished.safetensors")
+        tokens.save(path)
+        print(
+            f"janus: what was drawn of {_seeds(seeds[0], len(seeds))} is in {path}; go on with --tokens and "
+            f"--seed {seeds[0] % 2**64}",
+            file=sys.stderr,
+        )
 
     def _keep(self, drawn: Drawn, prompt: NamedPrompt) -> None:
         for image, grid, seed in zip(drawn.images, drawn.tokens.grid, drawn.seeds, strict=True):

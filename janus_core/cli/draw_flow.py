@@ -27,6 +27,7 @@ from .terminal import new_seed, progress, remark, report
 FLOW_FLAGS = {"steps": None, "solver": None, "latents": None, "noise": None, "vae": None}
 TOKEN_FLAGS = {
     "prompts": None,
+    "tokens": None,
     "temperature": 1.0,
     "top_k": 0,
     "top_p": 1.0,

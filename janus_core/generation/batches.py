@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SamplingError
-from ..options import OnStep, OnText, check_count
+from ..options import OnStep, OnText, OnTokens, check_count
 from .sampling import not_finite
 
 T = TypeVar("T")
@@ -46,6 +46,13 @@ def within(on_step: OnStep | None, start: int, total: int) -> OnStep | None:
     if on_step is None:
         return None
     return lambda done, _: on_step(start + done, total)
+
+
+def of_pictures(on_tokens: OnTokens | None, numbers: Sequence[int]) -> OnTokens | None:
+    """Return a callback for a batch whose pictures have these numbers in all batches."""
+    if on_tokens is None:
+        return None
+    return lambda tokens, rows: on_tokens(tokens, [numbers[row] for row in rows])
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class Source:
     """What one picture starts from.
 
     Attributes:
-        tokens: (n,) int64, -1 where a cell has none.
+        tokens: (n,) int64, `UNDRAWN` where a cell has none.
         is_drawn: (n,) bool, True where a cell is drawn; everywhere where it has no token.
         pull: added to the guided logits of cells that are drawn and have a token; None is off.
     """

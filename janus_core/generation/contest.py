@@ -13,16 +13,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..inputs.image_tokens import UNDRAWN
 from ..options import OnStep, OnTokens
-from .batches import batched, numbered_as
+from .batches import batched, numbered_as, of_pictures
 from .canvas import Source
 from .capturing import Stepper
 from .drawing import DrawingStep, draw_until
 from .easel import Easel
 from .plans import DrawPlan
 from .pruning import Cut, best_of, check_keeping, cuts_of
-
-_UNDRAWN = -1  # in place of a token that is still to be drawn
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +69,7 @@ class Contest:
         self._groups = [picture.group for picture in pictures]
         self._left = list(range(len(pictures)))  # places of the pictures that go on
         self._scores = [0.0] * len(pictures)
-        self._tokens = torch.full((len(pictures), easel.side**2), _UNDRAWN)  # (b, n)
+        self._tokens = torch.full((len(pictures), easel.side**2), UNDRAWN)  # (b, n)
         for place, picture in enumerate(pictures):
             if picture.source is not None:
                 self._tokens[place] = picture.source.tokens
@@ -97,7 +96,7 @@ class Contest:
         A cut before the first cell that is to be drawn has a leg of its own, too: what counts there are the
         cells before it.
         """
-        known = int((self._tokens != _UNDRAWN).sum(dim=1).min())
+        known = int((self._tokens != UNDRAWN).sum(dim=1).min())
         groups = len(set(self._groups))
         cuts = cuts_of(len(self._left) // groups, self._easel.options.keep_best, self._easel.side)
         legs: list[_Leg] = []
@@ -118,8 +117,9 @@ class Contest:
         with numbered_as(batch, easel.compute.dtype):
             step = easel.step(self._started(batch, cells), cells)
             with Stepper(easel.compute.device, captures=step.can_be_captured) as stepper:
+                watch = of_pictures(on_tokens, batch)
                 for cut in leg.cuts:
-                    draw_until(cut.cells, step, stepper, on_step=on_step, on_tokens=on_tokens)
+                    draw_until(cut.cells, step, stepper, on_step=on_step, on_tokens=watch)
                     step.check_finite()  # of all pictures, before some of them are dropped
                     self._note(step, batch)
                     if cut is not leg.cuts[-1]:  # then this batch holds all pictures that are left
@@ -145,10 +145,10 @@ class Contest:
         """Return the plans of pictures that go on from what is drawn of their first cells."""
         tokens = self._tokens[list(batch), :cells]  # (b, cells)
         pictures = [self._pictures[place] for place in batch]
-        if bool((tokens == _UNDRAWN).all()):
+        if bool((tokens == UNDRAWN).all()):
             return [replace(picture, source=None) for picture in pictures]
         return [
-            replace(picture, source=Source(tokens=row, is_drawn=row == _UNDRAWN))
+            replace(picture, source=Source(tokens=row, is_drawn=row == UNDRAWN))
             for picture, row in zip(pictures, tokens, strict=True)
         ]
 

@@ -49,7 +49,7 @@ def generate_image_tokens(
         pad: id that fills shorter prompt rows.
         compute: device and dtype.
         on_step: called after each step.
-        on_tokens: called after each step with the tokens so far.
+        on_tokens: called after each step with the tokens so far of `pictures`.
 
     Returns: image tokens (b, n) int64 on the device of `compute`.
 
@@ -249,7 +249,7 @@ class DrawingStep:
         if self._compute.device.type == "cpu":  # where reading the flags costs nothing: fail early
             self.check_finite()
         if on_tokens is not None:
-            on_tokens(self.tokens[:, : self.done])
+            on_tokens(self.tokens[:, : self.done], self.rows)
         if on_step is not None:
             on_step(self.done, self.tokens.shape[1])
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..model.model import Language
 from ..options import Compute, DrawOptions, OnStep, OnTokens
-from .batches import batched, numbered_from, within
+from .batches import batched, numbered_from, of_pictures, within
 from .drawing import DrawingStep, generate_image_tokens
 from .plans import DrawPlan
 
@@ -42,7 +42,8 @@ class Easel:
         cells, batches = self.side**2, batched(pictures, self.batch_size)
         drawn: list[Tensor] = []
         for index, batch in enumerate(batches):
-            with numbered_from(index * self.batch_size, self.compute.dtype):
+            first = index * self.batch_size
+            with numbered_from(first, self.compute.dtype):
                 tokens = generate_image_tokens(
                     self.language,
                     batch,
@@ -51,7 +52,7 @@ class Easel:
                     pad=self.pad,
                     compute=self.compute,
                     on_step=within(on_step, index * cells, len(batches) * cells),
-                    on_tokens=on_tokens,
+                    on_tokens=of_pictures(on_tokens, range(first, first + len(batch))),
                 )
             drawn.append(tokens.cpu())
         return torch.cat(drawn)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ..errors import PromptError, SamplingError
 from .plans import DrawPlan
 
+_DECIMALS = 3  # of a score; float32 sums of some hundred logarithms are that exact
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
@@ -45,12 +47,12 @@ def cuts_of(drawn: int, keep: int, side: int) -> list[Cut]:
 def best_of(scores: Sequence[float], groups: Sequence[int], keep: int) -> list[int]:
     """Return the places of the `keep` highest scores of each group, best first, groups in their own order.
 
-    Of equal scores the first one wins.
+    Of equal scores the first one wins; those of pictures with the same tokens differ by rounding at most.
     """
     found: list[int] = []
     for group in dict.fromkeys(groups):
         places = [place for place, other in enumerate(groups) if other == group]
-        found += sorted(places, key=lambda place: -scores[place])[:keep]  # stable, so ties keep their order
+        found += sorted(places, key=lambda place: -round(scores[place], _DECIMALS))[:keep]  # stable
     return found
 
 

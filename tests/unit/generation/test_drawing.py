@@ -245,14 +245,14 @@ def test_the_block_of_noise_computed_together_does_not_matter(
 
 def test_tokens_are_handed_over_as_they_grow(janus: Janus) -> None:
     seen: list[Tensor] = []
-    drawn = janus.draw("a cat", num_images=2, on_tokens=lambda tokens: seen.append(tokens.clone()))
+    drawn = janus.draw("a cat", num_images=2, on_tokens=lambda tokens, _: seen.append(tokens.clone()))
     whole = drawn.tokens.grid.flatten(1)
     assert [tokens.shape[1] for tokens in seen] == list(range(1, CELLS + 1))
     assert all(torch.equal(tokens, whole[:, : tokens.shape[1]]) for tokens in seen)
 
 
 def test_watching_does_not_change_the_picture(janus: Janus) -> None:
-    watched = janus.draw("a cat", on_tokens=lambda tokens: None, on_step=lambda done, total: None)
+    watched = janus.draw("a cat", on_tokens=lambda tokens, _: None, on_step=lambda done, total: None)
     assert watched.tokens.grid.flatten(1).tolist() == grids(janus, "a cat")
 
 
@@ -275,7 +275,7 @@ def test_raising_in_a_step_stops_at_once(janus: Janus, rows_run: list[int]) -> N
 def test_a_model_is_usable_after_an_interruption(janus: Janus) -> None:
     before = grids(janus, "a cat")
 
-    def interrupt(tokens: Tensor) -> None:
+    def interrupt(tokens: Tensor, pictures: Sequence[int]) -> None:
         raise StoppedByTestError
 
     with pytest.raises(StoppedByTestError):

@@ -100,6 +100,7 @@ def test_half_go_on_after_a_quarter_and_a_quarter_after_half(
 def test_the_best_of_each_group_come_first_and_ties_keep_their_order() -> None:
     assert best_of([1.0, 3.0, 2.0, 3.0], [0, 0, 0, 0], 3) == [1, 3, 2]
     assert best_of([1.0, 3.0, 5.0, 4.0, 9.0], [7, 7, 2, 2, 7], 2) == [4, 1, 2, 3]
+    assert best_of([7.12301, 7.12302, 7.125], [0, 0, 0], 2) == [2, 0]  # rounding decides nothing
 
 
 # what is kept
