@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .generation.canvas import RedrawOptions
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
+    from .generation.sketch import Sketch
     from .inputs.caption_styles import CaptionRequest, read_presets, request_for, style_names
     from .inputs.carried_tokens import (
         TOKENS_NOTE,
@@ -120,6 +121,7 @@ _ROOMS = {
     "Sidecars": "captions.caption_files",
     "Survey": "captions.caption_run",
     "TOKENS_NOTE": "inputs.carried_tokens",
+    "Sketch": "generation.sketch",
     "Task": "residency.parts",
     "TextOptions": "options",
     "TokenWatch": "generation.preview",
@@ -218,6 +220,7 @@ __all__ = [
     "Sidecars",
     "Survey",
     "TOKENS_NOTE",
+    "Sketch",
     "Task",
     "TextOptions",
     "TokenWatch",
