@@ -4,6 +4,7 @@
     ├── ConfigError(ValueError)        a configuration file states something impossible or unsupported
     ├── CheckpointError(OSError)       a model folder cannot be used: files, tensors, tokenizer
     ├── PromptError(ValueError)        a question, prompt or conversation cannot be turned into tokens
+    │   └── PromptTooLongError         it does not fit into the model's context
     ├── ImageError(ValueError)         a picture or a set of image tokens cannot be used
     ├── SamplingError(ValueError)      an option is out of its range, or a model's scores are no numbers
     ├── DownloadError(OSError)         a published model cannot be fetched, or its files are not as they came
@@ -41,6 +42,10 @@ class PromptError(JanusError, ValueError):
     """A question, prompt or conversation cannot be turned into tokens."""
 
 
+class PromptTooLongError(PromptError):
+    """A prompt does not fit into the model's context, with its pictures and what is to be generated."""
+
+
 class ImageError(JanusError, ValueError):
     """A picture or a set of image tokens cannot be used."""
 
@@ -56,6 +61,11 @@ class SamplingError(JanusError, ValueError):
     def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.rows = rows
+
+    @property
+    def reason(self) -> str:
+        """What a message about rows says behind their numbers, which are those of a batch."""
+        return str(self).partition(" cannot be made: ")[2] or str(self)
 
 
 class DownloadError(JanusError, OSError):

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from .errors import ImageError
 from .generation.canvas import Pull, RedrawOptions, Source
-from .generation.drawing import DrawPlan, plan_pictures
+from .generation.plans import DrawPlan, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.masks import Mask, fit_masks, paste, read_masks, redrawn_cells, shares
 from .inputs.pictures import Picture, as_several, read_picture
 from .inputs.preprocessing import fitted_samples
 from .options import OnStep, OnTokens, check_count, whole_seed
-from .painting import VQ_TOGETHER, Painting
-from .residency.memory import decode_bytes
+from .painting import Painting
+from .residency.memory import VQ_TOGETHER, decode_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .conversing import Conversing
 from .generation.batches import batched, in_chunks, numbered_from, within
-from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
+from .generation.drawing import generate_image_tokens
+from .generation.plans import DrawPlan, plan_pictures
 from .generation.sampling import require_numbers
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.pictures import Picture
@@ -32,12 +33,10 @@ from .options import (
     check_count,
     whole_seed,
 )
-from .residency.memory import decode_bytes, draw_bytes
+from .residency.memory import VQ_TOGETHER, decode_bytes, draw_bytes
 from .residency.packing import pack_for_drawing
 
 _NO_TOKEN = -1  # in place of a token that could not be found
-
-VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..janus_core import ImageTokens
+from ..janus_core import VQ_TOGETHER, ImageTokens
 from .bridge import folders
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
@@ -13,8 +13,6 @@ from .bridge.images import pictures_named, to_image, to_pictures
 from .bridge.progress import Progress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
-
-_TOGETHER = 4  # pictures through the VQ tokenizer at once, fewer where memory is short
 
 
 class JanusEncodeImage(io.ComfyNode):
@@ -59,7 +57,7 @@ class JanusEncodeImage(io.ComfyNode):
             with pictures_named("Picture", len(pictures)):
                 return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(in_batches(attempt, min(_TOGETHER, len(pictures))))
+        return io.NodeOutput(in_batches(attempt, min(VQ_TOGETHER, len(pictures))))
 
 
 class JanusDecodeTokens(io.ComfyNode):
@@ -94,7 +92,7 @@ class JanusDecodeTokens(io.ComfyNode):
             with pictures_named("Picture", len(image_tokens)):
                 return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(to_image(in_batches(attempt, min(_TOGETHER, len(image_tokens)))))
+        return io.NodeOutput(to_image(in_batches(attempt, min(VQ_TOGETHER, len(image_tokens)))))
 
 
 class JanusSaveTokens(io.ComfyNode):

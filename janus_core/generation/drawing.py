@@ -8,70 +8,23 @@ Salimans 2022 (arXiv:2207.12598).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import PromptError
-from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
-from ..inputs.text_tokenizer import TextTokenizer
+from ..inputs.prompting import PromptPlan
 from ..model.model import Language
-from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
-from .canvas import Canvas, Source, extended
+from ..options import Compute, DrawOptions, OnStep, OnTokens
+from .canvas import Canvas, extended
 from .capturing import Stepper
 from .noise import NoiseBlocks, block_cells
+from .plans import DrawPlan
 from .prefill import check_context, pad_left, prefill
 from .sampling import are_finite, guide, keep_min_p, next_tokens, not_finite
 from .static_decoder import decoder_for
 from .steps import Sequences
 
 _NOISE_BLOCK = 24  # cells whose noise is computed together on a CPU: one row of the published models' grid
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawPlan:
-    """One picture to draw.
-
-    Attributes:
-        cond: its conditional row.
-        uncond: its unconditional row.
-        seed: of its noise.
-        source: what it starts from, or None where every cell is drawn.
-    """
-
-    cond: PromptPlan
-    uncond: PromptPlan
-    seed: int
-    source: Source | None = None
-
-
-def plan_pictures(
-    prompts: Sequence[str],
-    negative_prompt: str,
-    seeds: Sequence[int],
-    tokenizer: TextTokenizer,
-    *,
-    old_roles: bool,
-) -> list[DrawPlan]:
-    """Plan a picture of every prompt with every seed, those of one prompt side by side.
-
-    Without a negative prompt the unconditional row is the prompt's own with its content padded out.
-
-    Raises:
-        PromptError: there is no prompt.
-    """
-    if not prompts:
-        raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
-    planned: list[DrawPlan] = []
-    for prompt in prompts:
-        cond = plan_drawing(prompt, tokenizer, old_roles=old_roles)
-        if negative_prompt.strip():
-            uncond = plan_drawing(negative_prompt, tokenizer, old_roles=old_roles)
-        else:
-            uncond = unconditional(cond, tokenizer)
-        planned += [DrawPlan(cond=cond, uncond=uncond, seed=seed) for seed in seeds]
-    return planned
 
 
 def generate_image_tokens(
@@ -90,7 +43,7 @@ def generate_image_tokens(
     Args:
         language: ready on the device of `compute`.
         pictures: what to draw; all of them start from something, or none does.
-        options: guidance and sampling.
+        options: guidance, decided, and sampling.
         num_image_tokens: cells of the grid.
         pad: id that fills shorter prompt rows.
         compute: device and dtype.
@@ -146,9 +99,11 @@ class DrawingStep:
         self._language = language
         self._compute = compute
         self._options = options
-        self._guidance = options.guidance(PUBLISHED_GUIDANCE)
+        assert options.cfg_weight is not None
+        assert options.min_p is not None
+        self._cfg_weight, self._min_p = options.cfg_weight, options.min_p
         # without guidance, or where both rows are equal, the second half of the batch would change nothing
-        self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
+        self._is_guided = self._cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
         check_context(rows, language.language_model.config, num_image_tokens)
         self._canvas = _canvas_of(pictures, compute.device)
@@ -201,11 +156,11 @@ class DrawingStep:
         if not self._is_guided:
             return self._likely(logits)
         cond_logits, uncond_logits = logits.chunk(2)  # (b, v) each
-        return guide(self._likely(cond_logits), uncond_logits, self._guidance.cfg_weight)
+        return guide(self._likely(cond_logits), uncond_logits, self._cfg_weight)
 
     def _likely(self, logits: Tensor) -> Tensor:
         """Mask the tokens of conditional logits (b, v) that min-p leaves out."""
-        kept = keep_min_p(logits, self._guidance.min_p)
+        kept = keep_min_p(logits, self._min_p)
         return kept if self._canvas is None else self._canvas.unmasked(kept, logits, self._cell)
 
     def choose(self, hidden: Tensor) -> None:

@@ -68,7 +68,10 @@ class LoadedModel:
     def plan_conversation(self, turns: Sequence[Turn], system: str = SYSTEM_TEXT) -> PromptPlan:
         """Return the prompt of a conversation as token ids, without looking at its pictures."""
         return plan_conversation(
-            [TurnText(role=turn.role, text=turn.text, num_images=len(turn.images)) for turn in turns],
+            [
+                TurnText(role=turn.role, text=turn.text, num_images=len(turn.images), is_raw=turn.is_raw)
+                for turn in turns
+            ],
             self.tokenizer,
             image_tokens=self.config.vision.num_patches,
             system=system,

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, PromptError
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
 GREEDY = DrawOptions(temperature=0.0)
@@ -129,7 +130,12 @@ def test_guided_logits_are_float32_in_half_precision(make_janus: Callable[[torch
     cond, uncond = rows(half, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
     step = DrawingStep(
-        half.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=half.compute
+        half.model.language,
+        [picture],
+        SAMPLED.decided(),
+        num_image_tokens=CELLS,
+        pad=402,
+        compute=half.compute,
     )
     assert step.score(step.first).dtype == torch.float32
 
@@ -139,7 +145,12 @@ def test_guidance_sharpens_the_prompt_against_the_padding(janus: Janus) -> None:
     cond, uncond = rows(janus, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
     step = DrawingStep(
-        janus.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=janus.compute
+        janus.model.language,
+        [picture],
+        SAMPLED.decided(),
+        num_image_tokens=CELLS,
+        pad=402,
+        compute=janus.compute,
     )
     away = image_logits(janus, uncond, [])
     expected = away + 5.0 * (image_logits(janus, cond, []) - away)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from janus_core import Compute, JanusModel
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.generation.prefill import pad_left, prefill
 from janus_core.generation.static_decoder import decoder_for
 from janus_core.inputs.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, unconditional
@@ -228,7 +229,7 @@ def test_the_drawing_loss_is_what_the_inference_path_gives_the_true_tokens(
         step = DrawingStep(
             model.language,
             plans,
-            DrawOptions(cfg_weight=1.0),
+            DrawOptions(cfg_weight=1.0).decided(),
             num_image_tokens=64,
             pad=words.special.pad,
             compute=COMPUTE,
