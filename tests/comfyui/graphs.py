@@ -27,6 +27,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "batch_size": 1,
         "strength": 1.0,
+        "candidates": 1,
         "fit": "crop",
         "keep_original": True,
     },
