@@ -103,4 +103,4 @@ def _logits_at(ours: Ours, drawn: Tensor) -> Tensor:
     hidden = step.first
     for token in drawn:
         hidden = step.feed(token[None])
-    return step.score(hidden)[0]
+    return step.steered(step.image_logits(hidden))[0]

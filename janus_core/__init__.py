@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .generation.canvas import RedrawOptions
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
+    from .generation.sketch import Sketch
     from .inputs.caption_styles import CaptionRequest, read_presets, request_for, style_names
     from .inputs.carried_tokens import (
         TOKENS_NOTE,
@@ -118,6 +119,7 @@ _ROOMS = {
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
     "Sidecars": "captions.caption_files",
+    "Sketch": "generation.sketch",
     "Survey": "captions.caption_run",
     "TOKENS_NOTE": "inputs.carried_tokens",
     "Task": "residency.parts",
@@ -216,6 +218,7 @@ __all__ = [
     "SYSTEM_TEXT",
     "SamplingError",
     "Sidecars",
+    "Sketch",
     "Survey",
     "TOKENS_NOTE",
     "Task",

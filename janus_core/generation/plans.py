@@ -20,12 +20,14 @@ class DrawPlan:
         uncond: its unconditional row.
         seed: of its noise.
         source: what it starts from, or None where every cell is drawn.
+        group: number of the prompt; pictures of one group compete where the best are kept.
     """
 
     cond: PromptPlan
     uncond: PromptPlan
     seed: int
     source: Source | None = None
+    group: int = 0
 
 
 def plan_pictures(
@@ -46,11 +48,11 @@ def plan_pictures(
     if not prompts:
         raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
     planned: list[DrawPlan] = []
-    for prompt in prompts:
+    for group, prompt in enumerate(prompts):
         cond = plan_drawing(prompt, tokenizer, old_roles=old_roles)
         if negative_prompt.strip():
             uncond = plan_drawing(negative_prompt, tokenizer, old_roles=old_roles)
         else:
             uncond = unconditional(cond, tokenizer)
-        planned += [DrawPlan(cond=cond, uncond=uncond, seed=seed) for seed in seeds]
+        planned += [DrawPlan(cond=cond, uncond=uncond, seed=seed, group=group) for seed in seeds]
     return planned

@@ -20,7 +20,9 @@ VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps a
 _VQ_MAPS = 6  # full-resolution feature maps alive at once in its widest block
 
 
-def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: torch.dtype) -> int:
+def draw_bytes(
+    config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: torch.dtype, *, going_on: int = 0
+) -> int:
     """Return the bytes that drawing needs beside weights, guidance on, all pictures from one prompt.
 
     Args:
@@ -28,12 +30,14 @@ def draw_bytes(config: JanusConfig, batch_size: int, prompt_tokens: int, dtype: 
         batch_size: pictures drawn together.
         prompt_tokens: length of the longest prompt row.
         dtype: of the KV cache and activations.
+        going_on: pictures that are left once others are given up; their cache is copied to a new one.
     """
     rows, language = 2 * batch_size, config.language
     tokens = prompt_tokens + config.num_image_tokens
     cache = kv_cache_bytes(language, rows, tokens, dtype)
     if batch_size > 1:  # the two distinct rows are prefilled in a cache of their own, then repeated
         cache += kv_cache_bytes(language, 2, tokens, dtype)
+    cache += kv_cache_bytes(language, 2 * going_on, tokens, dtype)
     # residual stream, its norm and the attention's tensors; then the MLP's gate, up and their product
     prefill = (
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize

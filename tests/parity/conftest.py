@@ -108,8 +108,8 @@ def guided_logits() -> Callable[[Janus, tuple[PromptPlan, PromptPlan], DrawOptio
             pad=janus.tokenizer.special.pad,
             compute=janus.compute,
         )
-        found = [step.score(step.first)]
-        found += [step.score(step.feed(token[None])) for token in fed[:-1]]
+        found = [step.steered(step.image_logits(step.first))]
+        found += [step.steered(step.image_logits(step.feed(token[None]))) for token in fed[:-1]]
         return torch.cat(found)
 
     return compute

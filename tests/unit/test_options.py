@@ -16,13 +16,14 @@ INTERVALS = {
     (TextOptions, "top_p"): ("1e-06", "1"),
     (TextOptions, "min_p"): ("0", "1"),
     (TextOptions, "repetition_penalty"): ("0.1", "10"),
+    (DrawOptions, "keep_best"): ("0", "1000000"),
     (DrawOptions, "min_p"): ("0", "1"),
     (DrawOptions, "temperature"): ("0", "2"),
     (DrawOptions, "top_k"): ("0", "1000000"),
     (DrawOptions, "top_p"): ("1e-06", "1"),
 }
 OPEN = (DrawOptions, "cfg_weight"), (DrawOptions, "min_p")  # None is what the model recommends
-WHOLE = [key for key in INTERVALS if key[1] in ("max_new_tokens", "top_k")]
+WHOLE = [key for key in INTERVALS if key[1] in ("max_new_tokens", "top_k", "keep_best")]
 each_option = pytest.mark.parametrize(("kind", "name"), INTERVALS)
 
 

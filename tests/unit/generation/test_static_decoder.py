@@ -312,7 +312,7 @@ def test_static_steps_report_like_streamed_ones(janus: Janus, steps: list[int]) 
     done: list[int] = []
     drawn = janus.draw(
         "a cat",
-        on_tokens=lambda tokens: seen.append(tokens[0].tolist()),
+        on_tokens=lambda tokens, _: seen.append(tokens[0].tolist()),
         on_step=lambda step, total: done.append(step),
     )
     whole = drawn.tokens.grid.flatten().tolist()

@@ -50,6 +50,12 @@ def test_drawing_counts_two_cached_rows_for_every_picture() -> None:
     assert five - one >= 4 * cache
 
 
+def test_drawing_counts_a_second_cache_for_those_that_outlast_the_others() -> None:
+    cache = kv_cache_bytes(TINY.language, 2, _TEXT + TINY.num_image_tokens, torch.float32)
+    all_kept, halved = (draw_bytes(TINY, 8, _TEXT, torch.float32, going_on=count) for count in (0, 4))
+    assert halved - all_kept == 4 * cache
+
+
 def test_drawing_counts_a_longer_prompt() -> None:
     short, long = (draw_bytes(TINY, 1, tokens, torch.float32) for tokens in (_TEXT, 50 * _TEXT))
     assert long - short >= kv_cache_bytes(TINY.language, 2, 49 * _TEXT, torch.float32)

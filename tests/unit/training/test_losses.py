@@ -236,7 +236,9 @@ def test_the_drawing_loss_is_what_the_inference_path_gives_the_true_tokens(
         )
         hidden = step.first
         for cell in range(64):
-            scores.append(step.score(hidden).log_softmax(-1).gather(1, tokens[:, cell : cell + 1]))
+            scores.append(
+                step.steered(step.image_logits(hidden)).log_softmax(-1).gather(1, tokens[:, cell : cell + 1])
+            )
             hidden = step.feed(tokens[:, cell])
 
     loss = task_of(model, naming, words, replace(STAGE, mix=(0, 0, 1)), generation=samples).loss(0)
