@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from .flow.velocity import PreparedRows, embed_rows, rows_of_one_length
     from .generation.answering import Answer
     from .generation.canvas import RedrawOptions
+    from .generation.choosing import Choice
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
+    from .generation.scoring import SCORE_QUESTION, Score, best_first
     from .inputs.image_tokens import Drawn, ImageTokens
     from .inputs.pictures import check_picture
     from .inputs.preprocessing import to_uint8
@@ -66,6 +68,7 @@ _ROOMS = {
     "CUSTOM_STYLE": "inputs.prompting",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
+    "Choice": "generation.choosing",
     "Compute": "options",
     "ConfigError": "errors",
     "DownloadError": "errors",
@@ -93,9 +96,11 @@ _ROOMS = {
     "PromptError": "errors",
     "RedrawOptions": "generation.canvas",
     "SCALING": "flow.latents",
+    "SCORE_QUESTION": "generation.scoring",
     "SOLVERS": "flow.solvers",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
+    "Score": "generation.scoring",
     "Task": "residency.parts",
     "TextOptions": "options",
     "TokenWatch": "generation.preview",
@@ -104,6 +109,7 @@ _ROOMS = {
     "answer_bytes": "residency.memory",
     "assemble": "loading",
     "assemble_flow": "loading",
+    "best_first": "generation.scoring",
     "build_flow_model": "flow.flow_model",
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
@@ -142,6 +148,7 @@ __all__ = [
     "CUSTOM_STYLE",
     "Checkpoint",
     "CheckpointError",
+    "Choice",
     "Compute",
     "ConfigError",
     "DownloadError",
@@ -169,9 +176,11 @@ __all__ = [
     "PromptError",
     "RedrawOptions",
     "SCALING",
+    "SCORE_QUESTION",
     "SOLVERS",
     "SYSTEM_TEXT",
     "SamplingError",
+    "Score",
     "Task",
     "TextOptions",
     "TokenWatch",
@@ -180,6 +189,7 @@ __all__ = [
     "answer_bytes",
     "assemble",
     "assemble_flow",
+    "best_first",
     "build_flow_model",
     "build_model",
     "bundled_models",

@@ -8,6 +8,7 @@ from .draw import JanusDraw
 from .draw_flow import JanusFlowDraw, JanusFlowModel
 from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
 from .load import JanusLoad
+from .pick import JanusChoose, JanusScore
 from .redraw import JanusRedraw
 
 
@@ -24,6 +25,8 @@ class JanusExtension(ComfyExtension):
             JanusAsk,
             JanusDraw,
             JanusRedraw,
+            JanusScore,
+            JanusChoose,
             JanusFlowDraw,
             JanusFlowModel,
             JanusEncodeImage,

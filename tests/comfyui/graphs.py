@@ -29,6 +29,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "fit": "crop",
         "keep_original": True,
     },
+    "JanusScore": {"prompt": "a red circle"},
+    "JanusChoose": {"question": "Which?", "choices": "red\na blue house\ngreen"},
     "JanusEncodeImage": {"fit": "crop"},
     "JanusDecodeTokens": {},
     "JanusSaveTokens": {"filename_prefix": "janus/tokens"},

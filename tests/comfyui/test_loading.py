@@ -15,6 +15,8 @@ NODES = [
     "JanusAsk",
     "JanusDraw",
     "JanusRedraw",
+    "JanusScore",
+    "JanusChoose",
     "JanusFlowDraw",
     "JanusFlowModel",
     "JanusEncodeImage",
