@@ -11,6 +11,8 @@ from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_pictures
 from .bridge.progress import Progress
+from .bridge.remarks import KEY as REMARKS
+from .bridge.remarks import on_caption
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
 from .widgets import prompt as prompt_input
@@ -28,10 +30,13 @@ class JanusScore(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusScore",
-            display_name="Janus Score",
+            display_name="Janus Score (Rank Images)",
             category="Janus",
             description="Tells how well each picture of a batch shows something, and passes the best on.",
-            search_aliases=["score", "rank", "best of", "select", "judge", "deepseek", "vlm", "janus"],
+            search_aliases=[
+                "score", "rank", "best of", "select", "judge", "filter", "vlm", "janus", "janus pro",
+                "deepseek",
+            ],
             is_output_node=True,
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
@@ -107,14 +112,23 @@ class JanusScore(io.ComfyNode):
             [found[row].probability for row in kept],
             kept,
             tokens,
-            ui={"text": [_told(row, found[row]) for row in kept]},
+            ui={
+                "text": [f"{found[row].probability:.3f}  picture {row + 1}" for row in kept],
+                REMARKS: [*_unsure(found), *on_caption(model.world)],
+            },
         )
 
 
-def _told(row: int, score: Score) -> str:
-    """Return what the node shows of a picture."""
-    told = f"{score.probability:.3f}  picture {row + 1}"
-    return told if score.is_verdict else f"{told} (was answered with neither yes nor no: means little)"
+def _unsure(found: list[Score]) -> list[str]:
+    """Say which pictures have scores that mean little, if any."""
+    unsure = [str(row + 1) for row, score in enumerate(found) if not score.is_verdict]
+    if not unsure:
+        return []
+    said = (
+        f"Answered with neither yes nor no: picture {', '.join(unsure)} of {len(found)}. Such a score means "
+        "little; ask a question that can only be answered so."
+    )
+    return [said]
 
 
 class JanusChoose(io.ComfyNode):
@@ -125,11 +139,12 @@ class JanusChoose(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusChoose",
-            display_name="Janus Choose",
+            display_name="Janus Choose (Classify Images)",
             category="Janus",
             description="Answers a question about each picture with one of the lines given, nothing else.",
             search_aliases=[
-                "choose", "classify", "multiple choice", "switch", "route", "deepseek", "vlm", "janus",
+                "choose", "classify", "multiple choice", "switch", "route", "vlm", "janus", "janus pro",
+                "deepseek",
             ],
             is_output_node=True,
             inputs=[
@@ -193,5 +208,5 @@ class JanusChoose(io.ComfyNode):
             [one.text for one in found],
             [one.index for one in found],
             [share for one in found for share in one.probabilities],
-            ui={"text": told},
+            ui={"text": told, REMARKS: on_caption(model.world)},
         )

@@ -19,13 +19,22 @@ from ..flow.vae_files import read_vae
 from ..inputs.preprocessing import to_images
 from ..janus_flow import JanusFlow
 from ..options import OnStep, check_count
-from .files import ready_file, ready_folder, save_picture, unused
+from ..outputs import ready_folder
+from .files import ready_file, save_picture, unused
 from .models import load, model_name
 from .terminal import new_seed, progress, remark, report
 
 # What belongs to one kind of model, with the value that a flag has where it is not given.
 FLOW_FLAGS = {"steps": None, "solver": None, "latents": None, "noise": None, "vae": None}
-TOKEN_FLAGS = {"prompts": None, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": -1.0}
+TOKEN_FLAGS = {
+    "prompts": None,
+    "tokens": None,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": -1.0,
+    "keep_best": 0,
+}
 
 
 def refuse_flags(arguments: Namespace, flags: Mapping[str, object], model: str, kind: str) -> None:

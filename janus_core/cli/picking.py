@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from ..captions.finding import find_pictures
 from ..generation.choosing import checked_choices
 from ..generation.scoring import SCORE_QUESTION, best_first, score_question
 from ..options import check_count, check_range
-from .finding import find_pictures
 from .models import load
 from .terminal import new_seed, progress, remark, report
 

@@ -195,7 +195,7 @@ class _Reader:
             return False
         self._rows = [self._rows[index] for index in kept]
         chosen = self._next[kept]
-        self._sequences = extended(
+        self._sequences, _ = extended(
             self._model,
             self._sequences.select(kept),
             self._model.embed_words(chosen, self._compute.dtype)[:, None],
