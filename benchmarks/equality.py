@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import unconditional
 from janus_core.options import DrawOptions
 
@@ -94,7 +95,7 @@ def _logits_at(ours: Ours, drawn: Tensor) -> Tensor:
     step = DrawingStep(
         janus.model.language,
         [plan],
-        DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0),
+        DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0).decided(),
         num_image_tokens=len(drawn) + 1,
         pad=janus.tokenizer.special.pad,
         compute=janus.compute,
@@ -102,4 +103,4 @@ def _logits_at(ours: Ours, drawn: Tensor) -> Tensor:
     hidden = step.first
     for token in drawn:
         hidden = step.feed(token[None])
-    return step.score(hidden)[0]
+    return step.steered(step.image_logits(hidden))[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -194,7 +194,7 @@ class _Watched:
         self._next_s = 0.0
         self._watch = TokenWatch()
 
-    def look(self, tokens: Tensor) -> None:
+    def look(self, tokens: Tensor, pictures: Sequence[int]) -> None:
         """Have the tokens looked at if a preview is due."""
         now = time.monotonic()
         if now >= self._next_s:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .generation.canvas import RedrawOptions
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
+    from .generation.sketch import Sketch
     from .inputs.caption_styles import CaptionRequest, read_presets, request_for, style_names
     from .inputs.carried_tokens import (
         TOKENS_NOTE,
@@ -61,14 +62,14 @@ if TYPE_CHECKING:
     from .inputs.pictures import check_picture, read_picture
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
-    from .inputs.turns import Turn
+    from .inputs.turns import Chat, Turn
     from .janus import Janus
     from .janus_flow import JanusFlow
     from .loading import assemble, assemble_flow, load_autoregressive, load_janus
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
     from .options import Compute, DrawOptions, Guidance, TextOptions
-    from .residency.memory import answer_bytes, decode_bytes, draw_bytes
+    from .residency.memory import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
     from .residency.parts import Part, Task, parts_for, split_parts
 
 
@@ -82,6 +83,7 @@ _ROOMS = {
     "CaptionTask": "captions.caption_run",
     "CaptionWatch": "captions.caption_run",
     "CarriedTokens": "inputs.carried_tokens",
+    "Chat": "inputs.turns",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
     "Compute": "options",
@@ -119,11 +121,13 @@ _ROOMS = {
     "Sidecars": "captions.caption_files",
     "Survey": "captions.caption_run",
     "TOKENS_NOTE": "inputs.carried_tokens",
+    "Sketch": "generation.sketch",
     "Task": "residency.parts",
     "TextOptions": "options",
     "TokenWatch": "generation.preview",
     "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
+    "VQ_TOGETHER": "residency.memory",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
     "assemble_flow": "loading",
@@ -178,6 +182,7 @@ __all__ = [
     "CaptionTask",
     "CaptionWatch",
     "CarriedTokens",
+    "Chat",
     "Checkpoint",
     "CheckpointError",
     "Compute",
@@ -215,11 +220,13 @@ __all__ = [
     "Sidecars",
     "Survey",
     "TOKENS_NOTE",
+    "Sketch",
     "Task",
     "TextOptions",
     "TokenWatch",
     "TransferPace",
     "Turn",
+    "VQ_TOGETHER",
     "answer_bytes",
     "assemble",
     "assemble_flow",

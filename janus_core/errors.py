@@ -15,7 +15,19 @@ Each message says what happened, where, and what to do.
 
 
 class JanusError(Exception):
-    """Base of all errors that come from Janus itself."""
+    """Base of all errors that come from Janus itself.
+
+    A host may import the package under another name: ComfyUI's begins with the folder's path, and its page
+    shows people the module of an error. So every error names the package as published.
+    """
+
+    __module__ = "janus_core.errors"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _, here, file = cls.__module__.rpartition("janus_core.")
+        if here:
+            cls.__module__ = f"janus_core.{file}"
 
 
 class ConfigError(JanusError, ValueError):

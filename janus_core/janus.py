@@ -14,14 +14,14 @@ from torch import Tensor
 
 from .errors import ImageError
 from .generation.canvas import Pull, RedrawOptions, Source
-from .generation.drawing import DrawPlan, plan_pictures
+from .generation.plans import DrawPlan, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
 from .inputs.masks import Mask, fit_masks, paste, read_masks, redrawn_cells, shares
 from .inputs.pictures import Picture, as_several, read_picture
 from .inputs.preprocessing import fitted_samples
 from .options import OnStep, OnTokens, check_count, whole_seed
-from .painting import VQ_TOGETHER, Painting
-from .residency.memory import decode_bytes
+from .painting import Painting, how_many
+from .residency.memory import VQ_TOGETHER, decode_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,8 +93,8 @@ class Janus(Painting):
         tokens = scene.tokens
         if options.strength > 0 and bool(cells.any()):
             started = self._started(pictures, tokens.grid.flatten(1), cells, options.strength)
-            grid = self._draw_all(started, options.drawing, batch_size, on_step=on_step, on_tokens=on_tokens)
-            tokens = replace(tokens, grid=grid)
+            easel = self._easel(started, options.drawing, batch_size)
+            tokens = self._tokens_of(easel.draw(started, on_step, on_tokens))
         share = shares(scene.masks, cells, side) if options.keep_original else torch.ones(count, 1, 1, 1)
         if bool(share.any()):
             images = paste(scene.originals, self.decode(tokens, batch_size=VQ_TOGETHER), share)
@@ -142,7 +142,7 @@ class Janus(Painting):
             samples = [fitted_samples(picture, size, options.fit) for picture in several]
             originals = torch.from_numpy(np.stack(samples))
             sizes = [_size_of(picture) for picture in several]
-        count = _how_many(len(sizes), options.num_images)
+        count = how_many(len(sizes), options.num_images)
         rows = _rows("picture", len(sizes), count)
         fitted = fit_masks(
             [masks[row] for row in _rows("mask", len(masks), count)],
@@ -158,16 +158,6 @@ def _size_of(picture: Picture) -> tuple[int, int]:
     if isinstance(picture, (Tensor, np.ndarray)):
         return int(picture.shape[1]), int(picture.shape[0])
     return read_picture(picture).size
-
-
-def _how_many(sources: int, num_images: int) -> int:
-    """Return how many pictures come out: several of one source, or one of each."""
-    if 1 not in (sources, num_images) and sources != num_images:
-        raise ImageError(
-            f"There are {sources} pictures to start from, but {num_images} are to come out. Ask for as "
-            "many, or for one of each, or give a single picture."
-        )
-    return max(sources, num_images)
 
 
 def _rows(name: str, given: int, wanted: int) -> list[int]:

@@ -5,6 +5,7 @@ Ranges are checked once, when an options object is created; nothing below checks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Protocol
@@ -36,8 +37,11 @@ class OnStep(Protocol):
 class OnTokens(Protocol):
     """Called after each step with the tokens so far; may raise to interrupt."""
 
-    def __call__(self, tokens: Tensor) -> None:
-        """Take image tokens (b, cells drawn so far) int64: a view of the buffer, not to be written to."""
+    def __call__(self, tokens: Tensor, pictures: Sequence[int]) -> None:
+        """Take image tokens (b, cells drawn so far) int64 of the pictures with these numbers in the call.
+
+        The tokens are a view of the buffer, not to be written to.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +159,8 @@ class DrawOptions:
         top_p: above 0 … 1; 1 is off.
         min_p: 0 … 1, before guidance, see `Guidance`; 0 is off, None is what the model's folder recommends.
             Ignored at temperature 0.
+        keep_best: 0 … 1,000,000; of the pictures of each prompt return only so many, those that fit it best,
+            and give the others up early; 0 returns all.
     """
 
     cfg_weight: float | None = None
@@ -162,6 +168,7 @@ class DrawOptions:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float | None = None
+    keep_best: int = 0
 
     def __post_init__(self) -> None:
         if self.cfg_weight is not None:
@@ -171,10 +178,18 @@ class DrawOptions:
         check_range("top_p", self.top_p, 1e-6, 1)
         if self.min_p is not None:
             check_range("min_p", self.min_p, 0, 1)
+        check_whole("keep_best", self.keep_best, 0, 1_000_000)
 
     @classmethod
     def from_numbers(
-        cls, *, cfg_weight: float, temperature: float, top_k: int, top_p: float, min_p: float
+        cls,
+        *,
+        cfg_weight: float,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        keep_best: int = 0,
     ) -> DrawOptions:
         """Return options from numbers alone, as nodes and the command line have them.
 
@@ -184,6 +199,7 @@ class DrawOptions:
             top_k: see the class.
             top_p: see the class.
             min_p: below 0 is what the model recommends.
+            keep_best: see the class.
         """
         return cls(
             cfg_weight=None if cfg_weight == 0 else cfg_weight,
@@ -191,17 +207,14 @@ class DrawOptions:
             top_k=top_k,
             top_p=top_p,
             min_p=None if min_p < 0 else min_p,
+            keep_best=keep_best,
         )
 
-    def guidance(self, recommended: Guidance) -> Guidance:
-        """Return the guidance to draw with: what is asked for, else what is recommended."""
+    def decided(self, recommended: Guidance = PUBLISHED_GUIDANCE) -> DrawOptions:
+        """Return options whose guidance is decided: what is asked for, else what is recommended."""
         min_p = recommended.min_p if self.min_p is None else self.min_p
-        return Guidance(
+        return replace(
+            self,
             cfg_weight=recommended.cfg_weight if self.cfg_weight is None else self.cfg_weight,
             min_p=0.0 if self.temperature == 0 else min_p,  # greedy: the argmax over all tokens
         )
-
-    def decided(self, recommended: Guidance) -> DrawOptions:
-        """Return these options with the recommended values filled in."""
-        guidance = self.guidance(recommended)
-        return replace(self, cfg_weight=guidance.cfg_weight, min_p=guidance.min_p)

@@ -7,17 +7,21 @@ under a mask in `janus`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from .conversing import Conversing
-from .generation.batches import batched, in_chunks, numbered_from, within
-from .generation.drawing import DrawPlan, generate_image_tokens, plan_pictures
+from .errors import ImageError
+from .generation.batches import in_chunks
+from .generation.canvas import Source
+from .generation.contest import Contest
+from .generation.easel import Easel
+from .generation.plans import DrawPlan, plan_pictures
 from .generation.sampling import require_numbers
-from .inputs.image_tokens import Drawn, ImageTokens
+from .inputs.image_tokens import UNDRAWN, Drawn, ImageTokens
 from .inputs.pictures import Picture
 from .inputs.preprocessing import Fit, to_images, to_vq_inputs
 from .model.config import JanusConfig
@@ -32,12 +36,10 @@ from .options import (
     check_count,
     whole_seed,
 )
-from .residency.memory import decode_bytes, draw_bytes
+from .residency.memory import VQ_TOGETHER, decode_bytes, draw_bytes
 from .residency.packing import pack_for_drawing
 
 _NO_TOKEN = -1  # in place of a token that could not be found
-
-VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +80,8 @@ class Painting(Conversing):
 
         Args:
             prompt: what to draw; empty draws unconditionally. Several prompts are drawn together.
-            num_images: pictures of each prompt; picture i of a prompt uses seed + i.
+            num_images: pictures of each prompt; picture i of a prompt uses seed + i. With `keep_best` of the
+                options those of each prompt that fit it best come out, the best first.
             seed: any integer.
             negative_prompt: text of the unconditional row; empty pads the prompt out, as in the reference.
             options: guidance and sampling.
@@ -87,8 +90,9 @@ class Painting(Conversing):
             on_tokens: called with the tokens so far of the batch being drawn.
 
         Raises:
-            PromptError: a prompt exceeds the context. SamplingError: a count below 1, or scores that are no
-                numbers; `rows` tells of which pictures.
+            PromptError: a prompt exceeds the context, or says nothing that the best could be kept by.
+            SamplingError: a count below 1, more to be kept than are drawn, or scores that are no numbers;
+                `rows` tells of which pictures.
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
@@ -100,47 +104,119 @@ class Painting(Conversing):
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
-        grid = self._draw_all(
-            pictures, options or DrawOptions(), batch_size, on_step=on_step, on_tokens=on_tokens
-        )
-        tokens = ImageTokens(grid=grid, codebook=self.codebook)
-        images = in_chunks(self._to_images, tokens.grid, min(batch_size, VQ_TOGETHER), None)
-        require_numbers(images, self.vq_dtype)
-        return Drawn(images=images, tokens=tokens, seeds=tuple(plan.seed % 2**64 for plan in pictures))
+        return self._drawn(pictures, options or DrawOptions(), batch_size, on_step, on_tokens)
 
-    def _draw_all(
+    @torch.inference_mode()
+    def resume(
+        self,
+        tokens: ImageTokens,
+        prompt: str,
+        *,
+        seed: int = 0,
+        negative_prompt: str = "",
+        options: DrawOptions | None = None,
+        batch_size: int = 4,
+        on_step: OnStep | None = None,
+        on_tokens: OnTokens | None = None,
+    ) -> Drawn:
+        """Go on with a drawing that was interrupted.
+
+        With its prompt, seed and options the pictures are those of the uninterrupted drawing (in float32);
+        another prompt draws only what is missing. Finished pictures are decoded.
+
+        Args:
+            tokens: what is drawn so far, from `Sketch`; `begin` returns some to start several pictures with.
+            prompt: what to draw.
+            seed: picture i, counted in `tokens`, uses seed + i.
+            negative_prompt: see `draw`.
+            options: see `draw`; all pictures count as those of one prompt.
+            batch_size: pictures drawn together.
+            on_step: called with (image tokens done, image tokens of all batches).
+            on_tokens: called with the tokens so far of the batch being drawn.
+
+        Raises:
+            ImageError: the tokens belong to another model, or are damaged.
+            PromptError, SamplingError: as `draw`.
+        """
+        check_count("batch_size", batch_size)
+        seed = whole_seed(seed)
+        tokens.check_drawable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
+        pictures = plan_pictures(
+            [prompt],
+            negative_prompt,
+            range(seed, seed + len(tokens)),
+            self.tokenizer,
+            old_roles=self.config.old_roles,
+        )
+        if any(tokens.cells_drawn):
+            pictures = [
+                replace(plan, source=Source(tokens=row, is_drawn=row == UNDRAWN))
+                for plan, row in zip(pictures, tokens.grid.flatten(1), strict=True)
+            ]
+        return self._drawn(pictures, options or DrawOptions(), batch_size, on_step, on_tokens)
+
+    def begin(self, num_images: int, tokens: ImageTokens | None = None) -> ImageTokens:
+        """Return what `resume` starts pictures from.
+
+        Args:
+            num_images: how many.
+            tokens: of as many pictures, of one that all start from, or None, where all is to be drawn. More
+                than one are themselves enough where one picture is asked for.
+
+        Raises:
+            SamplingError: the number is below 1. ImageError: it is not that of the tokens.
+        """
+        check_count("num_images", num_images)
+        if tokens is None:
+            return ImageTokens.undrawn(num_images, self.config.grid_side, self.codebook)
+        count = how_many(len(tokens), num_images)
+        return replace(tokens, grid=tokens.grid.expand(count, -1, -1).clone())
+
+    def _drawn(
         self,
         pictures: Sequence[DrawPlan],
         options: DrawOptions,
         batch_size: int,
-        *,
         on_step: OnStep | None,
         on_tokens: OnTokens | None,
-    ) -> Tensor:
-        """Return the grids (b, h, w) int64 of pictures, drawn `batch_size` together; decoding may follow."""
-        options = options.decided(self.guidance)
+    ) -> Drawn:
+        """Draw pictures, all of them or the best, and decode them."""
+        easel = self._easel(pictures, options, batch_size)
+        scores: list[float] = []
+        if easel.options.keep_best:
+            chosen = Contest(easel, pictures).run(on_step, on_tokens)
+            pictures = [pictures[place] for place in chosen.places]
+            drawn, scores = chosen.tokens, chosen.scores
+        else:
+            drawn = easel.draw(pictures, on_step, on_tokens)
+        tokens = self._tokens_of(drawn)
+        images = in_chunks(self._to_images, tokens.grid, min(batch_size, VQ_TOGETHER), None)
+        require_numbers(images, self.vq_dtype)
+        seeds = tuple(plan.seed % 2**64 for plan in pictures)
+        return Drawn(images=images, tokens=tokens, seeds=seeds, scores=tuple(scores))
+
+    def _easel(self, pictures: Sequence[DrawPlan], options: DrawOptions, batch_size: int) -> Easel:
+        """Have the weights in place for drawing such pictures; decoding may follow."""
         longest = max(max(len(plan.cond), len(plan.uncond)) for plan in pictures)
-        need = draw_bytes(self.config, min(batch_size, len(pictures)), longest, self.compute.dtype)
+        together = min(batch_size, len(pictures))
+        halved = -(-together // 2) if options.keep_best else 0
+        need = draw_bytes(self.config, together, longest, self.compute.dtype, going_on=halved)
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
-        cells, batches = self.config.num_image_tokens, batched(pictures, batch_size)
-        drawn: list[Tensor] = []
-        for index, batch in enumerate(batches):
-            with numbered_from(index * batch_size, compute.dtype):
-                tokens = generate_image_tokens(
-                    self.model.language,
-                    batch,
-                    options,
-                    num_image_tokens=cells,
-                    pad=self.tokenizer.special.pad,
-                    compute=compute,
-                    on_step=within(on_step, index * cells, len(batches) * cells),
-                    on_tokens=on_tokens,
-                )  # (b, n)
-            drawn.append(tokens)
-        grid = rearrange(torch.cat(drawn).cpu(), "b (h w) -> b h w", h=self.config.grid_side)
+        return Easel(
+            language=self.model.language,
+            options=options.decided(self.guidance),
+            side=self.config.grid_side,
+            pad=self.tokenizer.special.pad,
+            compute=compute,
+            batch_size=batch_size,
+        )
+
+    def _tokens_of(self, drawn: Tensor) -> ImageTokens:
+        """Return image tokens (b, n) as a value of this model."""
+        grid = rearrange(drawn, "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
-            return grid.clone()
+            return ImageTokens(grid=grid.clone(), codebook=self.codebook, model=self.name)
 
     @torch.inference_mode()
     def encode(
@@ -173,7 +249,7 @@ class Painting(Conversing):
 
         grid = in_chunks(encode, pixels, batch_size, on_step)
         require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
-        return ImageTokens(grid=grid, codebook=self.codebook)
+        return ImageTokens(grid=grid, codebook=self.codebook, model=self.name)
 
     def _to_tokens(self, pixels: Tensor) -> Tensor:
         """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.
@@ -227,3 +303,13 @@ class Painting(Conversing):
         pixels = self._to_pixels(grid)
         pixels = pixels.where(pixels.isfinite(), torch.nan)
         return to_images(pixels)  # (b, 3, H, W) to (b, h, w, 3)
+
+
+def how_many(sources: int, num_images: int) -> int:
+    """Return how many pictures come out: several of one source, or one of each."""
+    if 1 not in (sources, num_images) and sources != num_images:
+        raise ImageError(
+            f"There are {sources} pictures to start from, but {num_images} are to come out. Ask for as "
+            "many, or for one of each, or give a single picture."
+        )
+    return max(sources, num_images)

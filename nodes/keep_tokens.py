@@ -5,18 +5,17 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..janus_core import ImageError, ImageTokens, read_picture, write_note
+from ..janus_core import VQ_TOGETHER, ImageError, ImageTokens, read_picture, write_note
 from .bridge import folders
 from .bridge.batching import in_batches
 from .bridge.carried import carried_to, encode_or_read
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_image, to_pictures
-from .bridge.progress import REMARKS, Progress
+from .bridge.progress import Progress
+from .bridge.remarks import KEY as REMARKS
 from .bridge.saving import png_bytes, png_notes, save_files, shown_file
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
-
-_TOGETHER = 4  # pictures through the VQ tokenizer at once, fewer where memory is short
 
 
 class JanusEncodeImage(io.ComfyNode):
@@ -27,11 +26,11 @@ class JanusEncodeImage(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusEncodeImage",
-            display_name="Janus Encode Image",
+            display_name="Janus Encode Image (Image to Tokens)",
             category="Janus/tokens",
             description="Turns pictures into the image tokens that Janus draws with. A picture that Save "
             "Janus Pictures saved has them inside, and unchanged it gives them back exactly.",
-            search_aliases=["encode", "tokenize", "janus"],
+            search_aliases=["encode", "tokenize", "vq", "janus", "janus pro", "deepseek"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 io.Image.Input(
@@ -63,7 +62,7 @@ class JanusEncodeImage(io.ComfyNode):
                 with pictures_named("Picture", len(some)):
                     return janus.encode(some, fit, batch_size=together, on_step=progress.on_step)
 
-            return in_batches(attempt, min(_TOGETHER, len(some)))
+            return in_batches(attempt, min(VQ_TOGETHER, len(some)))
 
         carried = carried_to(cls.hidden.prompt, cls.hidden.unique_id, "image")
         tokens, said = encode_or_read(janus, pictures, carried, encode)
@@ -78,10 +77,10 @@ class JanusDecodeTokens(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusDecodeTokens",
-            display_name="Janus Decode Tokens",
+            display_name="Janus Decode Tokens (Tokens to Image)",
             category="Janus/tokens",
             description="Turns image tokens back into pictures, with the model that made them.",
-            search_aliases=["decode", "detokenize", "janus"],
+            search_aliases=["decode", "detokenize", "vq", "janus", "janus pro", "deepseek"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 ImageTokensSocket.Input(
@@ -102,7 +101,7 @@ class JanusDecodeTokens(io.ComfyNode):
             with pictures_named("Picture", len(image_tokens)):
                 return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(to_image(in_batches(attempt, min(_TOGETHER, len(image_tokens)))))
+        return io.NodeOutput(to_image(in_batches(attempt, min(VQ_TOGETHER, len(image_tokens)))))
 
 
 class JanusSavePictures(io.ComfyNode):
@@ -117,7 +116,7 @@ class JanusSavePictures(io.ComfyNode):
             category="Janus/tokens",
             description="Saves drawn pictures as PNGs with the workflow and their image tokens inside, which "
             "Janus Encode Image gives back exactly; never over an existing file.",
-            search_aliases=["save image", "export", "png", "tokens", "janus"],
+            search_aliases=["save image", "export", "png", "tokens", "janus", "janus pro", "deepseek"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The pictures as they were drawn."),
@@ -162,7 +161,7 @@ class JanusSaveTokens(io.ComfyNode):
             display_name="Save Janus Tokens",
             category="Janus/tokens",
             description="Saves image tokens into the output folder, never over an existing file.",
-            search_aliases=["save", "tokens", "janus"],
+            search_aliases=["save", "tokens", "janus", "janus pro", "deepseek"],
             is_output_node=True,
             inputs=[
                 ImageTokensSocket.Input("image_tokens", tooltip="What to save."),
@@ -193,7 +192,7 @@ class JanusLoadTokens(io.ComfyNode):
             display_name="Load Janus Tokens",
             category="Janus/tokens",
             description="Loads image tokens that Save Janus Tokens wrote.",
-            search_aliases=["load", "tokens", "janus"],
+            search_aliases=["load", "tokens", "janus", "janus pro", "deepseek"],
             inputs=[
                 widget(
                     io.Combo.Input, "file", options=folders.token_choices(),

@@ -61,7 +61,9 @@ goes on where it stopped.
   janus draw "a lighthouse at dusk" -n 8 --seed 100 --out pictures
   janus draw "a lighthouse at dusk" --negative "people, text" --cfg 7
   janus draw "a lighthouse at dusk" --temperature 0
+  janus draw "a lighthouse at dusk" -n 16 --keep-best 4 --batch-size 16
   janus draw "a lighthouse at dusk" --model path/to/JanusFlow-1.3B --vae sdxl_vae.safetensors
+  janus draw "a lighthouse at dusk" --seed 100 --tokens janus_100_unfinished.safetensors
   janus draw --prompts prompts.txt --seed random --out pictures
 
 Files are called janus_<seed>.png, with --prompts by number and words. They never replace
@@ -177,7 +179,18 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         "--prompts", metavar="FILE", help="a prompt on each line; lines that begin with # are not"
     )
     made.add_argument("-n", "--num-images", type=int, default=1, metavar="N", help="pictures (default: 1)")
+    made.add_argument(
+        "--tokens", metavar="T.safetensors", help="go on with a drawing that was interrupted, with its --seed"
+    )
     made.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
+    made.add_argument(
+        "--keep-best",
+        type=int,
+        default=0,
+        metavar="N",
+        help="write only so many pictures of each prompt, those that fit it best, and give the others up "
+        "early; 0 writes all (default)",
+    )
     made.add_argument(
         "--cfg",
         type=float,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from ..errors import OutputError, SamplingError
-from ..inputs.image_tokens import Drawn
+from ..generation.sketch import Sketch
+from ..inputs.image_tokens import Drawn, ImageTokens
 from ..janus import Janus
-from ..options import DrawOptions, OnStep, TextOptions, check_count
+from ..options import DrawOptions, OnStep, TextOptions, check_count, check_whole
 from ..outputs import ready_folder
 from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
 from .files import save_picture, unused
@@ -41,14 +44,21 @@ def draw(arguments: Namespace) -> int:
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         min_p=arguments.min_p,
+        keep_best=arguments.keep_best,
     )
     # again in the engine, but there only once the model is loaded, and under other names
     check_count("--num-images", arguments.num_images)
     check_count("--batch-size", arguments.batch_size)
+    begun = _read_begun(arguments)
+    pictures = arguments.num_images if begun is None else max(arguments.num_images, len(begun))
+    check_whole("--keep-best", arguments.keep_best, 0, pictures)
     prompts = read_prompts(arguments)
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
-    drawn = _PictureFiles(arguments, options.decided(janus.guidance), folder, prompts)
+    if begun is not None:
+        begun = janus.begin(arguments.num_images, begun)
+        arguments.num_images = len(begun)
+    drawn = _PictureFiles(arguments, options.decided(janus.guidance), folder, prompts, begun)
     try:
         with progress(arguments, "image tokens", drawn.wanted * janus.config.num_image_tokens) as on_step:
             drawn.draw(janus, on_step)
@@ -57,7 +67,8 @@ def draw(arguments: Namespace) -> int:
         raise
     report(
         arguments,
-        {"files": drawn.files, "seeds": drawn.seeds, "token_ids": drawn.token_ids},
+        {"files": drawn.files, "seeds": drawn.seeds, "token_ids": drawn.token_ids}
+        | ({"scores": drawn.scores} if options.keep_best else {}),
         "\n".join(drawn.files),
     )
     remark(arguments, f"drawn with {_seeds(drawn.first_seed, arguments.num_images)}")
@@ -66,34 +77,59 @@ def draw(arguments: Namespace) -> int:
     return 1 if drawn.failed else 0
 
 
+def _read_begun(arguments: Namespace) -> ImageTokens | None:
+    """Return the tokens of --tokens.
+
+    Raises:
+        ImageError: the file cannot be used. SamplingError: there are several prompts to go on with.
+    """
+    if arguments.tokens is None:
+        return None
+    if arguments.prompts is not None:
+        raise SamplingError(
+            "--tokens goes on with one drawing, and --prompts asks for several. Give its TEXT."
+        )
+    return ImageTokens.load(arguments.tokens)
+
+
 class _PictureFiles:
     """The picture files that one `draw` has written so far."""
 
     def __init__(
-        self, arguments: Namespace, options: DrawOptions, folder: Path, prompts: Sequence[NamedPrompt]
+        self,
+        arguments: Namespace,
+        options: DrawOptions,
+        folder: Path,
+        prompts: Sequence[NamedPrompt],
+        begun: ImageTokens | None,
     ) -> None:
+        self._begun = begun  # tokens of all pictures, where they were drawn in part already
         self._arguments = arguments
         self._options = options
         self._folder = folder
         self._prompts = prompts
         self._model = model_name(arguments)
         self.first_seed = new_seed(arguments)
-        self.wanted = len(prompts) * arguments.num_images
+        self._each = options.keep_best or arguments.num_images  # pictures of a prompt
+        self.wanted = len(prompts) * self._each
         self._done = 0
         self.files: list[str] = []
         self.seeds: list[int] = []
         self.token_ids: list[list[int]] = []
+        self.scores: list[float] = []
         self.failed: list[str] = []
 
     def draw(self, janus: Janus, on_step: OnStep) -> None:
-        """Draw what is wanted, a batch at a time."""
-        arguments = self._arguments
+        """Draw what is wanted, a batch at a time; all of a prompt together where the best are kept."""
+        arguments, cells = self._arguments, janus.config.num_image_tokens
+        together = arguments.num_images if self._options.keep_best else arguments.batch_size
         for prompt in self._prompts:
-            for start in range(0, arguments.num_images, arguments.batch_size):
-                count = min(arguments.batch_size, arguments.num_images - start)
+            for start in range(0, arguments.num_images, together):
+                count = min(together, arguments.num_images - start)
+                kept = self._options.keep_best or count
                 seeds = range(self.first_seed + start, self.first_seed + start + count)
-                self._draw_batch(janus, prompt, seeds, _pictures_done(on_step, self._done, count))
-                self._done += count
+                self._draw_batch(janus, prompt, seeds, _pictures_done(on_step, self._done, kept, cells))
+                self._done += kept
 
     def _draw_batch(self, janus: Janus, prompt: NamedPrompt, seeds: Sequence[int], on_step: OnStep) -> None:
         """Draw pictures of one prompt; one whose numbers are broken does not lose the others."""
@@ -101,17 +137,9 @@ class _PictureFiles:
         while waiting:
             batch = waiting.pop(0)
             try:
-                drawn = janus.draw(
-                    prompt.text,
-                    num_images=len(batch),
-                    seed=batch[0],
-                    negative_prompt=self._arguments.negative,
-                    options=self._options,
-                    batch_size=len(batch),
-                    on_step=on_step,
-                )
+                drawn = self._drawn(janus, prompt, batch, on_step)
             except SamplingError as error:
-                if not error.rows:
+                if not error.rows or self._options.keep_best:  # the best of the rest would be other ones
                     raise
                 self.failed += [
                     f"No picture was kept for seed {batch[row]}: {error.reason}" for row in error.rows
@@ -119,6 +147,44 @@ class _PictureFiles:
                 waiting = _runs_without(batch, error.rows) + waiting
                 continue
             self._keep(drawn, prompt)
+            self.scores += drawn.scores
+
+    def _drawn(self, janus: Janus, prompt: NamedPrompt, seeds: Sequence[int], on_step: OnStep) -> Drawn:
+        """Draw pictures, or go on with them; what is drawn of them is saved when that is interrupted."""
+        if self._begun is None:
+            start = janus.begin(len(seeds))
+            call: Callable[..., Drawn] = partial(janus.draw, prompt.text, num_images=len(seeds))
+        else:
+            rows = [seed - self.first_seed for seed in seeds]
+            start = replace(self._begun, grid=self._begun.grid[rows])
+            call = partial(janus.resume, start, prompt.text)
+        sketch = Sketch(start)
+        try:
+            return call(
+                seed=seeds[0],
+                negative_prompt=self._arguments.negative,
+                options=self._options,
+                batch_size=self._arguments.batch_size,
+                on_step=on_step,
+                on_tokens=sketch.on_tokens,
+            )
+        except KeyboardInterrupt:
+            self._save_begun(sketch, prompt, seeds)
+            raise
+
+    def _save_begun(self, sketch: Sketch, prompt: NamedPrompt, seeds: Sequence[int]) -> None:
+        """Write what is drawn of pictures, and tell on stderr how to go on with them."""
+        tokens = sketch.tokens()
+        if tokens is None:
+            return
+        stem = prompt.stem or "janus"
+        path = unused(self._folder / f"{stem}_{seeds[0] % 2**64}_unfinished.safetensors")
+        tokens.save(path)
+        print(
+            f"janus: what was drawn of {_seeds(seeds[0], len(seeds))} is in {path}; go on with --tokens and "
+            f"--seed {seeds[0] % 2**64}",
+            file=sys.stderr,
+        )
 
     def _keep(self, drawn: Drawn, prompt: NamedPrompt) -> None:
         for image, grid, seed in zip(drawn.images, drawn.tokens.grid, drawn.seeds, strict=True):
@@ -142,9 +208,11 @@ class _PictureFiles:
         kept = sum(Path(file).exists() for file in self.files)
         if kept + len(self.failed) >= self.wanted:
             return
-        each = self._arguments.num_images
-        prompt, done = divmod(kept + len(self.failed), each)
-        missing = _seeds(self.first_seed + done, each - done)
+        prompt, done = divmod(kept + len(self.failed), self._each)
+        if self._options.keep_best:
+            missing = f"the best {self._each} of {_seeds(self.first_seed, self._arguments.num_images)}"
+        else:
+            missing = _seeds(self.first_seed + done, self._each - done)
         if len(self._prompts) > 1:
             missing = f"{missing} of prompt {prompt + 1} and what follows"
         print(f"janus: kept {kept} of {self.wanted} pictures, missing: {missing}", file=sys.stderr)
@@ -157,9 +225,9 @@ def _runs_without(seeds: Sequence[int], broken: Sequence[int]) -> list[list[int]
     return [[seed for _, seed in run] for _, run in runs]
 
 
-def _pictures_done(on_step: OnStep, before: int, count: int) -> OnStep:
-    # a step advances all pictures of the batch; the bar knows its total already
-    return lambda done, total: on_step(before * total + done * count, 0)
+def _pictures_done(on_step: OnStep, before: int, count: int, cells: int) -> OnStep:
+    # the steps of a batch make `count` pictures of so many cells; the bar knows its total already
+    return lambda done, total: on_step(before * cells + done * count * cells // total, 0)
 
 
 def _seeds(first: int, count: int) -> str:

@@ -26,7 +26,15 @@ from .terminal import new_seed, progress, remark, report
 
 # What belongs to one kind of model, with the value that a flag has where it is not given.
 FLOW_FLAGS = {"steps": None, "solver": None, "latents": None, "noise": None, "vae": None}
-TOKEN_FLAGS = {"prompts": None, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": -1.0}
+TOKEN_FLAGS = {
+    "prompts": None,
+    "tokens": None,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": -1.0,
+    "keep_best": 0,
+}
 
 
 def refuse_flags(arguments: Namespace, flags: Mapping[str, object], model: str, kind: str) -> None:

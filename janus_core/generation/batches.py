@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import SamplingError
-from ..options import OnStep, OnText, check_count
+from ..options import OnStep, OnText, OnTokens, check_count
 from .sampling import not_finite
 
 T = TypeVar("T")
@@ -47,12 +48,24 @@ def within(on_step: OnStep | None, start: int, total: int) -> OnStep | None:
     return lambda done, _: on_step(start + done, total)
 
 
+def of_pictures(on_tokens: OnTokens | None, numbers: Sequence[int]) -> OnTokens | None:
+    """Return a callback for a batch whose pictures have these numbers in all batches."""
+    if on_tokens is None:
+        return None
+    return lambda tokens, rows: on_tokens(tokens, [numbers[row] for row in rows])
+
+
 @contextmanager
-def numbered_from(start: int, dtype: torch.dtype) -> Iterator[None]:
-    """Have an error about rows of a batch count those of all batches: `start` others come before."""
+def numbered_as(numbers: Sequence[int], dtype: torch.dtype) -> Iterator[None]:
+    """Have an error about rows of a batch tell the numbers that they have in all batches."""
     try:
         yield
     except SamplingError as error:
-        if not error.rows or not start:
+        if not error.rows:
             raise
-        raise not_finite([start + row for row in error.rows], dtype) from error
+        raise not_finite([numbers[row] for row in error.rows], dtype) from error
+
+
+def numbered_from(start: int, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Do as `numbered_as` for rows that `start` others come before."""
+    return numbered_as(range(start, sys.maxsize), dtype)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ..errors import SamplingError
 from ..inputs.preprocessing import Fit
 from ..model.language_model import LanguageModel
 from ..options import DrawOptions, check_count, check_range
@@ -43,6 +44,8 @@ class RedrawOptions:
     def __post_init__(self) -> None:
         check_range("strength", self.strength, 0, 1)
         check_count("num_images", self.num_images)
+        if self.drawing.keep_best:
+            raise SamplingError("keep_best is for drawing whole pictures. Leave it at 0 to redraw one.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +71,7 @@ class Source:
     """What one picture starts from.
 
     Attributes:
-        tokens: (n,) int64, -1 where a cell has none.
+        tokens: (n,) int64, `UNDRAWN` where a cell has none.
         is_drawn: (n,) bool, True where a cell is drawn; everywhere where it has no token.
         pull: added to the guided logits of cells that are drawn and have a token; None is off.
     """
@@ -149,13 +152,18 @@ class Canvas:
         own = self.tokens.index_select(1, cell)[:, 0]  # (b,)
         return torch.where(self.is_drawn.index_select(1, cell)[:, 0], chosen, own)
 
+    def select(self, rows: Tensor) -> Canvas:
+        """Return the canvas of the pictures at the given places, (b,) int64."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, tokens=self.tokens[rows], is_drawn=self.is_drawn[rows], weights=weights)
+
     def before_start(self) -> Tensor:
         """Return the tokens (b, start) that every picture keeps before the first cell to draw."""
         return self.tokens[:, : self.start]
 
 
-def extended(model: LanguageModel, sequences: Sequences, embeddings: Tensor) -> Sequences:
-    """Append embeddings (b, t, d) to every row in one pass.
+def extended(model: LanguageModel, sequences: Sequences, embeddings: Tensor) -> tuple[Sequences, Tensor]:
+    """Append embeddings (b, t, d) to every row in one pass; also return the hidden states (b, t, d).
 
     Args:
         model: the language model.
@@ -169,6 +177,7 @@ def extended(model: LanguageModel, sequences: Sequences, embeddings: Tensor) -> 
     if attended is not None:
         attended = torch.cat((attended, attended.new_ones(rows, count)), dim=1)  # (b, stored + t)
     hidden: Tensor = model(embeddings, positions, cache=sequences.cache, attended=attended)  # (b, t, d)
-    return Sequences(
+    longer = Sequences(
         hidden=hidden[:, -1], cache=sequences.cache, positions=positions[:, -1], attended=attended
     )
+    return longer, hidden

@@ -8,70 +8,24 @@ Salimans 2022 (arXiv:2207.12598).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import PromptError
-from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
-from ..inputs.text_tokenizer import TextTokenizer
+from ..inputs.prompting import PromptPlan
 from ..model.model import Language
-from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
-from .canvas import Canvas, Source, extended
+from ..options import Compute, DrawOptions, OnStep, OnTokens
+from .canvas import Canvas, extended
 from .capturing import Stepper
 from .noise import NoiseBlocks, block_cells
+from .plans import DrawPlan
 from .prefill import check_context, pad_left, prefill
-from .sampling import are_finite, guide, keep_min_p, next_tokens, not_finite
+from .sampling import are_finite, guide, keep_min_p, log_probability, next_tokens, not_finite
 from .static_decoder import decoder_for
 from .steps import Sequences
 
+_SCORED_TOGETHER = 24  # cells whose logits are held at once where kept ones are scored
 _NOISE_BLOCK = 24  # cells whose noise is computed together on a CPU: one row of the published models' grid
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawPlan:
-    """One picture to draw.
-
-    Attributes:
-        cond: its conditional row.
-        uncond: its unconditional row.
-        seed: of its noise.
-        source: what it starts from, or None where every cell is drawn.
-    """
-
-    cond: PromptPlan
-    uncond: PromptPlan
-    seed: int
-    source: Source | None = None
-
-
-def plan_pictures(
-    prompts: Sequence[str],
-    negative_prompt: str,
-    seeds: Sequence[int],
-    tokenizer: TextTokenizer,
-    *,
-    old_roles: bool,
-) -> list[DrawPlan]:
-    """Plan a picture of every prompt with every seed, those of one prompt side by side.
-
-    Without a negative prompt the unconditional row is the prompt's own with its content padded out.
-
-    Raises:
-        PromptError: there is no prompt.
-    """
-    if not prompts:
-        raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
-    planned: list[DrawPlan] = []
-    for prompt in prompts:
-        cond = plan_drawing(prompt, tokenizer, old_roles=old_roles)
-        if negative_prompt.strip():
-            uncond = plan_drawing(negative_prompt, tokenizer, old_roles=old_roles)
-        else:
-            uncond = unconditional(cond, tokenizer)
-        planned += [DrawPlan(cond=cond, uncond=uncond, seed=seed) for seed in seeds]
-    return planned
 
 
 def generate_image_tokens(
@@ -90,12 +44,12 @@ def generate_image_tokens(
     Args:
         language: ready on the device of `compute`.
         pictures: what to draw; all of them start from something, or none does.
-        options: guidance and sampling.
+        options: guidance, decided, and sampling.
         num_image_tokens: cells of the grid.
         pad: id that fills shorter prompt rows.
         compute: device and dtype.
         on_step: called after each step.
-        on_tokens: called after each step with the tokens so far.
+        on_tokens: called after each step with the tokens so far of `pictures`.
 
     Returns: image tokens (b, n) int64 on the device of `compute`.
 
@@ -110,25 +64,44 @@ def generate_image_tokens(
         language, pictures, options, num_image_tokens=num_image_tokens, pad=pad, compute=compute
     )
     with Stepper(compute.device, captures=step.can_be_captured) as stepper:
-        step.choose(step.first)  # the first cell comes from the prefill, without a step
-        for done in range(step.start + 1, num_image_tokens + 1):
-            step.report(done, on_step, on_tokens)
-            if done < num_image_tokens:
-                stepper.run(step, step.prepare(done))
+        draw_until(num_image_tokens, step, stepper, on_step=on_step, on_tokens=on_tokens)
     step.check_finite()  # on a GPU only now: reading the flags waits for the device
     return step.tokens
+
+
+def draw_until(
+    cells: int,
+    step: DrawingStep,
+    stepper: Stepper,
+    *,
+    on_step: OnStep | None = None,
+    on_tokens: OnTokens | None = None,
+) -> None:
+    """Take steps until the first `cells` cells are drawn."""
+    while step.done < cells:
+        if step.done == step.start:
+            step.choose(step.first)  # the first cell comes from the prefill, without a step
+        else:
+            stepper.run(step, step.prepare(step.done))
+        step.done += 1
+        step.report(on_step, on_tokens)
 
 
 class DrawingStep:
     """One step of drawing: embed the tokens chosen last, decode, score, guide, pick, write.
 
     Every step does the same work on the same buffers, so that it can be captured. The decoder's rows are the
-    conditional rows of all pictures, followed, under guidance, by their unconditional rows.
+    conditional rows of all pictures, followed, under guidance and where the best are kept, by their
+    unconditional rows.
 
     Attributes:
         tokens: (b, n) int64, filled cell by cell.
         start: the first cell that is chosen; those before it are kept.
         first: (rows, d), the hidden states that it is chosen from.
+        done: cells drawn or kept so far, counted by who takes the steps.
+        rows: which of the pictures that it began with these are.
+        scores: (b,) float32, how much likelier the cells so far are with the prompt than without it, in
+            logarithms; None unless the best are kept.
         can_be_captured: whether the step may be captured.
     """
 
@@ -146,23 +119,26 @@ class DrawingStep:
         self._language = language
         self._compute = compute
         self._options = options
-        self._guidance = options.guidance(PUBLISHED_GUIDANCE)
-        # without guidance, or where both rows are equal, the second half of the batch would change nothing
-        self._is_guided = self._guidance.cfg_weight != 1 and any(p.cond != p.uncond for p in pictures)
-        rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._is_guided else [])
+        assert options.cfg_weight is not None
+        assert options.min_p is not None
+        self._cfg_weight, self._min_p = options.cfg_weight, options.min_p
+        is_wanted = self._cfg_weight != 1 or options.keep_best > 0
+        # without a use for it, or where both rows are equal, the second half of the batch changes nothing
+        self._has_both = is_wanted and any(p.cond != p.uncond for p in pictures)
+        rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._has_both else [])
         check_context(rows, language.language_model.config, num_image_tokens)
         self._canvas = _canvas_of(pictures, compute.device)
         self.start = 0 if self._canvas is None else self._canvas.start
-        sequences = _prefilled(language, rows, pad, num_image_tokens, compute)
-        if self._canvas is not None and self.start:
-            kept = self._both_rows(self._embed(self._canvas.before_start()))  # (rows, start, d)
-            sequences = extended(language.language_model, sequences, kept)
+        self.done = self.start
+        self.rows = list(range(len(pictures)))
+        device, images = compute.device, len(pictures)
+        self.scores = torch.zeros(images, device=device) if options.keep_best else None
+        sequences = self._with_kept(_prefilled(language, rows, pad, num_image_tokens, compute))
         self.first = sequences.hidden
         self._decoder = decoder_for(language.language_model, sequences, compute)
         self.can_be_captured = self._decoder.can_be_captured
         self._table = self._embedding_table() if self.can_be_captured else None  # (v, d)
         self._noise = _noise_of(pictures, options, language, compute.device, first=self.start)
-        device, images = compute.device, len(pictures)
         # Fixed buffers from here on: written in place, indexed by a counter on the device.
         self.tokens = torch.empty(images, num_image_tokens, dtype=torch.int64, device=device)
         self._last = torch.zeros(images, dtype=torch.int64, device=device)  # the tokens chosen last
@@ -170,6 +146,22 @@ class DrawingStep:
             self.tokens[:, : self.start] = self._canvas.before_start()
         self._cell = torch.full((1,), self.start, device=device)  # where the next ones are written
         self._is_finite = torch.ones(images, dtype=torch.bool, device=device)
+
+    def _with_kept(self, sequences: Sequences) -> Sequences:
+        """Append the cells that all pictures keep before the first that any draws, and score them."""
+        if self._canvas is None or not self.start:
+            return sequences
+        length = self.start if self.scores is None else _SCORED_TOGETHER
+        for begin in range(0, self.start, length):
+            tokens = self._canvas.tokens[:, begin : min(begin + length, self.start)]  # (b, t)
+            before = sequences.hidden[:, None]  # (rows, 1, d)
+            sequences, hidden = extended(
+                self._language.language_model, sequences, self._both_rows(self._embed(tokens))
+            )
+            if self.scores is not None:  # each cell is judged by the state that stands before it
+                before = torch.cat((before, hidden[:, :-1]), dim=1)  # (rows, t, d)
+                self.scores += self._fit(self.image_logits(before), tokens).sum(dim=1)
+        return sequences
 
     def prepare(self, cell: int) -> int:
         """Prepare the step that chooses a cell; return the number that its shapes depend on."""
@@ -188,29 +180,39 @@ class DrawingStep:
 
     def _both_rows(self, embeddings: Tensor) -> Tensor:
         """Return embeddings (rows, …) from those of pictures (b, …): both rows continue with the same."""
-        return torch.cat((embeddings, embeddings)) if self._is_guided else embeddings
+        return torch.cat((embeddings, embeddings)) if self._has_both else embeddings
 
-    def score(self, hidden: Tensor) -> Tensor:
-        """Return the image logits (b, v) float32 of hidden states (rows, d), guided and pulled."""
-        logits = self._guided(hidden)
-        return logits if self._canvas is None else self._canvas.pulled(logits, self._cell)
-
-    def _guided(self, hidden: Tensor) -> Tensor:
+    def image_logits(self, hidden: Tensor) -> Tensor:
+        """Return the image logits (rows, …, v) float32 of hidden states (rows, …, d)."""
         # float32 before guidance, which multiplies the difference of two close numbers
-        logits: Tensor = self._language.generation_head(hidden).float()  # (rows, v)
-        if not self._is_guided:
+        logits: Tensor = self._language.generation_head(hidden).float()
+        return logits
+
+    def steered(self, logits: Tensor) -> Tensor:
+        """Return what to choose from, (b, v), of image logits (rows, v): guided and pulled."""
+        guided = self._guided(logits)
+        return guided if self._canvas is None else self._canvas.pulled(guided, self._cell)
+
+    def _guided(self, logits: Tensor) -> Tensor:
+        if not self._has_both:
             return self._likely(logits)
         cond_logits, uncond_logits = logits.chunk(2)  # (b, v) each
-        return guide(self._likely(cond_logits), uncond_logits, self._guidance.cfg_weight)
+        return guide(self._likely(cond_logits), uncond_logits, self._cfg_weight)
+
+    def _fit(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """Return how much likelier tokens (b, …) are with the prompt, by image logits (rows, …, v)."""
+        cond_logits, uncond_logits = logits.chunk(2)
+        return log_probability(cond_logits, tokens) - log_probability(uncond_logits, tokens)
 
     def _likely(self, logits: Tensor) -> Tensor:
         """Mask the tokens of conditional logits (b, v) that min-p leaves out."""
-        kept = keep_min_p(logits, self._guidance.min_p)
+        kept = keep_min_p(logits, self._min_p)
         return kept if self._canvas is None else self._canvas.unmasked(kept, logits, self._cell)
 
     def choose(self, hidden: Tensor) -> None:
         """Choose the next token of each picture from hidden states (rows, d), and write it."""
-        logits = self.score(hidden)  # (b, v)
+        both = self.image_logits(hidden)  # (rows, v)
+        logits = self.steered(both)  # (b, v)
         chosen = next_tokens(
             logits,
             temperature=self._options.temperature,
@@ -221,22 +223,42 @@ class DrawingStep:
         self._is_finite.logical_and_(are_finite(logits, chosen))  # a flag on the device; nothing waits
         if self._canvas is not None:
             chosen = self._canvas.settled(chosen, self._cell)
+        if self.scores is not None:
+            self.scores.add_(self._fit(both, chosen))
         self._last.copy_(chosen)
         self.tokens.index_copy_(1, self._cell, chosen[:, None])
         self._cell.add_(1)
 
-    def report(self, done: int, on_step: OnStep | None, on_tokens: OnTokens | None) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all pictures but those at the given places; the others move to new buffers."""
+        index = torch.tensor(rows, device=self._last.device)
+        images = len(self.rows)
+        both = [*rows, *(images + row for row in rows)] if self._has_both else list(rows)
+        self._decoder = self._decoder.select(both)
+        self.first = self.first[torch.tensor(both, device=index.device)]
+        if self._noise is not None:
+            self._noise.select(rows)
+        if self._canvas is not None:
+            self._canvas = self._canvas.select(index)
+        self.rows = [self.rows[row] for row in rows]
+        self.scores = None if self.scores is None else self.scores[index]
+        self.tokens = self.tokens[index]
+        self._last = self._last[index]
+        self._is_finite = self._is_finite[index]
+
+    def report(self, on_step: OnStep | None, on_tokens: OnTokens | None) -> None:
         """Call the callbacks with the cells so far."""
         if self._compute.device.type == "cpu":  # where reading the flags costs nothing: fail early
             self.check_finite()
         if on_tokens is not None:
-            on_tokens(self.tokens[:, :done])
+            on_tokens(self.tokens[:, : self.done], self.rows)
         if on_step is not None:
-            on_step(done, self.tokens.shape[1])
+            on_step(self.done, self.tokens.shape[1])
 
     def check_finite(self) -> None:
         """Raise SamplingError if the logits of a picture were not finite; this waits for the device."""
-        broken = tuple(row for row, is_finite in enumerate(self._is_finite.tolist()) if not is_finite)
+        flags = zip(self.rows, self._is_finite.tolist(), strict=True)
+        broken = tuple(row for row, is_finite in flags if not is_finite)
         if broken:
             raise not_finite(broken, self._compute.dtype)
 

@@ -178,6 +178,19 @@ def next_tokens(
     return pick(logits, noise)
 
 
+def log_probability(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return the logarithm of the probability that a softmax gives to tokens.
+
+    Args:
+        logits: (..., v), unfiltered.
+        tokens: (...) int64.
+
+    Returns: (...) float32.
+    """
+    logits = logits.float()
+    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(dim=-1)
+
+
 def are_finite(logits: Tensor, chosen: Tensor) -> Tensor:
     """Tell for each row whether its logits were finite, from the logit of the chosen token alone.
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ..errors import ImageError, OutputError
 
+UNDRAWN = -1  # in place of a token that is still to be drawn
+
 _FORMAT = "janus-image-tokens-1"
 
 
@@ -38,12 +40,15 @@ class ImageTokens:
     """Image tokens of b pictures.
 
     Attributes:
-        grid: (b, rows, columns) int64 on the CPU, each at least 0 and below the codebook's size.
+        grid: (b, rows, columns) int64 on the CPU, each at least 0 and below the codebook's size; `UNDRAWN` in
+            the last cells, row by row, of a drawing that was interrupted.
         codebook: identity of the codebook, from `codebook_identity`.
+        model: name of the model that made them, for people only; empty if nobody knows it.
     """
 
     grid: Tensor
     codebook: str
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.grid.ndim != 3 or self.grid.dtype != torch.int64 or 0 in self.grid.shape:
@@ -56,12 +61,40 @@ class ImageTokens:
         """Return the number of pictures."""
         return int(self.grid.shape[0])
 
+    def __str__(self) -> str:
+        """Return what a person would call them: "4 × 8 × 8 tokens of janus-shapes"."""
+        size = " × ".join(str(length) for length in self.grid.shape)
+        return f"{size} tokens of {self.model or f'the codebook {self.codebook}'}"
+
+    @classmethod
+    def undrawn(cls, count: int, side: int, codebook: str) -> ImageTokens:
+        """Return tokens of pictures of which nothing is drawn yet."""
+        return cls(grid=torch.full((count, side, side), UNDRAWN), codebook=codebook)
+
+    @property
+    def cells_drawn(self) -> list[int]:
+        """How many cells of each picture are drawn."""
+        drawn: list[int] = (self.grid != UNDRAWN).sum(dim=(1, 2)).tolist()
+        return drawn
+
     def check_decodable(self, codebook: str, codebook_size: int, side: int) -> None:
         """Raise ImageError unless a model with this codebook and grid side can decode the tokens."""
+        self.check_drawable(codebook, codebook_size, side)
+        cells, drawn = self.grid.shape[1:].numel(), self.cells_drawn
+        unfinished = [number for number, count in enumerate(drawn, start=1) if count < cells]
+        if unfinished:
+            raise ImageError(
+                f"{len(unfinished)} of {len(self)} pictures are not finished, the first of them, number "
+                f"{unfinished[0]}, after {drawn[unfinished[0] - 1]} of {cells} image tokens: their drawing "
+                "was interrupted. Go on with it in Janus Draw (image_tokens), or by draw --tokens."
+            )
+
+    def check_drawable(self, codebook: str, codebook_size: int, side: int) -> None:
+        """Raise ImageError unless a model with this codebook and grid side can go on from the tokens."""
         if self.codebook != codebook:
             raise ImageError(
                 f"These image tokens were made with the codebook {self.codebook}, the model has {codebook}. "
-                "Decode them with the model that made them."
+                "Use them with the model that made them."
             )
         if tuple(self.grid.shape[1:]) != (side, side):
             raise ImageError(
@@ -69,7 +102,9 @@ class ImageTokens:
                 f"draws {side} × {side}."
             )
         low, high = int(self.grid.min()), int(self.grid.max())
-        if low < 0 or high >= codebook_size:
+        missing = (self.grid == UNDRAWN).flatten(1)  # (b, n)
+        has_gaps = bool((missing[:, :-1] & ~missing[:, 1:]).any())
+        if has_gaps or low < UNDRAWN or high >= codebook_size:
             raise ImageError(
                 f"The image tokens range from {low} to {high}, but the codebook has codes 0 to "
                 f"{codebook_size - 1}. The tokens are damaged; make them again."
@@ -85,7 +120,7 @@ class ImageTokens:
             save_file(
                 {"grid": self.grid.contiguous()},
                 path,
-                metadata={"format": _FORMAT, "codebook": self.codebook},
+                metadata={"format": _FORMAT, "codebook": self.codebook, "model": self.model},
             )
         except (OSError, SafetensorError) as error:
             raise OutputError(
@@ -118,7 +153,8 @@ class ImageTokens:
                 f'"{name}" holds no image tokens of Janus. Choose a file that "Save Janus Tokens" or '
                 '"encode" wrote.'
             )
-        return cls(grid=grid.clone(), codebook=metadata["codebook"])  # a copy: the file is mapped
+        # a copy: the file is mapped
+        return cls(grid=grid.clone(), codebook=metadata["codebook"], model=metadata.get("model", ""))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,8 +165,11 @@ class Drawn:
         images: (b, h, w, 3) float32 in 0..1 on the CPU.
         tokens: the image tokens they were decoded from.
         seeds: of each picture; drawn alone with its seed, a picture is the same (in float32).
+        scores: where the best were kept, how much likelier each picture is with its prompt than without it,
+            in logarithms; else empty.
     """
 
     images: Tensor
     tokens: ImageTokens
     seeds: tuple[int, ...]
+    scores: tuple[float, ...] = ()

@@ -4,7 +4,10 @@ Every callback first asks ComfyUI whether the user cancelled, so a node stops wi
 an NVIDIA card, where tokens are read in blocks, within thirty-two.
 """
 
+import logging
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import comfy.latent_formats
@@ -20,21 +23,41 @@ from torch import Tensor
 
 from ...janus_core import (
     Answer,
+    ImageTokens,
     Janus,
+    JanusError,
     JanusFlow,
+    Sketch,
     TextOptions,
     TokenWatch,
     is_finished,
     preview_image,
     to_uint8,
 )
+from .folders import new_token_file
 from .hosting import HostedJanus
 
-REMARKS = "janus_remarks"
-"""Under which the page finds what a node has to say beside its result."""
+log = logging.getLogger("janus.nodes")
 
+_UNFINISHED = "janus/unfinished"  # what the files of cancelled drawings begin with, in the output folder
 _PREVIEW_INTERVAL_S = 0.25
 _TEXT_INTERVAL_S = 0.1  # a message for every token would flood the page
+
+
+class Throttle:
+    """Lets something happen at once, and then at most once in an interval."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._next_s = 0.0
+
+    def is_due(self) -> bool:
+        """Tell whether it may happen now; if so, it counts as done."""
+        now = time.monotonic()
+        if now < self._next_s:
+            return False
+        self._next_s = now + self._interval_s
+        return True
 
 
 class Progress:
@@ -54,23 +77,52 @@ class DrawProgress(Progress):
 
     def __init__(self, node_id: str | None, hosted: HostedJanus) -> None:
         super().__init__(node_id)
+        self._node_id = node_id
+        self._sketch: Sketch | None = None
         self._hosted = hosted
         self._is_shown = args.preview_method != LatentPreviewMethod.NoPreviews
-        self._next_s = 0.0
+        self._previews = Throttle(_PREVIEW_INTERVAL_S)
         self._watch = TokenWatch()
 
-    def on_tokens(self, tokens: Tensor) -> None:
+    def on_tokens(self, tokens: Tensor, pictures: Sequence[int]) -> None:
         """Have the first picture's tokens copied for a preview, at most four times a second."""
-        now = time.monotonic()
-        if self._is_shown and now >= self._next_s:
+        if self._sketch is not None:
+            self._sketch.on_tokens(tokens, pictures)
+        if self._is_shown and self._previews.is_due():
             self._watch.look(tokens[0])
-            self._next_s = now + _PREVIEW_INTERVAL_S
 
     def on_step(self, done: int, total: int) -> None:
         """Show progress, and a preview if its tokens have arrived; raises if the user cancelled."""
         mm.throw_exception_if_processing_interrupted()
         tokens = self._watch.seen()  # None until the copy is there: previews never wait for the device
         self._bar.update_absolute(done, total, None if tokens is None else self._preview(tokens))
+
+    @contextmanager
+    def kept_on_cancel(self, start: ImageTokens) -> Iterator[None]:
+        """Watch a drawing from `start`; if it is cancelled, save what is drawn so far."""
+        self._sketch = sketch = Sketch(start)
+        try:
+            yield
+        except mm.InterruptProcessingException:
+            begun = sketch.tokens()
+            if begun is not None:
+                self._save(begun)
+            raise
+
+    def _save(self, begun: ImageTokens) -> None:
+        """Write a drawing that is not finished into the output folder, and say where it is."""
+        try:
+            path = new_token_file(_UNFINISHED)
+            begun.save(path)
+        except JanusError as error:  # the person pressed Cancel, and nothing is to become of that but its end
+            log.warning("Janus: the unfinished drawing could not be saved: %s", error)
+            return
+        said = (
+            f"Cancelled. What was drawn is in {_UNFINISHED.rpartition('/')[0]}/{path.name} in the output "
+            "folder: choose it in Load Janus Tokens and connect that to image_tokens of Janus Draw to go on."
+        )
+        log.info("Janus: %s", said)
+        show_text(said, self._node_id)
 
     def _preview(self, tokens: Tensor) -> tuple[str, Image.Image, int]:
         """Return a rough picture of the cells so far (cells,)."""
@@ -91,16 +143,14 @@ class FlowProgress(Progress):
     def __init__(self, node_id: str | None, device: torch.device) -> None:
         super().__init__(node_id)
         self._previewer = latent_preview.get_previewer(device, comfy.latent_formats.SDXL())
-        self._next_s = 0.0
+        self._previews = Throttle(_PREVIEW_INTERVAL_S)
         self._before: Tensor | None = None
 
     def on_latents(self, done: int, total: int, latents: Tensor) -> None:
         """Show a step, and at most four times a second a preview; raises when the person cancelled."""
         mm.throw_exception_if_processing_interrupted()
         preview = None
-        now = time.monotonic()
-        if self._previewer is not None and (now >= self._next_s or done == total):
-            self._next_s = now + _PREVIEW_INTERVAL_S
+        if self._previewer is not None and (self._previews.is_due() or done == total):
             preview = self._previewer.decode_latent_to_preview_image("JPEG", self._end(done, total, latents))
         self._before = latents
         self._bar.update_absolute(done, total, preview)
@@ -123,7 +173,7 @@ class AnswerProgress(Progress):
         super().__init__(node_id)
         self._node_id = node_id
         self._total = answers * max_new_tokens  # most answers end earlier, so `finish` fills the bar
-        self._next_s = 0.0
+        self._messages = Throttle(_TEXT_INTERVAL_S)
         self._done = 0
         self._texts: dict[int, str] = {}
 
@@ -137,10 +187,8 @@ class AnswerProgress(Progress):
         self._done += 1
         self.on_step(self._done, self._total)
         self._texts[row] = text
-        now = time.monotonic()
-        if now >= self._next_s:
+        if self._messages.is_due():
             self._send()
-            self._next_s = now + _TEXT_INTERVAL_S
 
     def finish(self, texts: list[str]) -> None:
         """Show the final texts and a full bar."""

@@ -30,6 +30,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "top_k": 0,
         "top_p": 1.0,
         "min_p": -1.0,
+        "keep_best": 0,
     },
     "JanusRedraw": {
         "prompt": "a red circle",

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from janus_core import DrawOptions, Janus, load_janus
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import PromptPlan
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -102,13 +103,13 @@ def guided_logits() -> Callable[[Janus, tuple[PromptPlan, PromptPlan], DrawOptio
         step = DrawingStep(
             janus.model.language,
             [DrawPlan(cond=rows[0], uncond=rows[1], seed=0)],
-            options,
+            options.decided(janus.guidance),
             num_image_tokens=len(fed),
             pad=janus.tokenizer.special.pad,
             compute=janus.compute,
         )
-        found = [step.score(step.first)]
-        found += [step.score(step.feed(token[None])) for token in fed[:-1]]
+        found = [step.steered(step.image_logits(step.first))]
+        found += [step.steered(step.image_logits(step.feed(token[None]))) for token in fed[:-1]]
         return torch.cat(found)
 
     return compute

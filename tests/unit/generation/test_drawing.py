@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, PromptError
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import PromptPlan, plan_drawing, unconditional
 
 GREEDY = DrawOptions(temperature=0.0)
@@ -129,9 +130,14 @@ def test_guided_logits_are_float32_in_half_precision(make_janus: Callable[[torch
     cond, uncond = rows(half, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
     step = DrawingStep(
-        half.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=half.compute
+        half.model.language,
+        [picture],
+        SAMPLED.decided(),
+        num_image_tokens=CELLS,
+        pad=402,
+        compute=half.compute,
     )
-    assert step.score(step.first).dtype == torch.float32
+    assert step.steered(step.image_logits(step.first)).dtype == torch.float32
 
 
 @torch.inference_mode()
@@ -139,11 +145,16 @@ def test_guidance_sharpens_the_prompt_against_the_padding(janus: Janus) -> None:
     cond, uncond = rows(janus, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
     step = DrawingStep(
-        janus.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=janus.compute
+        janus.model.language,
+        [picture],
+        SAMPLED.decided(),
+        num_image_tokens=CELLS,
+        pad=402,
+        compute=janus.compute,
     )
     away = image_logits(janus, uncond, [])
     expected = away + 5.0 * (image_logits(janus, cond, []) - away)
-    assert_close(step.score(step.first)[0], expected, atol=1e-4, rtol=0)
+    assert_close(step.steered(step.image_logits(step.first))[0], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("blank", [" ", "\n"])
@@ -226,7 +237,7 @@ def test_the_seed_past_the_largest_is_zero(janus: Janus) -> None:
 
 def test_cells_draw_different_noise(janus: Janus, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = torch.zeros(1, janus.config.vq.codebook_size)
-    monkeypatch.setattr(DrawingStep, "score", lambda *_: flat)
+    monkeypatch.setattr(DrawingStep, "steered", lambda *_: flat)
     assert len(set(grids(janus, "a cat")[0])) > 8
 
 
@@ -244,14 +255,14 @@ def test_the_block_of_noise_computed_together_does_not_matter(
 
 def test_tokens_are_handed_over_as_they_grow(janus: Janus) -> None:
     seen: list[Tensor] = []
-    drawn = janus.draw("a cat", num_images=2, on_tokens=lambda tokens: seen.append(tokens.clone()))
+    drawn = janus.draw("a cat", num_images=2, on_tokens=lambda tokens, _: seen.append(tokens.clone()))
     whole = drawn.tokens.grid.flatten(1)
     assert [tokens.shape[1] for tokens in seen] == list(range(1, CELLS + 1))
     assert all(torch.equal(tokens, whole[:, : tokens.shape[1]]) for tokens in seen)
 
 
 def test_watching_does_not_change_the_picture(janus: Janus) -> None:
-    watched = janus.draw("a cat", on_tokens=lambda tokens: None, on_step=lambda done, total: None)
+    watched = janus.draw("a cat", on_tokens=lambda tokens, _: None, on_step=lambda done, total: None)
     assert watched.tokens.grid.flatten(1).tolist() == grids(janus, "a cat")
 
 
@@ -274,7 +285,7 @@ def test_raising_in_a_step_stops_at_once(janus: Janus, rows_run: list[int]) -> N
 def test_a_model_is_usable_after_an_interruption(janus: Janus) -> None:
     before = grids(janus, "a cat")
 
-    def interrupt(tokens: Tensor) -> None:
+    def interrupt(tokens: Tensor, pictures: Sequence[int]) -> None:
         raise StoppedByTestError
 
     with pytest.raises(StoppedByTestError):

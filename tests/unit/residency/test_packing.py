@@ -8,7 +8,8 @@ from torch import nn
 
 from janus_core import Compute, build_model
 from janus_core.errors import ConfigError
-from janus_core.generation.drawing import DrawPlan, generate_image_tokens
+from janus_core.generation.drawing import generate_image_tokens
+from janus_core.generation.plans import DrawPlan
 from janus_core.inputs.prompting import PromptPlan
 from janus_core.model.kv_cache import KVCache
 from janus_core.model.language_model import SelfAttention
@@ -66,7 +67,7 @@ def greedy(language):
     return generate_image_tokens(
         language,
         [DrawPlan(cond=cond, uncond=uncond, seed=0)],
-        DrawOptions(temperature=0),
+        DrawOptions(temperature=0).decided(),
         num_image_tokens=16,
         pad=9,
         compute=Compute(device=CPU, dtype=torch.float32),

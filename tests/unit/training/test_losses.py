@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from janus_core import Compute, JanusModel
-from janus_core.generation.drawing import DrawingStep, DrawPlan
+from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.plans import DrawPlan
 from janus_core.generation.prefill import pad_left, prefill
 from janus_core.generation.static_decoder import decoder_for
 from janus_core.inputs.prompting import SYSTEM_TEXT, PromptPlan, plan_drawing, unconditional
@@ -228,14 +229,16 @@ def test_the_drawing_loss_is_what_the_inference_path_gives_the_true_tokens(
         step = DrawingStep(
             model.language,
             plans,
-            DrawOptions(cfg_weight=1.0),
+            DrawOptions(cfg_weight=1.0).decided(),
             num_image_tokens=64,
             pad=words.special.pad,
             compute=COMPUTE,
         )
         hidden = step.first
         for cell in range(64):
-            scores.append(step.score(hidden).log_softmax(-1).gather(1, tokens[:, cell : cell + 1]))
+            scores.append(
+                step.steered(step.image_logits(hidden)).log_softmax(-1).gather(1, tokens[:, cell : cell + 1])
+            )
             hidden = step.feed(tokens[:, cell])
 
     loss = task_of(model, naming, words, replace(STAGE, mix=(0, 0, 1)), generation=samples).loss(0)
