@@ -94,7 +94,7 @@ class JanusCaption(io.ComfyNode):
         texts = [prefix + text + suffix for text in in_batches(attempt, min(_BATCH, len(pictures)))]
         shown = endings.shown(texts)
         progress.finish(shown)
-        said = [*on_caption(model.world), *endings.remarks(), *presets.presets().problems]
+        said = [*endings.remarks(), *presets.presets().problems, *on_caption(model.world)]
         return io.NodeOutput(texts, ui={"text": shown, REMARKS: said})
 
     @classmethod
@@ -229,4 +229,5 @@ class JanusAsk(io.ComfyNode):
         ]
         told = [turn for turn in chats[0] if turn.role == "user"]
         said = on_answer(model.world, [turn.text for turn in told], sum(len(turn.images) for turn in told))
-        return io.NodeOutput(texts, chats_out, ui={"text": shown, REMARKS: [*said, *endings.remarks()]})
+        said = [*endings.remarks(), *said]
+        return io.NodeOutput(texts, chats_out, ui={"text": shown, REMARKS: said})

@@ -107,8 +107,8 @@ class JanusCaptionFolder(io.ComfyNode):
         run = CaptionRun(task, seen.todo, store, watch)
         datasets.caption_pictures(run, seen, model, watch)
         texts, counts = datasets.texts_of(seen, store, run), datasets.summary(run, seen)
-        said = [*on_caption(model.world), *datasets.remarks(run, seen, store, watch)]
-        said += presets.presets().problems
+        said = [*datasets.remarks(run, seen, store, watch), *presets.presets().problems]
+        said += on_caption(model.world)
         return io.NodeOutput(counts, texts, ui={"text": [counts], REMARKS: said})
 
     @classmethod
