@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 GROUP := $(RUN) tools/install_group.py
 
-.PHONY: demo test test-comfyui test-browser thumbnails coverage lint format bench house clean
+.PHONY: demo test test-comfyui test-browser templates coverage lint format bench house clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m janus_core demo --out out/demo
@@ -26,10 +26,11 @@ test-browser: $(VENV)/.test
 	$(GROUP) browser
 	$(RUN) -m pytest tests/browser
 
-# Takes the pictures of the example workflows anew: once another model ships with the package, or a node has changed.
-thumbnails: $(VENV)/.test
-	$(GROUP) browser
-	JANUS_THUMBNAILS=1 $(RUN) -m pytest tests/browser -k result
+# Writes the templates and their thumbnails anew with a running ComfyUI: make templates URL=http://127.0.0.1:8188
+URL ?= http://127.0.0.1:8188
+templates: $(VENV)/.test
+	$(RUN) -m tools.templates $(URL)
+	$(RUN) -m tools.templates.thumbnails $(URL)
 
 # Lines and branches that `make test` reaches, by file; nothing fails below a figure.
 coverage: $(VENV)/.test

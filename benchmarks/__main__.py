@@ -6,8 +6,6 @@ import argparse
 import gc
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,17 +16,15 @@ from janus_core import conversing
 from janus_core.generation import static_decoder
 
 from . import contenders
-from .contenders import Contender, Ours
 from .equality import check_equality, near_ties
 from .loading import LOAD_ROWS, time_loading
 from .peak import PEAK_ROW, time_peak
 from .plot import plot
-from .references import Authors, Compiled, Transformers
-from .report import is_checked, merge, note_check, results_file, step_bytes, table, write_readme
+from .references import make_contenders
+from .report import described, is_checked, merge, note_check, results_file, table, write_readme
 from .rows import ROWS, Bench, Contenders
 from .sizes import SIZES, Size
-from .timing import Stopwatch, Timing, copy_bandwidth, interleave
-from .weights import weights_for
+from .timing import Stopwatch, copy_bandwidth, interleave
 
 _STAND_IN = "static-shape steps, not captured"
 NAMES = [*ROWS, *LOAD_ROWS, PEAK_ROW]
@@ -123,28 +119,6 @@ def _check(
     gc.collect()
 
 
-def make_contenders(
-    size: Size, dtype: torch.dtype, device: torch.device, workdir: Path, which: list[str] | set[str]
-) -> Contenders:
-    """Build contenders from the same weights; "ours" always."""
-    ours, makers = ours_and_makers(size, dtype, device, workdir)
-    return {"ours": ours, **{name: make() for name, make in makers.items() if name in which}}
-
-
-def ours_and_makers(
-    size: Size, dtype: torch.dtype, device: torch.device, workdir: Path
-) -> tuple[Ours, dict[str, Callable[[], Contender]]]:
-    """Build our contender, and return what builds the others from the same weights."""
-    weights = weights_for(size, dtype, device, workdir)
-    ours = Ours(size.config, weights, dtype, device)
-    return ours, {
-        "ours unpacked": lambda: Ours(size.config, weights, dtype, device, packs=False),
-        "authors": lambda: Authors(ours.janus, weights, dtype),
-        "transformers": lambda: Transformers(ours.janus, weights, dtype),
-        "compiled": lambda: Compiled(ours.janus, weights, dtype),
-    }
-
-
 def _others(everyone: Contenders) -> Contenders:
     return {name: who for name, who in everyone.items() if name != "ours"}
 
@@ -158,28 +132,6 @@ def time_row(
     stopwatch = Stopwatch(clock, bench.device)
     timings = interleave(row.trials(bench), times, stopwatch, row.warm_ups(bench))
     return {"repeats": times, **described(name, bench, timings, dtype, common)}
-
-
-def described(
-    name: str, bench: Bench, timings: dict[str, Timing], dtype: torch.dtype, common: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the timings of a row as its results hold them, with what they mean."""
-    row, work = ROWS[name], bench.work
-    found: dict[str, Any] = {
-        "title": row.title.format(**asdict(work)),
-        "unit": row.unit,
-        "count": row.count(work),
-        "timings": {who: asdict(timing) for who, timing in timings.items()},
-    }
-    if name == "later_steps":  # mid-picture steps take about the mean of all steps of a picture
-        found["picture_steps"] = bench.size.config.num_image_tokens
-    if row.steps(work):
-        read = step_bytes(bench.size.config, dtype, row.rows(work)) * row.steps(work)
-        bandwidth = common["copy_gb_per_s"] * 1e9
-        found["bandwidth_share"] = {
-            who: round(read / timing.median_s / bandwidth, 3) for who, timing in timings.items()
-        }
-    return found
 
 
 def _parse() -> argparse.Namespace:

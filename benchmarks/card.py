@@ -24,7 +24,12 @@ from pathlib import Path
 ALARM = "!!!"  # begins a line that the log repeats at its end
 _LIMIT_S = 345  # of a part; six minutes less what starting and stopping take
 _DRY_PATIENCE = 10
-_MOST_LOGGED = 8 * 2**20  # characters of a log
+_MOST_LOGGED = 8 * 2**20  # bytes of a log
+# A cell watches before it imports torch, which takes many seconds on a busy machine.
+_CELL = (
+    "from benchmarks.card import end_with_parent; end_with_parent(); "
+    "from benchmarks.card_cell import main; raise SystemExit(main())"
+)
 _ALL = ("ours", "authors", "transformers")
 _TWO = ("ours", "transformers")
 
@@ -110,7 +115,7 @@ class Log:
         if line.startswith(ALARM):
             self.alarms.append(line)
         line = f"{time.monotonic() - self._started:6.1f} {line}"
-        self._room -= len(line)
+        self._room -= len(line.encode())
         if self._room > 0:
             print(line, flush=True)
             with self._path.open("a", encoding="utf-8") as file:
@@ -174,7 +179,7 @@ def run_part(part: int, out: Path, *, is_dry: bool) -> int:
         seconds = cell.seconds * patience
         spare = max(0.0, _LIMIT_S * patience - (time.monotonic() - started) - needed)
         log.write(f"--- {cell.name}: {seconds:.0f} s, and {spare:.0f} s to spare")
-        command = [sys.executable, "-m", "benchmarks.card_cell", str(index), str(out)]
+        command = [sys.executable, "-c", _CELL, str(index), str(out)]
         command += [str(time.time() + seconds), *(["--dry-run"] if is_dry else [])]
         code = run_cell(command, seconds + spare, cell.environment, log)
         if code != 0:
@@ -205,7 +210,8 @@ def main() -> int:
 
         print(keep(arguments.out))
         return 0
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a shell's background
+        signal.signal(number, _stop)
     try:
         return min(1, run_part(arguments.part, arguments.out, is_dry=arguments.dry_run))
     except KeyboardInterrupt:

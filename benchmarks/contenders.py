@@ -16,7 +16,17 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from janus_core import Compute, DrawOptions, Janus, JanusConfig, TextOptions, Turn, assemble, build_model
+from janus_core import (
+    VQ_TOGETHER,
+    Compute,
+    DrawOptions,
+    Janus,
+    JanusConfig,
+    TextOptions,
+    Turn,
+    assemble,
+    build_model,
+)
 from janus_core.checkpoints.load import Checkpoint
 from janus_core.generation.drawing import generate_image_tokens
 from janus_core.generation.plans import DrawPlan
@@ -32,7 +42,6 @@ from .weights import byte_tokenizer
 PROMPT = "A red cube on a table."
 QUESTION = "Describe the picture."
 CFG_WEIGHT = 5.0
-_DECODED_TOGETHER = 4  # as `Janus.decode` does by default
 
 
 class Contender(Protocol):
@@ -121,7 +130,7 @@ class Ours:
             return generate_image_tokens(
                 janus.model.language,
                 [DrawPlan(cond=cond, uncond=uncond, seed=seed) for seed in range(pictures)],
-                DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0 if greedy else 1.0),
+                DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0 if greedy else 1.0).decided(),
                 num_image_tokens=steps,
                 pad=janus.tokenizer.special.pad,
                 compute=janus.compute,
@@ -139,7 +148,7 @@ class Ours:
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
         """Return pixel values (b, 3, h, w) of image tokens (b, h, w), a few pictures at a time."""
-        return torch.cat([self.janus.decode_pixels(chunk) for chunk in tokens.split(_DECODED_TOGETHER)])
+        return torch.cat([self.janus.decode_pixels(chunk) for chunk in tokens.split(VQ_TOGETHER)])
 
     @torch.inference_mode()
     def encode(self, pixel_values: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def _logits_at(ours: Ours, drawn: Tensor) -> Tensor:
     step = DrawingStep(
         janus.model.language,
         [plan],
-        DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0),
+        DrawOptions(cfg_weight=CFG_WEIGHT, temperature=0.0).decided(),
         num_image_tokens=len(drawn) + 1,
         pad=janus.tokenizer.special.pad,
         compute=janus.compute,

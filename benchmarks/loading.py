@@ -39,7 +39,7 @@ def _bare(folder: Path, dtype: torch.dtype) -> None:
 
     from janus_core import build_model
     from janus_core.checkpoints.config_files import parse_authors
-    from janus_core.checkpoints.names import published_names
+    from janus_core.checkpoints.names import published_names, to_ours
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = build_model(parse_authors(config, {}, {}))
@@ -47,9 +47,10 @@ def _bare(folder: Path, dtype: torch.dtype) -> None:
         published = load_file(folder / "model.safetensors")
     else:
         published = torch.load(folder / "pytorch_model.bin", mmap=True, weights_only=True, map_location="cpu")
-    weights = {ours: published[published_names(ours, "authors")[0]] for ours in model.state_dict()}
-    table = "seeing.vision_tower.position_embedding.weight"
-    weights[table] = weights[table][0]  # (1, n, c) in the file
+    weights = {
+        ours: to_ours([published[name] for name in published_names(ours, "authors")], ours)
+        for ours in model.state_dict()
+    }
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
     touch(model.parameters())
 

@@ -5,9 +5,10 @@ All share their tensors with ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +16,15 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from janus_core import Janus, JanusConfig, Turn
+from janus_core.checkpoints.names import to_published
 from janus_core.inputs.pictures import read_picture
 from janus_core.inputs.preprocessing import to_pixel_values
 from janus_core.inputs.prompting import unconditional
 
-from .contenders import CFG_WEIGHT, QUESTION, prompt_plan
-from .weights import GENERATION, native_config, published, text_config
+from .contenders import CFG_WEIGHT, QUESTION, Contender, Ours, prompt_plan
+from .rows import Contenders
+from .sizes import Size
+from .weights import GENERATION, native_config, text_config, weights_for
 
 _WHOLE_PICTURE = 576  # slots of the static cache beyond the prompt
 
@@ -39,7 +43,7 @@ class Authors:
 
         config = ours.config
         self.device = ours.compute.device
-        tensors = {name: tensor.to(dtype) for name, tensor in published(weights, "authors").items()}
+        tensors = {name: tensor.to(dtype) for name, tensor in to_published(weights, "authors").items()}
         self.llama_config = LlamaConfig(**text_config(config))
         self.llama_config._attn_implementation = "sdpa"
         with torch.device("meta"):
@@ -202,7 +206,7 @@ class Transformers:
         self.model: Any = JanusForConditionalGeneration.from_pretrained(
             None,
             config=NativeConfig.from_dict(native_config(ours.config)),
-            state_dict=published(weights, "transformers"),
+            state_dict=to_published(weights, "transformers"),
             dtype=dtype,
             attn_implementation="sdpa",
             device_map=None if self.device.type == "cpu" else {"": self.device},
@@ -260,3 +264,25 @@ class Transformers:
         """Return image tokens of pixel values (b, 3, h, w); codes are compared without normalising them."""
         found = self.model.model.vqmodel.encode(pixel_values.to(self.model.dtype))
         return found.image_tokens
+
+
+def make_contenders(
+    size: Size, dtype: torch.dtype, device: torch.device, workdir: Path, which: list[str] | set[str]
+) -> Contenders:
+    """Build contenders from the same weights; "ours" always."""
+    ours, makers = ours_and_makers(size, dtype, device, workdir)
+    return {"ours": ours, **{name: make() for name, make in makers.items() if name in which}}
+
+
+def ours_and_makers(
+    size: Size, dtype: torch.dtype, device: torch.device, workdir: Path
+) -> tuple[Ours, dict[str, Callable[[], Contender]]]:
+    """Build our contender, and return what builds the others from the same weights."""
+    weights = weights_for(size, dtype, device, workdir)
+    ours = Ours(size.config, weights, dtype, device)
+    return ours, {
+        "ours unpacked": lambda: Ours(size.config, weights, dtype, device, packs=False),
+        "authors": lambda: Authors(ours.janus, weights, dtype),
+        "transformers": lambda: Transformers(ours.janus, weights, dtype),
+        "compiled": lambda: Compiled(ours.janus, weights, dtype),
+    }

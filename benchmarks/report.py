@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 
 from janus_core import JanusConfig, build_model
+
+from .rows import ROWS, Bench
+from .timing import Timing
 
 HERE = Path(__file__).parent
 _START, _END = "<!-- results -->", "<!-- end of results -->"
@@ -138,6 +142,28 @@ def is_checked(path: Path, size: str, contenders: set[str]) -> bool:
     check, now = read(path)["checks"].get(size, {}), commit()
     is_known = now != _UNKNOWN and not now.endswith(_CHANGED)
     return is_known and check.get("commit") == now and contenders <= set(check["contenders"])
+
+
+def described(
+    name: str, bench: Bench, timings: dict[str, Timing], dtype: torch.dtype, common: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the timings of a row as its results hold them, with what they mean."""
+    row, work = ROWS[name], bench.work
+    found: dict[str, Any] = {
+        "title": row.title.format(**asdict(work)),
+        "unit": row.unit,
+        "count": row.count(work),
+        "timings": {who: asdict(timing) for who, timing in timings.items()},
+    }
+    if name == "later_steps":  # mid-picture steps take about the mean of all steps of a picture
+        found["picture_steps"] = bench.size.config.num_image_tokens
+    if row.steps(work):
+        read = step_bytes(bench.size.config, dtype, row.rows(work)) * row.steps(work)
+        bandwidth = common["copy_gb_per_s"] * 1e9
+        found["bandwidth_share"] = {
+            who: round(read / timing.median_s / bandwidth, 3) for who, timing in timings.items()
+        }
+    return found
 
 
 def table(content: dict[str, Any]) -> str:

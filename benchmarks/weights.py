@@ -18,7 +18,7 @@ from torch import Tensor
 
 from janus_core import JanusConfig, build_model, read_checkpoint
 from janus_core.checkpoints.config_writing import write_authors
-from janus_core.checkpoints.names import published_names
+from janus_core.checkpoints.names import to_published
 from janus_core.inputs.text_tokenizer import (
     ASSISTANT,
     BEGIN_OF_IMAGE,
@@ -101,17 +101,6 @@ def _fill(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     return noise.mul_(louder * noise[0].numel() ** -0.5)
 
 
-def published(weights: dict[str, Tensor], layout: Literal["authors", "transformers"]) -> dict[str, Tensor]:
-    """Return weights under the names of a published layout, sharing memory."""
-    tensors: dict[str, Tensor] = {}
-    for ours, tensor in weights.items():
-        names = published_names(ours, layout)
-        is_wrapped = layout == "authors" and ours.endswith("position_embedding.weight")
-        parts = (tensor[None] if is_wrapped else tensor).chunk(len(names))
-        tensors |= dict(zip(names, parts, strict=True))
-    return tensors
-
-
 def _save(tensors: dict[str, Tensor], folder: Path, file: FileKind, name: str) -> None:
     if file == "safetensors":
         whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
@@ -122,7 +111,7 @@ def _save(tensors: dict[str, Tensor], folder: Path, file: FileKind, name: str) -
 
 def _write_authors(config: JanusConfig, weights: dict[str, Tensor], folder: Path, file: FileKind) -> None:
     folder.mkdir(exist_ok=True)
-    _save(published(weights, "authors"), folder, file, "pytorch_model.bin")
+    _save(to_published(weights, "authors"), folder, file, "pytorch_model.bin")
     byte_tokenizer().save(str(folder / "tokenizer.json"))
     for name, content in write_authors(config).items():
         _write_json(folder / name, content)
@@ -130,7 +119,7 @@ def _write_authors(config: JanusConfig, weights: dict[str, Tensor], folder: Path
 
 def _write_native(config: JanusConfig, weights: dict[str, Tensor], folder: Path, file: FileKind) -> None:
     folder.mkdir(exist_ok=True)
-    _save(published(weights, "transformers"), folder, file, "pytorch_model.bin")
+    _save(to_published(weights, "transformers"), folder, file, "pytorch_model.bin")
     byte_tokenizer().save(str(folder / "tokenizer.json"))
     _write_json(folder / "generation_config.json", GENERATION)
     _write_json(folder / "config.json", native_config(config))

@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .captions.caption_files import Caption, Existing, Sidecars
+    from .captions.caption_run import CaptionRun, CaptionTask, CaptionWatch, Survey, survey
+    from .captions.finding import find_pictures
     from .checkpoints.folders import (
         bundled_models,
         is_complete_folder,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         JanusError,
         OutputError,
         PromptError,
+        PromptTooLongError,
         SamplingError,
     )
     from .flow.flow_checkpoint import FlowCheckpoint, read_flow_checkpoint
@@ -46,18 +50,26 @@ if TYPE_CHECKING:
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
     from .generation.sketch import Sketch
+    from .inputs.caption_styles import CaptionRequest, read_presets, request_for, style_names
+    from .inputs.carried_tokens import (
+        TOKENS_NOTE,
+        CarriedTokens,
+        carried_by,
+        pixel_fingerprint,
+        write_note,
+    )
     from .inputs.image_tokens import Drawn, ImageTokens
-    from .inputs.pictures import check_picture
+    from .inputs.pictures import check_picture, read_picture
     from .inputs.preprocessing import to_uint8
     from .inputs.prompting import CAPTION_STYLES, CUSTOM_STYLE, SYSTEM_TEXT, caption_request
-    from .inputs.turns import Turn
+    from .inputs.turns import Chat, Turn
     from .janus import Janus
     from .janus_flow import JanusFlow
     from .loading import assemble, assemble_flow, load_autoregressive, load_janus
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
     from .options import Compute, DrawOptions, Guidance, TextOptions
-    from .residency.memory import answer_bytes, decode_bytes, draw_bytes
+    from .residency.memory import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
     from .residency.parts import Part, Task, parts_for, split_parts
 
 
@@ -65,6 +77,13 @@ _ROOMS = {
     "Answer": "generation.answering",
     "CAPTION_STYLES": "inputs.prompting",
     "CUSTOM_STYLE": "inputs.prompting",
+    "Caption": "captions.caption_files",
+    "CaptionRequest": "inputs.caption_styles",
+    "CaptionRun": "captions.caption_run",
+    "CaptionTask": "captions.caption_run",
+    "CaptionWatch": "captions.caption_run",
+    "CarriedTokens": "inputs.carried_tokens",
+    "Chat": "inputs.turns",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
     "Compute": "options",
@@ -73,6 +92,7 @@ _ROOMS = {
     "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
     "Drawn": "inputs.image_tokens",
+    "Existing": "captions.caption_files",
     "FlowCheckpoint": "flow.flow_checkpoint",
     "FlowDrawn": "flow.latents",
     "FlowOptions": "flow.flow_options",
@@ -92,17 +112,22 @@ _ROOMS = {
     "Part": "residency.parts",
     "PreparedRows": "flow.velocity",
     "PromptError": "errors",
+    "PromptTooLongError": "errors",
     "RedrawOptions": "generation.canvas",
     "SCALING": "flow.latents",
     "SOLVERS": "flow.solvers",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
+    "Sidecars": "captions.caption_files",
+    "Survey": "captions.caption_run",
+    "TOKENS_NOTE": "inputs.carried_tokens",
     "Sketch": "generation.sketch",
     "Task": "residency.parts",
     "TextOptions": "options",
     "TokenWatch": "generation.preview",
     "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
+    "VQ_TOGETHER": "residency.memory",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
     "assemble_flow": "loading",
@@ -110,10 +135,12 @@ _ROOMS = {
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
     "caption_request": "inputs.prompting",
+    "carried_by": "inputs.carried_tokens",
     "check_picture": "inputs.pictures",
     "decode_bytes": "residency.memory",
     "draw_bytes": "residency.memory",
     "embed_rows": "flow.velocity",
+    "find_pictures": "captions.finding",
     "fit_code_colours": "generation.preview",
     "flow_draw_bytes": "flow.flow_memory",
     "guided_away_from": "flow.flow_prompts",
@@ -127,21 +154,35 @@ _ROOMS = {
     "models_in": "checkpoints.folders",
     "normal_noise": "flow.flow_noise",
     "parts_for": "residency.parts",
+    "pixel_fingerprint": "inputs.carried_tokens",
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "prompt_row": "flow.flow_prompts",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
+    "read_picture": "inputs.pictures",
+    "read_presets": "inputs.caption_styles",
+    "request_for": "inputs.caption_styles",
     "rows_of_one_length": "flow.velocity",
     "run_download": "downloads.download",
     "split_parts": "residency.parts",
+    "style_names": "inputs.caption_styles",
+    "survey": "captions.caption_run",
     "to_uint8": "inputs.preprocessing",
+    "write_note": "inputs.carried_tokens",
 }
 
 __all__ = [
     "Answer",
     "CAPTION_STYLES",
     "CUSTOM_STYLE",
+    "Caption",
+    "CaptionRequest",
+    "CaptionRun",
+    "CaptionTask",
+    "CaptionWatch",
+    "CarriedTokens",
+    "Chat",
     "Checkpoint",
     "CheckpointError",
     "Compute",
@@ -150,6 +191,7 @@ __all__ = [
     "DownloadPlan",
     "DrawOptions",
     "Drawn",
+    "Existing",
     "FlowCheckpoint",
     "FlowDrawn",
     "FlowOptions",
@@ -169,17 +211,22 @@ __all__ = [
     "Part",
     "PreparedRows",
     "PromptError",
+    "PromptTooLongError",
     "RedrawOptions",
     "SCALING",
     "SOLVERS",
     "SYSTEM_TEXT",
     "SamplingError",
+    "Sidecars",
+    "Survey",
+    "TOKENS_NOTE",
     "Sketch",
     "Task",
     "TextOptions",
     "TokenWatch",
     "TransferPace",
     "Turn",
+    "VQ_TOGETHER",
     "answer_bytes",
     "assemble",
     "assemble_flow",
@@ -187,10 +234,12 @@ __all__ = [
     "build_model",
     "bundled_models",
     "caption_request",
+    "carried_by",
     "check_picture",
     "decode_bytes",
     "draw_bytes",
     "embed_rows",
+    "find_pictures",
     "fit_code_colours",
     "flow_draw_bytes",
     "guided_away_from",
@@ -204,15 +253,22 @@ __all__ = [
     "models_in",
     "normal_noise",
     "parts_for",
+    "pixel_fingerprint",
     "plan_download",
     "preview_image",
     "prompt_row",
     "read_checkpoint",
     "read_flow_checkpoint",
+    "read_picture",
+    "read_presets",
+    "request_for",
     "rows_of_one_length",
     "run_download",
     "split_parts",
+    "style_names",
+    "survey",
     "to_uint8",
+    "write_note",
 ]
 
 

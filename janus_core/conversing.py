@@ -179,7 +179,14 @@ class Conversing(LoadedModel):
         plans = [self.plan_conversation(turns, system) for turns in conversations]
         pictures = [image for turns in conversations for turn in turns for image in turn.images]
         longest = max(len(plan) for plan in plans)
-        need = answer_bytes(self.config, len(plans), longest, options.max_new_tokens, self.compute.dtype)
+        need = answer_bytes(
+            self.config,
+            len(plans),
+            longest,
+            options.max_new_tokens,
+            self.compute.dtype,
+            is_sampled=options.temperature > 0,
+        )
         # both tasks at once: asked one after the other, a host might evict the first for the second
         tasks: tuple[Task, ...] = ("see", "answer") if pictures else ("answer",)
         compute = self.ready(*tasks, memory_required=need)

@@ -4,6 +4,7 @@
     ├── ConfigError(ValueError)        a configuration file states something impossible or unsupported
     ├── CheckpointError(OSError)       a model folder cannot be used: files, tensors, tokenizer
     ├── PromptError(ValueError)        a question, prompt or conversation cannot be turned into tokens
+    │   └── PromptTooLongError         it does not fit into the model's context
     ├── ImageError(ValueError)         a picture or a set of image tokens cannot be used
     ├── SamplingError(ValueError)      an option is out of its range, or a model's scores are no numbers
     ├── DownloadError(OSError)         a published model cannot be fetched, or its files are not as they came
@@ -14,7 +15,19 @@ Each message says what happened, where, and what to do.
 
 
 class JanusError(Exception):
-    """Base of all errors that come from Janus itself."""
+    """Base of all errors that come from Janus itself.
+
+    A host may import the package under another name: ComfyUI's begins with the folder's path, and its page
+    shows people the module of an error. So every error names the package as published.
+    """
+
+    __module__ = "janus_core.errors"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _, here, file = cls.__module__.rpartition("janus_core.")
+        if here:
+            cls.__module__ = f"janus_core.{file}"
 
 
 class ConfigError(JanusError, ValueError):
@@ -27,6 +40,10 @@ class CheckpointError(JanusError, OSError):
 
 class PromptError(JanusError, ValueError):
     """A question, prompt or conversation cannot be turned into tokens."""
+
+
+class PromptTooLongError(PromptError):
+    """A prompt does not fit into the model's context, with its pictures and what is to be generated."""
 
 
 class ImageError(JanusError, ValueError):
@@ -44,6 +61,11 @@ class SamplingError(JanusError, ValueError):
     def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.rows = rows
+
+    @property
+    def reason(self) -> str:
+        """What a message about rows says behind their numbers, which are those of a batch."""
+        return str(self).partition(" cannot be made: ")[2] or str(self)
 
 
 class DownloadError(JanusError, OSError):

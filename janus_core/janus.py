@@ -21,8 +21,8 @@ from .inputs.masks import Mask, fit_masks, paste, read_masks, redrawn_cells, sha
 from .inputs.pictures import Picture, as_several, read_picture
 from .inputs.preprocessing import fitted_samples
 from .options import OnStep, OnTokens, check_count, whole_seed
-from .painting import VQ_TOGETHER, Painting, how_many
-from .residency.memory import decode_bytes
+from .painting import Painting, how_many
+from .residency.memory import VQ_TOGETHER, decode_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -216,6 +216,7 @@ def assemble(
         compute=compute,
         vq_dtype=torch.float32,
         guidance=checkpoint.guidance,
+        name=checkpoint.folder.name,
     )
 
 
@@ -237,4 +238,5 @@ def assemble_flow(
         tokenizer=checkpoint.tokenizer,
         compute=compute,
         cfg_weight=checkpoint.cfg_weight,
+        name=checkpoint.folder.name,
     )

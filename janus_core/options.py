@@ -210,15 +210,11 @@ class DrawOptions:
             keep_best=keep_best,
         )
 
-    def guidance(self, recommended: Guidance) -> Guidance:
-        """Return the guidance to draw with: what is asked for, else what is recommended."""
+    def decided(self, recommended: Guidance = PUBLISHED_GUIDANCE) -> DrawOptions:
+        """Return options whose guidance is decided: what is asked for, else what is recommended."""
         min_p = recommended.min_p if self.min_p is None else self.min_p
-        return Guidance(
+        return replace(
+            self,
             cfg_weight=recommended.cfg_weight if self.cfg_weight is None else self.cfg_weight,
             min_p=0.0 if self.temperature == 0 else min_p,  # greedy: the argmax over all tokens
         )
-
-    def decided(self, recommended: Guidance) -> DrawOptions:
-        """Return these options with the recommended values filled in."""
-        guidance = self.guidance(recommended)
-        return replace(self, cfg_weight=guidance.cfg_weight, min_p=guidance.min_p)

@@ -36,12 +36,10 @@ from .options import (
     check_count,
     whole_seed,
 )
-from .residency.memory import decode_bytes, draw_bytes
+from .residency.memory import VQ_TOGETHER, decode_bytes, draw_bytes
 from .residency.packing import pack_for_drawing
 
 _NO_TOKEN = -1  # in place of a token that could not be found
-
-VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -220,7 +218,7 @@ class Painting(Conversing):
         """Return image tokens (b, n) as a value of this model."""
         grid = rearrange(drawn, "b (h w) -> b h w", h=self.config.grid_side)
         with torch.inference_mode(False):  # a grid that its owner may change
-            return ImageTokens(grid=grid.clone(), codebook=self.codebook)
+            return ImageTokens(grid=grid.clone(), codebook=self.codebook, model=self.name)
 
     @torch.inference_mode()
     def encode(
@@ -253,7 +251,7 @@ class Painting(Conversing):
 
         grid = in_chunks(encode, pixels, batch_size, on_step)
         require_numbers(torch.where(grid == _NO_TOKEN, torch.nan, 0.0), self.vq_dtype)
-        return ImageTokens(grid=grid, codebook=self.codebook)
+        return ImageTokens(grid=grid, codebook=self.codebook, model=self.name)
 
     def _to_tokens(self, pixels: Tensor) -> Tensor:
         """Return image tokens (b, h, w) of pixel values (b, 3, H, W), the weights being in place.

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from janus_core.checkpoints.config_writing import write_authors
-from janus_core.checkpoints.names import published_names
+from janus_core.checkpoints.names import to_published
 from janus_core.model.config import JanusConfig
 from janus_core.model.language_model import DecoderLayer
 from janus_core.model.model import JanusModel, build_model
@@ -90,11 +90,8 @@ def write_folder(
         recommended: how to draw, by the names of `generation_config.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
-    for ours, tensor in model.state_dict().items():
-        [name] = published_names(ours, "authors")
-        is_table = ours.endswith("position_embedding.weight")
-        tensors[name] = (tensor[None] if is_table else tensor).detach().to("cpu", dtype).contiguous()
+    published = to_published(model.state_dict(), "authors")
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in published.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     files = write_authors(model.config) | {"generation_config.json": recommended}
     for name, content in files.items():

@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .ask_caption import JanusAsk, JanusCaption
-from .bridge import folders
+from .bridge import folders, page
 from .draw import JanusDraw
 from .draw_flow import JanusFlowDraw, JanusFlowModel
 from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
@@ -15,9 +15,10 @@ class JanusExtension(ComfyExtension):
     """All nodes of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Register the model folder and list the nodes."""
+        """Register the model folder and the page's route, and list the nodes."""
         # here and not in `on_load`, which older releases do not call
         folders.register()
+        page.register()
         return [
             JanusLoad,
             JanusCaption,

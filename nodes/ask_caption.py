@@ -7,6 +7,7 @@ from ..janus_core import (
     CAPTION_STYLES,
     CUSTOM_STYLE,
     SYSTEM_TEXT,
+    Chat,
     PromptError,
     TextOptions,
     Turn,
@@ -16,6 +17,8 @@ from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_pictures
 from .bridge.progress import AnswerProgress, Endings
+from .bridge.remarks import KEY as REMARKS
+from .bridge.remarks import on_answer, on_caption
 from .compat import schema, widget
 from .types import ChatSocket, JanusSocket
 from .widgets import stop_texts, text_options
@@ -31,10 +34,13 @@ class JanusCaption(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusCaption",
-            display_name="Janus Caption",
+            display_name="Janus Caption (Image to Text)",
             category="Janus",
             description="Describes every picture of a batch. The texts come as a list, one per picture.",
-            search_aliases=["caption", "describe", "image to text", "interrogate", "janus"],
+            search_aliases=[
+                "caption", "describe", "image to text", "interrogate", "tag", "ocr", "vlm", "janus",
+                "janus pro", "deepseek",
+            ],
             is_output_node=True,
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
@@ -109,7 +115,7 @@ class JanusCaption(io.ComfyNode):
         texts = [prefix + text + suffix for text in in_batches(attempt, min(_BATCH, len(pictures)))]
         shown = endings.shown(texts)
         progress.finish(shown)
-        return io.NodeOutput(texts, ui={"text": shown})
+        return io.NodeOutput(texts, ui={"text": shown, REMARKS: on_caption(model.world)})
 
 
 class JanusAsk(io.ComfyNode):
@@ -120,11 +126,14 @@ class JanusAsk(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusAsk",
-            display_name="Janus Ask",
+            display_name="Janus Ask (Questions about Images)",
             category="Janus",
             description="Answers a question about any number of pictures, or about none. Connect chat_out "
             "to the next Janus Ask to go on with the conversation.",
-            search_aliases=["ask", "question", "vqa", "chat", "janus"],
+            search_aliases=[
+                "ask", "question", "vqa", "chat", "describe", "image to text", "vlm", "llm", "janus",
+                "janus pro", "deepseek",
+            ],
             is_output_node=True,
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
@@ -224,6 +233,9 @@ class JanusAsk(io.ComfyNode):
         shown = endings.shown(texts)
         progress.finish(shown)
         chats_out = [
-            (*turns, Turn(role="assistant", text=text)) for turns, text in zip(chats, texts, strict=True)
+            Chat((*turns, Turn(role="assistant", text=text)))
+            for turns, text in zip(chats, texts, strict=True)
         ]
-        return io.NodeOutput(texts, chats_out, ui={"text": shown})
+        told = [turn for turn in chats[0] if turn.role == "user"]
+        said = on_answer(model.world, [turn.text for turn in told], sum(len(turn.images) for turn in told))
+        return io.NodeOutput(texts, chats_out, ui={"text": shown, REMARKS: said})

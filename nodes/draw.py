@@ -9,6 +9,8 @@ from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_image
 from .bridge.progress import DrawProgress, show_text
+from .bridge.remarks import KEY as REMARKS
+from .bridge.remarks import on_drawing
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
 from .widgets import drawing_options
@@ -25,10 +27,12 @@ class JanusDraw(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusDraw",
-            display_name="Janus Draw",
+            display_name="Janus Draw (Text to Image)",
             category="Janus",
             description="Draws pictures from a prompt, at the size the model was trained for.",
-            search_aliases=["text to image", "generate", "draw", "janus"],
+            search_aliases=[
+                "text to image", "txt2img", "generate", "draw", "janus", "janus pro", "deepseek",
+            ],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 ImageTokensSocket.Input(
@@ -99,4 +103,5 @@ class JanusDraw(io.ComfyNode):
         if keep_best:
             seeds = ", ".join(map(str, drawn.seeds))
             show_text(f"Kept, the best first: seed {seeds}.", cls.hidden.unique_id)
-        return io.NodeOutput(to_image(drawn.images), drawn.tokens)  # (b, h, w, 3)
+        said = on_drawing(model.world, prompt, negative_prompt)
+        return io.NodeOutput(to_image(drawn.images), drawn.tokens, ui={REMARKS: said})  # (b, h, w, 3)

@@ -48,11 +48,14 @@ class JanusFlowDraw(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusFlowDraw",
-            display_name="Janus Flow Draw",
+            display_name="Janus Flow Draw (Text to Latent)",
             category="Janus",
             description="Draws with a JanusFlow model. The latents are those of SDXL: decode them with VAE "
             "Decode and an SDXL VAE, or go on with any node for latents.",
-            search_aliases=["text to image", "generate", "draw", "janusflow", "rectified flow"],
+            search_aliases=[
+                "text to image", "txt2img", "text to latent", "generate", "draw", "janusflow",
+                "rectified flow", "janus", "deepseek",
+            ],
             inputs=[
                 *_prompt_inputs(),
                 seed_input(),
@@ -139,11 +142,14 @@ class JanusFlowModel(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusFlowModel",
-            display_name="Janus Flow Model",
+            display_name="Janus Flow Model (for KSampler)",
             category="Janus",
             description="Makes a JanusFlow model a MODEL for KSampler and other samplers of core, with its "
             "prompts. The latents are those of SDXL, 48 × 48 for a picture of 384 × 384.",
-            search_aliases=["ksampler", "sampler", "janusflow", "image to image", "rectified flow"],
+            search_aliases=[
+                "ksampler", "sampler", "text to image", "image to image", "janusflow", "rectified flow",
+                "janus", "deepseek",
+            ],
             inputs=_prompt_inputs(),
             outputs=[
                 io.Model.Output(

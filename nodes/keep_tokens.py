@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..janus_core import ImageTokens
+from ..janus_core import VQ_TOGETHER, ImageTokens
 from .bridge import folders
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
@@ -13,8 +13,6 @@ from .bridge.images import pictures_named, to_image, to_pictures
 from .bridge.progress import Progress
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
-
-_TOGETHER = 4  # pictures through the VQ tokenizer at once, fewer where memory is short
 
 
 class JanusEncodeImage(io.ComfyNode):
@@ -25,10 +23,10 @@ class JanusEncodeImage(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusEncodeImage",
-            display_name="Janus Encode Image",
+            display_name="Janus Encode Image (Image to Tokens)",
             category="Janus/tokens",
             description="Turns pictures into the image tokens that Janus draws with.",
-            search_aliases=["encode", "tokenize", "janus"],
+            search_aliases=["encode", "tokenize", "vq", "janus", "janus pro", "deepseek"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 io.Image.Input(
@@ -59,7 +57,7 @@ class JanusEncodeImage(io.ComfyNode):
             with pictures_named("Picture", len(pictures)):
                 return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(in_batches(attempt, min(_TOGETHER, len(pictures))))
+        return io.NodeOutput(in_batches(attempt, min(VQ_TOGETHER, len(pictures))))
 
 
 class JanusDecodeTokens(io.ComfyNode):
@@ -70,10 +68,10 @@ class JanusDecodeTokens(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusDecodeTokens",
-            display_name="Janus Decode Tokens",
+            display_name="Janus Decode Tokens (Tokens to Image)",
             category="Janus/tokens",
             description="Turns image tokens back into pictures, with the model that made them.",
-            search_aliases=["decode", "detokenize", "janus"],
+            search_aliases=["decode", "detokenize", "vq", "janus", "janus pro", "deepseek"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 ImageTokensSocket.Input(
@@ -94,7 +92,7 @@ class JanusDecodeTokens(io.ComfyNode):
             with pictures_named("Picture", len(image_tokens)):
                 return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(to_image(in_batches(attempt, min(_TOGETHER, len(image_tokens)))))
+        return io.NodeOutput(to_image(in_batches(attempt, min(VQ_TOGETHER, len(image_tokens)))))
 
 
 class JanusSaveTokens(io.ComfyNode):
@@ -108,7 +106,7 @@ class JanusSaveTokens(io.ComfyNode):
             display_name="Save Janus Tokens",
             category="Janus/tokens",
             description="Saves image tokens into the output folder, never over an existing file.",
-            search_aliases=["save", "tokens", "janus"],
+            search_aliases=["save", "tokens", "janus", "janus pro", "deepseek"],
             is_output_node=True,
             inputs=[
                 ImageTokensSocket.Input("image_tokens", tooltip="What to save."),
@@ -139,7 +137,7 @@ class JanusLoadTokens(io.ComfyNode):
             display_name="Load Janus Tokens",
             category="Janus/tokens",
             description="Loads image tokens that Save Janus Tokens wrote.",
-            search_aliases=["load", "tokens", "janus"],
+            search_aliases=["load", "tokens", "janus", "janus pro", "deepseek"],
             inputs=[
                 widget(
                     io.Combo.Input, "file", options=folders.token_choices(),

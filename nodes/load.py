@@ -21,7 +21,10 @@ class JanusLoad(io.ComfyNode):
             display_name="Load Janus",
             category="Janus",
             description="Loads a model that looks at pictures and draws them.",
-            search_aliases=["janus", "janus pro", "deepseek", "load model", "vlm"],
+            search_aliases=[
+                "janus", "janus pro", "janusflow", "deepseek", "load model", "model loader", "vlm",
+                "describe", "text to image", "image to text",
+            ],
             inputs=[
                 widget(
                     io.Combo.Input, "model", options=folders.model_choices(),

@@ -10,6 +10,8 @@ from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_image, to_pictures
 from .bridge.progress import DrawProgress
+from .bridge.remarks import KEY as REMARKS
+from .bridge.remarks import on_drawing
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
 from .widgets import drawing_options
@@ -24,10 +26,13 @@ class JanusRedraw(io.ComfyNode):
         """Describe the node."""
         return schema(
             node_id="JanusRedraw",
-            display_name="Janus Redraw",
+            display_name="Janus Redraw (Inpaint)",
             category="Janus",
             description="Draws the masked part of a picture anew from a prompt, and keeps the rest.",
-            search_aliases=["inpaint", "outpaint", "image to image", "edit", "redraw", "janus"],
+            search_aliases=[
+                "inpaint", "outpaint", "image to image", "img2img", "edit", "redraw", "janus", "janus pro",
+                "deepseek",
+            ],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 io.Image.Input("image", optional=True, tooltip="The pictures to change."),
@@ -115,7 +120,8 @@ class JanusRedraw(io.ComfyNode):
 
         drawn = in_batches(attempt, pictures)
         progress.finish(drawn.images)
-        return io.NodeOutput(to_image(drawn.images), drawn.tokens)
+        said = on_drawing(model.world, prompt, negative_prompt)
+        return io.NodeOutput(to_image(drawn.images), drawn.tokens, ui={REMARKS: said})
 
 
 def _source(image: torch.Tensor | None, image_tokens: ImageTokens | None) -> list[torch.Tensor] | ImageTokens:

@@ -27,7 +27,7 @@ from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .gaps import refuse_gaps
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
-from .names import is_unused, published_names
+from .names import POSITIONS, is_unused, published_names, to_ours
 from .strangers import remark_on_adapters
 from .weight_files import read_weight_file
 from .wrappers import fit_names, is_of_an_adapter
@@ -38,7 +38,6 @@ ReadTensors = Callable[[Path], dict[str, Tensor]]
 Model = TypeVar("Model", bound=nn.Module)
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-_POSITIONS = "seeing.vision_tower.position_embedding.weight"  # the authors store it as a batch of one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +261,7 @@ def _check_shapes(
     for ours, names in sources.items():
         whole = expected[ours]
         shape = (whole[0] // len(names), *whole[1:])  # of one source: ours is split along axis 0
-        fitting = (shape, (1, *shape)) if ours == _POSITIONS else (shape,)
+        fitting = (shape, (1, *shape)) if ours == POSITIONS else (shape,)
         for name in names:
             if published[name].shape not in fitting:
                 wrong[name] = f"It has {list(published[name].shape)} instead of {list(shape)}"
@@ -272,12 +271,10 @@ def _check_shapes(
 
 
 def _gather(parts: list[Tensor], ours: str) -> Tensor:
-    """Return one of our tensors: a single published one, still mapped, or several stacked."""
+    """Return one of our tensors, in a dtype that a model is computed in."""
     if parts[0].dtype == torch.float64:  # numpy's default; no device computes a model in it
         parts = [part.float() for part in parts]
-    if len(parts) > 1:
-        return torch.cat(parts)  # a copy in memory
-    return parts[0].reshape(parts[0].shape[-2:]) if ours == _POSITIONS else parts[0]
+    return to_ours(parts, ours)
 
 
 def assign_weights(model: nn.Module, state_dict: dict[str, Tensor]) -> None:

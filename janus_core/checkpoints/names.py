@@ -1,14 +1,22 @@
 """Names of our tensors in each layout: one table of patterns per layout, and the renaming by it.
 
-A placeholder such as {i} stands for one number, {p} for the parameter's own name. Nothing here reads a file.
+A placeholder such as {i} stands for one number, {p} for the parameter's own name. The few tensors that a
+layout stores otherwise shaped are brought from one shape to the other. Nothing here reads a file.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 
+import torch
+from torch import Tensor
+
 from .layout import Layout
+
+# The authors store it as a batch of one.
+POSITIONS = "seeing.vision_tower.position_embedding.weight"
 
 # Ours on the left. The first pattern that fits decides, so special names stand before general ones.
 _AUTHORS = (
@@ -118,6 +126,23 @@ def published_names(ours: str, layout: Layout) -> tuple[str, ...]:
                 return tuple(name.replace("{{q,k,v}}", part) for part in "qkv")
             return (name,)
     raise KeyError(ours)
+
+
+def to_published(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Return tensors under our names as a layout stores them, sharing memory."""
+    published: dict[str, Tensor] = {}
+    for ours, tensor in weights.items():
+        names = published_names(ours, layout)
+        stored = tensor[None] if ours == POSITIONS and layout != "transformers" else tensor
+        published |= zip(names, stored.chunk(len(names)), strict=True)
+    return published
+
+
+def to_ours(parts: Sequence[Tensor], ours: str) -> Tensor:
+    """Return one of our tensors from the one that a layout stores, sharing memory, or several to stack."""
+    if len(parts) > 1:
+        return torch.cat(list(parts))  # a copy in memory
+    return parts[0].reshape(parts[0].shape[-2:]) if ours == POSITIONS else parts[0]
 
 
 def _fill(template: str, found: re.Match[str]) -> str:

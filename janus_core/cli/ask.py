@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
+from ..captions.finding import expanded
 from ..generation.endings import is_finished, whole_sentences
 from ..inputs.pictures import read_picture
 from ..inputs.prompting import SYSTEM_TEXT
 from ..inputs.turns import Turn
-from .finding import expanded
 from .models import load
 from .terminal import GrowingAnswer, new_seed, remark, report
 from .text_flags import text_options

@@ -16,11 +16,12 @@ from ..generation.sketch import Sketch
 from ..inputs.image_tokens import Drawn, ImageTokens
 from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions, check_count, check_whole
+from ..outputs import ready_folder
 from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
-from .files import ready_folder, save_picture, unused
+from .files import save_picture, unused
 from .models import is_flow, load_autoregressive, model_name
 from .prompt_files import NamedPrompt, read_prompts
-from .terminal import new_seed, progress, reason, remark, report
+from .terminal import new_seed, progress, remark, report
 
 _DEMO = (
     ("a red circle", 1, ("What is in the picture?", "What colour is the circle?")),
@@ -141,7 +142,7 @@ class _PictureFiles:
                 if not error.rows or self._options.keep_best:  # the best of the rest would be other ones
                     raise
                 self.failed += [
-                    f"No picture was kept for seed {batch[row]}: {reason(error)}" for row in error.rows
+                    f"No picture was kept for seed {batch[row]}: {error.reason}" for row in error.rows
                 ]
                 waiting = _runs_without(batch, error.rows) + waiting
                 continue

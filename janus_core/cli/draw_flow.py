@@ -19,7 +19,8 @@ from ..flow.vae_files import read_vae
 from ..inputs.preprocessing import to_images
 from ..janus_flow import JanusFlow
 from ..options import OnStep, check_count
-from .files import ready_file, ready_folder, save_picture, unused
+from ..outputs import ready_folder
+from .files import ready_file, save_picture, unused
 from .models import load, model_name
 from .terminal import new_seed, progress, remark, report
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from ..captions.finding import expanded
 from ..inputs.image_tokens import ImageTokens
 from ..inputs.pictures import read_picture
 from .files import check_picture_name, ready_file, save_picture
-from .finding import expanded
 from .models import load_autoregressive
 from .terminal import report
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -13,25 +10,9 @@ from torch import Tensor
 
 from ..errors import OutputError
 from ..inputs.preprocessing import to_uint8
+from ..outputs import partial, ready_folder
 
 _SOFTWARE = "janus-nodes"
-
-
-def ready_folder(folder: Path) -> Path:
-    """Create a folder and check that files can be written into it.
-
-    Raises:
-        OutputError: it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # permission bits alone do not tell
-            pass
-    except OSError as error:
-        raise OutputError(
-            f'Cannot write into "{folder}": {error}. Choose a folder you may write to.'
-        ) from error
-    return folder
 
 
 def ready_file(path: Path) -> Path:
@@ -53,16 +34,6 @@ def check_picture_name(path: Path) -> None:
         raise OutputError(
             f'Cannot write "{path}": its ending names no picture format. End it in .png, .jpg or .webp.'
         )
-
-
-@contextmanager
-def partial(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, for a file to be renamed when complete; remove it afterwards."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def save_picture(image: Tensor, path: Path, notes: dict[str, str] | None = None) -> None:

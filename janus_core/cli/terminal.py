@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
 from argparse import Namespace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ..errors import SamplingError
+from ..outputs import to_json
 
 if TYPE_CHECKING:
     from ..options import OnStep  # which imports torch
@@ -27,14 +26,6 @@ def report(arguments: Namespace, content: dict[str, Any], text: str) -> None:
     sys.stdout.flush()
 
 
-def to_json(content: object, *, is_utf8: bool = True) -> str:
-    """Return one line of JSON; escaped if the target is not UTF-8, or a text holds lone surrogates."""
-    text = json.dumps(content, ensure_ascii=False)
-    # file names that are not UTF-8 reach Python as lone surrogates, which no encoding can write
-    is_text = not any("\ud800" <= character <= "\udfff" for character in text)
-    return text if is_utf8 and is_text else json.dumps(content)
-
-
 def print_beside_bar(text: str) -> None:
     """Print to stdout at once, above a progress bar on the same terminal."""
     tqdm.write(text, file=sys.stdout)
@@ -45,11 +36,6 @@ def remark(arguments: Namespace, text: str) -> None:
     """Print a remark to stderr, unless --quiet."""
     if not arguments.quiet:
         print(text, file=sys.stderr)
-
-
-def reason(error: SamplingError) -> str:
-    """Return what an error about rows says behind their numbers, which are those of a batch."""
-    return str(error).partition(" cannot be made: ")[2] or str(error)
 
 
 def new_seed(arguments: Namespace, temperature: float = 1.0) -> int:

@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ..errors import PromptError
 from ..inputs.prompting import plan_drawing
 from ..inputs.text_tokenizer import TextTokenizer
@@ -84,34 +81,3 @@ def check_flow_context(rows: Sequence[FlowRow], config: LanguageConfig, latent_t
             f"The prompt is {over} tokens too long: with {latent_tokens} tokens of the picture it must fit "
             f"into {config.max_position_embeddings}. Shorten the text."
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaddedRows:
-    """Rows of different length side by side, filled on the left.
-
-    Attributes:
-        token_ids: (rows, t) int64.
-        positions: (rows, t) int64, counted over each row's own words.
-        attended: (rows, t) bool, False at the filling; None if there is none.
-        time_positions: (rows, 1) int64.
-    """
-
-    token_ids: Tensor
-    positions: Tensor
-    attended: Tensor | None
-    time_positions: Tensor
-
-
-def pad_rows(rows: Sequence[FlowRow], device: torch.device) -> PaddedRows:
-    """Bring rows to one length; what fills them is never attended to, so any id will do."""
-    length = max(len(row.token_ids) for row in rows)
-    gaps = [length - len(row.token_ids) for row in rows]
-    ids = [[0] * gap + list(row.token_ids) for gap, row in zip(gaps, rows, strict=True)]  # (rows, t)
-    own = torch.arange(length, device=device)[None] - torch.tensor(gaps, device=device)[:, None]
-    return PaddedRows(
-        token_ids=torch.tensor(ids, device=device),
-        positions=own.clamp(min=0),
-        attended=own >= 0 if any(gaps) else None,  # without filling no mask is needed
-        time_positions=torch.tensor([[row.time_position] for row in rows], device=device),
-    )

@@ -19,7 +19,7 @@ from ..model.model import TextLanguage
 from ..options import Compute
 from .flow_model import JanusFlowModel
 from .flow_network import Encoded
-from .flow_prompts import FlowPlan, FlowRow, check_flow_context, pad_rows
+from .flow_prompts import FlowPlan, FlowRow, check_flow_context
 
 TIMESTEPS = 1000  # the network counts time from 0, noise, to 1000, the picture
 
@@ -30,7 +30,7 @@ class EmbeddedRows:
 
     Attributes:
         words: (rows, t, d).
-        positions: (rows, t) int64.
+        positions: (rows, t) int64, counted over each row's own words.
         attended: (rows, t) bool, False at what fills a shorter row; None if nothing does.
         time_positions: (rows, 1) int64.
     """
@@ -43,12 +43,19 @@ class EmbeddedRows:
 
 def embed_rows(language: TextLanguage, rows: Sequence[FlowRow], compute: Compute) -> EmbeddedRows:
     """Look up the words of rows, shorter ones filled on the left."""
-    padded = pad_rows(rows, compute.device)
+    device = compute.device
+    length = max(len(row.token_ids) for row in rows)
+    gaps = [length - len(row.token_ids) for row in rows]
+    # (rows, t); the filling is never attended to, so any id will do
+    ids = torch.tensor(
+        [[0] * gap + list(row.token_ids) for gap, row in zip(gaps, rows, strict=True)], device=device
+    )
+    own = torch.arange(length, device=device)[None] - torch.tensor(gaps, device=device)[:, None]
     return EmbeddedRows(
-        words=language.language_model.embed_words(padded.token_ids, compute.dtype),  # (rows, t, d)
-        positions=padded.positions,
-        attended=padded.attended,
-        time_positions=padded.time_positions,
+        words=language.language_model.embed_words(ids, compute.dtype),  # (rows, t, d)
+        positions=own.clamp(min=0),
+        attended=own >= 0 if any(gaps) else None,  # without filling no mask is needed
+        time_positions=torch.tensor([[row.time_position] for row in rows], device=device),
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..inputs.prompting import PromptPlan
 from ..model.model import Language
-from ..options import PUBLISHED_GUIDANCE, Compute, DrawOptions, OnStep, OnTokens
+from ..options import Compute, DrawOptions, OnStep, OnTokens
 from .canvas import Canvas, extended
 from .capturing import Stepper
 from .noise import NoiseBlocks, block_cells
@@ -47,7 +47,7 @@ def generate_image_tokens(
     Args:
         language: ready on the device of `compute`.
         pictures: what to draw; all of them start from something, or none does.
-        options: guidance and sampling.
+        options: guidance, decided, and sampling.
         num_image_tokens: cells of the grid.
         pad: id that fills shorter prompt rows.
         compute: device and dtype.
@@ -125,9 +125,11 @@ class DrawingStep:
         self._language = language
         self._compute = compute
         self._options = options
-        self._guidance = options.guidance(PUBLISHED_GUIDANCE)
         self._judged_by = judged_by
-        is_wanted = self._guidance.cfg_weight != 1 or judged_by == "prompt"
+        assert options.cfg_weight is not None
+        assert options.min_p is not None
+        self._cfg_weight, self._min_p = options.cfg_weight, options.min_p
+        is_wanted = self._cfg_weight != 1 or judged_by == "prompt"
         # without a use for it, or where both rows are equal, the second half of the batch changes nothing
         self._has_both = is_wanted and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._has_both else [])
@@ -203,7 +205,7 @@ class DrawingStep:
         if not self._has_both:
             return self._likely(logits)
         cond_logits, uncond_logits = logits.chunk(2)  # (b, v) each
-        return guide(self._likely(cond_logits), uncond_logits, self._guidance.cfg_weight)
+        return guide(self._likely(cond_logits), uncond_logits, self._cfg_weight)
 
     def _fit(self, logits: Tensor, tokens: Tensor) -> Tensor:
         """Return how much likelier tokens (b, …) are with the prompt, by image logits (rows, …, v)."""
@@ -212,7 +214,7 @@ class DrawingStep:
 
     def _likely(self, logits: Tensor) -> Tensor:
         """Mask the tokens of conditional logits (b, v) that min-p leaves out."""
-        kept = keep_min_p(logits, self._guidance.min_p)
+        kept = keep_min_p(logits, self._min_p)
         return kept if self._canvas is None else self._canvas.unmasked(kept, logits, self._cell)
 
     def _judged(self, logits: Tensor, tokens: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ ROUNDS = 10  # Philox's own choice: seven pass all statistical tests, ten leave 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # Philox's constants for words of 32 bits
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # added to the key after each round (Weyl sequences)
 _LEAST_CELLS, _MOST_CELLS, _CELLS_OF_ONE_ROW = 24, 96, 192  # positions of a block, see `block_cells`
+_MOST_WORDS, _WORDS_OF_ONE_ROW = 16, 64  # likewise, see `block_words`
 _MOST_POSITIONS = 65535  # of one launch of the kernel
 _BRANCHES, _NUMBERS = 1, 2  # third words of counters; that of noise is 0
 LARGEST_BELOW_ONE = 1 - 2.0**-24  # in float32
@@ -237,6 +238,11 @@ class NoiseBlocks:
 def block_cells(rows: int) -> int:
     """Return for how many positions a GPU should compute noise at once: enough to fill it, no more memory."""
     return max(_LEAST_CELLS, min(_MOST_CELLS, _CELLS_OF_ONE_ROW // rows))
+
+
+def block_words(rows: int) -> int:
+    """Return for how many positions of answers to compute noise at once; vocabularies are large."""
+    return max(1, min(_MOST_WORDS, _WORDS_OF_ONE_ROW // rows))
 
 
 @lru_cache

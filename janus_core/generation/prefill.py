@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import PromptError
+from ..errors import PromptTooLongError
 from ..inputs.prompting import PromptPlan
 from ..model.config import LanguageConfig
 from ..model.kv_cache import KVCache, cache_dtype
@@ -78,10 +78,10 @@ def shared_words(plans: Sequence[PromptPlan]) -> int:
 
 
 def check_context(plans: Sequence[PromptPlan], config: LanguageConfig, needed: int) -> None:
-    """Raise PromptError where a prompt and `needed` further tokens exceed the model's context."""
+    """Raise PromptTooLongError where a prompt and `needed` further tokens exceed the model's context."""
     over = max(len(plan) for plan in plans) + needed - config.max_position_embeddings
     if over > 0:
-        raise PromptError(
+        raise PromptTooLongError(
             f"The prompt is {over} tokens too long: with pictures and {needed} tokens to generate it must "
             f"fit into {config.max_position_embeddings}. Shorten the text or leave out pictures or earlier "
             "turns."

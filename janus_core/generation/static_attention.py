@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..model.config import LanguageConfig
 from ..model.kv_cache import SLOTS, KVCache
-from ..model.layers import attend, rotary_table
+from ..model.layers import attend, blocked, rotary_table
 from .steps import Sequences
 
 _PREFIX_STRIDE = 512  # slots that the prefix grows by for one row; fewer for more rows, which read more
@@ -111,13 +111,11 @@ class MaskedAttention:
         self._capacity = capacity = cache.slots
         rows, device, dtype = len(place.positions), cache.both.device, cache.both.dtype
         cache.both[..., stored:, :].zero_()  # a masked slot has weight 0, but 0 times NaN would be NaN
-        # Large and finite instead of -inf, of which a whole block gives NaN in some attention kernels.
-        # Half the minimum, so that adding a logit cannot overflow.
-        blocked = torch.finfo(dtype).min / 2
+        hidden = blocked(dtype)
         # Additive and in the cache's dtype, (b, 1, 1, capacity): kernels would convert a bool mask each step.
-        self._mask = torch.full((rows, 1, 1, capacity), blocked, dtype=dtype, device=device)
+        self._mask = torch.full((rows, 1, 1, capacity), hidden, dtype=dtype, device=device)
         seen = torch.zeros(rows, stored, dtype=dtype, device=device)
-        self._mask[:, 0, 0, :stored] = seen if attended is None else seen.masked_fill(~attended, blocked)
+        self._mask[:, 0, 0, :stored] = seen if attended is None else seen.masked_fill(~attended, hidden)
         shape = (rows, 1, config.head_dim)
         cos, sin = place.table
         self._table = (cos.new_empty(shape), sin.new_empty(shape))  # of a step

@@ -1,7 +1,7 @@
 """Static-shape decoder with fixed buffers, for CUDA graphs: no shape and no address changes between steps.
 
 The cache is written at a position kept on the device, see `static_attention`, and weights are plain tensors,
-fused where they share an input. It takes sequences over after the prefill and computes what `LanguageModel`
+joined where they share an input. It takes sequences over after the prefill and computes what `LanguageModel`
 computes, in fewer and larger operations. It does not know who captures it.
 
 Only for a model whose weights rest on the device in plain layers; see `is_plain`.
@@ -25,6 +25,7 @@ from ..options import Compute
 from . import kernels
 from .capturing import can_capture
 from .counted_attention import attention_for
+from .joining import Joiner
 from .steps import Decoder, Sequences, StreamedDecoder
 
 Gate: TypeAlias = Callable[[Tensor], Tensor]
@@ -78,13 +79,14 @@ class StaticDecoder:
         """Take sequences over.
 
         Args:
-            model: one that `is_plain`. Weights of one input are fused in memory, and stay so.
+            model: one that `is_plain`. Weights of one input are joined in memory, and stay so.
             sequences: filled by a prefill; their cache belongs to this decoder from now on.
             compute_dtype: of embeddings and hidden states; the cache may be in a wider one.
         """
         self._eps = model.config.rms_norm_eps
         self._norm = model.norm
-        self._weights = [_weights(layer) for layer in model.layers]
+        with Joiner(model) as joiner:
+            self._weights = [_weights(layer, joiner) for layer in model.layers]
         self._attention = attention_for(sequences, model.config, compute_dtype)
         self._gate = gate_for(sequences.hidden.device, compute_dtype)
 
@@ -172,62 +174,17 @@ class LayerWeights:
     down: Tensor
 
 
-def _weights(layer: nn.Module) -> LayerWeights:
+def _weights(layer: nn.Module, joiner: Joiner) -> LayerWeights:
     assert isinstance(layer, DecoderLayer)
     attention, mlp = layer.self_attn, layer.mlp
     return LayerWeights(
         input_norm=layer.input_layernorm.weight.detach(),
-        projections=joined((attention.q_proj, attention.k_proj, attention.v_proj)),
+        projections=joiner.join((attention.q_proj, attention.k_proj, attention.v_proj)),
         output=attention.o_proj.weight.detach(),
         post_norm=layer.post_attention_layernorm.weight.detach(),
-        gate_up=joined((mlp.gate_proj, mlp.up_proj)),
+        gate_up=joiner.join((mlp.gate_proj, mlp.up_proj)),
         down=mlp.down_proj.weight.detach(),
     )
-
-
-def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
-    """Return the weights of linear layers of one input as one matrix, or each alone where memory is short.
-
-    The parameters keep their identity and values; they become views of one storage. Later calls find them
-    adjacent and copy nothing. A host that evicts or replaces one of them breaks this up, and the next call
-    fuses them again.
-
-    Returns: one matrix (all outputs, in), or one for each layer.
-    """
-    weights = [linear.weight for linear in linears]
-    whole = _side_by_side(weights)
-    if whole is not None:
-        return (whole,)
-    try:
-        return (_join(weights),)
-    except torch.OutOfMemoryError:  # fusing needs both copies for a moment
-        return tuple(weight.detach() for weight in weights)
-
-
-def _side_by_side(weights: Sequence[Tensor]) -> Tensor | None:
-    """Return matrices that follow each other in one storage as one matrix, a view; None if they do not."""
-    first = weights[0].detach()
-    place = first.storage_offset()  # in entries, as `numel`
-    for weight in weights:
-        is_next = weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        if not (is_next and weight.storage_offset() == place and weight.is_contiguous()):
-            return None
-        place += weight.numel()
-    return first.as_strided((sum(len(weight) for weight in weights), first.shape[1]), first.stride())
-
-
-def _join(weights: Sequence[Tensor]) -> Tensor:
-    """Move matrices of one input into one (all outputs, in), and return it."""
-    # `weight.data` takes an inference tensor exactly where the weight is one
-    with torch.inference_mode(weights[0].is_inference()), torch.no_grad():
-        whole = torch.cat([weight.detach() for weight in weights])
-        parts = torch.split(whole, [len(weight) for weight in weights])
-        for weight, part in zip(weights, parts, strict=True):
-            weight.data = part
-    if whole.is_cuda:
-        # The allocator would keep the old blocks, which no later request fits, and reserve twice the bytes.
-        torch.cuda.empty_cache()
-    return whole
 
 
 def _product(x: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:

@@ -15,12 +15,12 @@ from torch import Tensor
 from ..model.language_model import LanguageModel
 from ..options import Compute, TextOptions
 from .capturing import Stepper
-from .noise import NoiseBlocks
+from .noise import NoiseBlocks, block_words
 from .sampling import are_finite, next_tokens, penalise_repetition
 from .static_decoder import decoder_for
 from .steps import Sequences
 
-_BLOCK = 16  # positions whose noise is computed together, and tokens read at once from a GPU
+_BLOCK = 16  # tokens of a row that are read at once from a GPU
 # The largest share of unfinished rows at which finished ones are dropped.
 _DROP_AT_ONCE = 1.0  # dropping one costs no more than a copy of the cache
 _DROP_FOR_A_CAPTURE = 0.75  # dropping some means capturing the step again
@@ -138,7 +138,8 @@ class AnsweringStep:
         self._decoder = decoder_for(model, sequences, compute)
         self.can_be_captured = self._decoder.can_be_captured
         seeds = range(seed, seed + rows)
-        self._noise = NoiseBlocks(seeds, words, device, length=_BLOCK) if options.temperature > 0 else None
+        together = block_words(rows)  # positions
+        self._noise = NoiseBlocks(seeds, words, device, length=together) if options.temperature > 0 else None
         is_penalised = options.repetition_penalty != 1
         # (b, v) bool, tokens that a row's answer already has
         self._used = torch.zeros(rows, words, dtype=torch.bool, device=device) if is_penalised else None

@@ -43,10 +43,12 @@ class ImageTokens:
         grid: (b, rows, columns) int64 on the CPU, each at least 0 and below the codebook's size; `UNDRAWN` in
             the last cells, row by row, of a drawing that was interrupted.
         codebook: identity of the codebook, from `codebook_identity`.
+        model: name of the model that made them, for people only; empty if nobody knows it.
     """
 
     grid: Tensor
     codebook: str
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.grid.ndim != 3 or self.grid.dtype != torch.int64 or 0 in self.grid.shape:
@@ -58,6 +60,11 @@ class ImageTokens:
     def __len__(self) -> int:
         """Return the number of pictures."""
         return int(self.grid.shape[0])
+
+    def __str__(self) -> str:
+        """Return what a person would call them: "4 × 8 × 8 tokens of janus-shapes"."""
+        size = " × ".join(str(length) for length in self.grid.shape)
+        return f"{size} tokens of {self.model or f'the codebook {self.codebook}'}"
 
     @classmethod
     def undrawn(cls, count: int, side: int, codebook: str) -> ImageTokens:
@@ -113,7 +120,7 @@ class ImageTokens:
             save_file(
                 {"grid": self.grid.contiguous()},
                 path,
-                metadata={"format": _FORMAT, "codebook": self.codebook},
+                metadata={"format": _FORMAT, "codebook": self.codebook, "model": self.model},
             )
         except (OSError, SafetensorError) as error:
             raise OutputError(
@@ -146,7 +153,8 @@ class ImageTokens:
                 f'"{name}" holds no image tokens of Janus. Choose a file that "Save Janus Tokens" or '
                 '"encode" wrote.'
             )
-        return cls(grid=grid.clone(), codebook=metadata["codebook"])  # a copy: the file is mapped
+        # a copy: the file is mapped
+        return cls(grid=grid.clone(), codebook=metadata["codebook"], model=metadata.get("model", ""))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

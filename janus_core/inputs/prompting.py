@@ -7,12 +7,13 @@ Source: the authors' conversation.py and processing_vlm.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import PromptError
-from .text_tokenizer import IMAGE_PLACEHOLDER, TextTokenizer
+from .text_tokenizer import ASSISTANT, EOS, IMAGE_PLACEHOLDER, USER, SpecialTokens, TextTokenizer
 
 Role = Literal["user", "assistant"]
 
@@ -57,11 +58,13 @@ class TurnText:
         role: who speaks.
         text: what is said; `<image_placeholder>` marks the place of a picture.
         num_images: pictures of this turn. Without a mark they come first, one per line.
+        is_raw: the text is the whole prompt, without the template.
     """
 
     role: Role
     text: str
     num_images: int = 0
+    is_raw: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ def plan_conversation(
     """Write a conversation in the model's template, ready for its next answer.
 
     Args:
-        turns: what was said so far, the last by the user.
+        turns: what was said so far, the last by the user; or one raw turn, which is the prompt as it stands.
         tokenizer: the model's.
         image_tokens: image embeddings per picture.
         system: the text before the first turn; may be empty.
@@ -113,6 +116,10 @@ def plan_conversation(
             raise PromptError(f'A turn has the role "{turn.role}"; use "user" or "assistant".')
     if not turns or turns[-1].role != "user" or not turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip():
         raise PromptError("The question is empty. Write what you want to know.")
+    if any(turn.is_raw for turn in turns):
+        return _expand(
+            _encode(_raw(turns, tokenizer.special), tokenizer), tokenizer, image_tokens, learned_begin
+        )
     words = _role_words(tokenizer, old_roles)
     pieces: list[_Piece] = [system.lstrip() + "\n\n"] if system.strip() else []
     for index, turn in enumerate(turns):
@@ -166,13 +173,7 @@ def _mark_pictures(turn: TurnText, image: int) -> list[_Piece]:
                 "can show pictures. Move them to a turn of the user."
             )
         return [text] if text else []
-    marks = text.count(IMAGE_PLACEHOLDER)
-    if marks not in (0, turn.num_images):
-        raise PromptError(
-            f"The question has {marks} picture marks ({IMAGE_PLACEHOLDER}) but {turn.num_images} pictures "
-            "came with it. Use one mark per picture, or none to put the pictures first."
-        )
-    if not marks:
+    if not _is_marked(turn):
         lines = [IMAGE_PLACEHOLDER] * turn.num_images
         text = "\n".join([*lines, text] if text else lines)
     first, *rest = text.split(IMAGE_PLACEHOLDER)
@@ -180,6 +181,41 @@ def _mark_pictures(turn: TurnText, image: int) -> list[_Piece]:
     for part in rest:
         pieces += [image, part]
     return [piece for piece in pieces if piece != ""]
+
+
+def _is_marked(turn: TurnText) -> bool:
+    """Tell whether the places of a turn's pictures are marked; they are all, or none is."""
+    marks = turn.text.count(IMAGE_PLACEHOLDER)
+    if marks not in (0, turn.num_images):
+        raise PromptError(
+            f"The question has {marks} picture marks ({IMAGE_PLACEHOLDER}) but {turn.num_images} pictures "
+            "came with it. Use one mark per picture, or none to put the pictures first."
+        )
+    return marks > 0
+
+
+def _raw(turns: Sequence[TurnText], special: SpecialTokens) -> list[_Piece]:
+    """Split a prompt that a person wrote whole at its picture marks, role tags and ends of a turn.
+
+    Nothing is added or stripped. These tags count here, since no template puts them there; other control
+    tags stay plain text.
+    """
+    if len(turns) != 1:
+        raise PromptError(
+            "A text without the chat template is a whole prompt, and there are other turns beside it. Write "
+            "the conversation into the text, or use the template."
+        )
+    [turn] = turns
+    tags = {
+        USER: special.user,
+        ASSISTANT: special.assistant,
+        EOS: special.eos,
+        IMAGE_PLACEHOLDER: special.image,
+    }
+    text = turn.text if _is_marked(turn) else IMAGE_PLACEHOLDER * turn.num_images + turn.text
+    parts: list[str] = re.split(f"({'|'.join(map(re.escape, tags))})", text)
+    ids = [tags.get(part) for part in parts]
+    return [part if token is None else token for part, token in zip(parts, ids, strict=True) if part]
 
 
 def _encode(pieces: Sequence[_Piece], tokenizer: TextTokenizer) -> list[int]:

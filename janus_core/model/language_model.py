@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .config import LanguageConfig
 from .kv_cache import KVCache
-from .layers import GatedMLP, Operations, attend, embedding, rotary_table, rotate
+from .layers import GatedMLP, Operations, attend, blocked, embedding, rotary_table, rotate
 
 RotaryTable = tuple[Tensor, Tensor]
 
@@ -111,6 +111,8 @@ class LanguageModel(nn.Module):
         stored = 0 if cache is None else cache.length
         table = rotary_table(positions, self.config.head_dim, self.config.rope_theta, embeddings.dtype)
         mask = attention_mask(attended, embeddings.shape[1], stored, embeddings.device)
+        if mask is not None and embeddings.device.type != "cpu":
+            mask = additive(mask, embeddings.dtype)
         x = embeddings
         for index, layer in enumerate(self.layers):
             x = layer(x, table, mask, cache, index)  # (b, t, d)
@@ -140,3 +142,8 @@ def attention_mask(attended: Tensor | None, new: int, stored: int, device: torch
     if attended is None:
         return causal[None, None]  # (1, 1, new, stored + new)
     return (causal & attended[:, None, :] | (keys == queries))[:, None]  # (b, 1, new, stored + new)
+
+
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a bool mask as numbers to add to scores; torch would make -inf of it, in every layer anew."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, blocked(dtype))

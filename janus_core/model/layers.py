@@ -63,7 +63,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_ca
         k: (b, kv_heads, s, head_dim); each serves `heads / kv_heads` query heads. Its dtype is that of the
             arithmetic.
         v: as `k`.
-        mask: (b, 1, t, s) bool, True where a query may look, or None.
+        mask: (b, 1, t, s) bool, True where a query may look; or numbers to add to the scores; or None.
         is_causal: query i sees keys 0 … i; only without `mask` and with t = s.
 
     Returns: (b, t, heads * head_dim) in the dtype of `q`.
@@ -78,6 +78,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_ca
     # fused kernels accumulate the softmax in float32 for half-precision inputs
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
     return rearrange(mixed, "b heads t head_dim -> b t (heads head_dim)")
+
+
+def blocked(dtype: torch.dtype) -> float:
+    """Return what hides a key from a query when it is added to their score.
+
+    It is finite, since a whole block of -inf, as padding before a row makes, gives NaN in some attention
+    kernels; and half the smallest number, so that adding a score cannot overflow.
+    """
+    return torch.finfo(dtype).min / 2
 
 
 def _attend_to_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class LoadedModel:
         model: its weights are where `owner` keeps them.
         tokenizer: the text tokenizer.
         compute: where everything is computed, and the dtype of seeing and language.
+        name: of the folder it was read from; empty if it was not read from one.
         owner: of the weights, asked before each computation to have them in place; None if they always are.
     """
 
@@ -41,6 +42,12 @@ class LoadedModel:
     tokenizer: TextTokenizer
     compute: Compute
     owner: WeightOwner | None = None
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return what a person would call it: "janus-shapes, float32, CPU"."""
+        dtype, place = str(self.compute.dtype).removeprefix("torch."), self.compute.device.type.upper()
+        return f"{self.name or 'a Janus model without a name'}, {dtype}, {place}"
 
     def ready(self, *tasks: Task, memory_required: int) -> Compute:
         """Have the weights of tasks in place and that many bytes free; return where to compute."""
@@ -61,7 +68,10 @@ class LoadedModel:
     def plan_conversation(self, turns: Sequence[Turn], system: str = SYSTEM_TEXT) -> PromptPlan:
         """Return the prompt of a conversation as token ids, without looking at its pictures."""
         return plan_conversation(
-            [TurnText(role=turn.role, text=turn.text, num_images=len(turn.images)) for turn in turns],
+            [
+                TurnText(role=turn.role, text=turn.text, num_images=len(turn.images), is_raw=turn.is_raw)
+                for turn in turns
+            ],
             self.tokenizer,
             image_tokens=self.config.vision.num_patches,
             system=system,

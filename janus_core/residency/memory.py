@@ -8,14 +8,15 @@ from __future__ import annotations
 import torch
 
 from ..flow.flow_config import JanusFlowConfig
-from ..generation.noise import block_cells
+from ..generation.noise import block_cells, block_words
 from ..model.config import JanusConfig
 from ..model.kv_cache import kv_cache_bytes
 
 _FLOAT = 4  # bytes; logits, noise and the VQ tokenizer are float32
-_NOISE_WORDS = 8  # int64 words alive at once while noise is made, in units of the finished noise
+_NOISE_BLOCKS = 2 + 8  # noise in use and being made, and the int64 words alive meanwhile, in units of noise
+_SCORES = 8  # copies of logits alive at once in sampling, one position's noise among them
 _TABLES = 3  # embeddings of all image tokens, and what is alive while they are made
-_VQ_PICTURES = 4  # pictures through the VQ tokenizer at once
+VQ_TOGETHER = 4  # pictures through the VQ tokenizer at once: its feature maps are the largest of all
 _VQ_MAPS = 6  # full-resolution feature maps alive at once in its widest block
 
 
@@ -47,13 +48,19 @@ def draw_bytes(
         cache
         + prefill
         + table
-        + codes * (block_cells(batch_size) * (2 + _NOISE_WORDS) + 8)  # noise, and eight copies in sampling
-        + decode_bytes(config, batch_size)
+        + codes * (block_cells(batch_size) * _NOISE_BLOCKS + _SCORES)
+        + decode_bytes(config, min(batch_size, VQ_TOGETHER))
     )
 
 
 def answer_bytes(
-    config: JanusConfig | JanusFlowConfig, rows: int, prompt_tokens: int, new_tokens: int, dtype: torch.dtype
+    config: JanusConfig | JanusFlowConfig,
+    rows: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    dtype: torch.dtype,
+    *,
+    is_sampled: bool = False,
 ) -> int:
     """Return the bytes that answering needs beside weights.
 
@@ -63,6 +70,7 @@ def answer_bytes(
         prompt_tokens: length of the longest prompt, pictures included.
         new_tokens: the most that will be written.
         dtype: of the KV cache and activations.
+        is_sampled: tokens are sampled, which takes noise.
     """
     language = config.language
     cache = kv_cache_bytes(language, rows, prompt_tokens + new_tokens, dtype)
@@ -71,7 +79,8 @@ def answer_bytes(
     prefill = (  # as for drawing
         rows * prompt_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
     )
-    scores = rows * language.vocab_size * _FLOAT * 8  # logits, noise and their copies in sampling
+    blocks = block_words(rows) * _NOISE_BLOCKS if is_sampled else 0
+    scores = rows * language.vocab_size * _FLOAT * (_SCORES + blocks)
     pictures = rows * (prompt_tokens // config.vision.num_patches)  # as many as the prompts have room for
     return cache + prefill + scores + see_bytes(config, pictures, dtype)
 
@@ -84,11 +93,11 @@ def see_bytes(config: JanusConfig | JanusFlowConfig, pictures: int, dtype: torch
 
 
 def decode_bytes(config: JanusConfig, pictures: int) -> int:
-    """Return the bytes that the VQ tokenizer's feature maps need, in either direction."""
+    """Return the bytes that the VQ tokenizer's feature maps need for so many pictures, either way."""
     # the first level, at full resolution, or the second just after it was upsampled
     widest = config.vq.base_channels * max(config.vq.channel_multipliers[:2])
     area = config.vision.image_size**2
-    return min(pictures, _VQ_PICTURES) * area * widest * _VQ_MAPS * _FLOAT
+    return pictures * area * widest * _VQ_MAPS * _FLOAT
 
 
 def weight_bytes(config: JanusConfig, parameters: int, vq_parameters: int, dtype: torch.dtype) -> int:

@@ -7,7 +7,7 @@ import comfy.model_management as mm
 
 from ...janus_core import PUBLISHED, DownloadError, DownloadPlan, TransferPace, plan_download, run_download
 from .folders import folder_to_fill
-from .progress import Progress, show_text
+from .progress import Progress, Throttle, show_text
 
 _INTERVAL_S = 0.25
 
@@ -47,7 +47,7 @@ class _DownloadProgress(Progress):
         self._introduction = ""
         self._amount = ""
         self._pace = TransferPace()
-        self._next_s = 0.0
+        self._messages = Throttle(_INTERVAL_S)
 
     def on_wait(self) -> None:
         """Let the person cancel while the hub is silent."""
@@ -64,10 +64,8 @@ class _DownloadProgress(Progress):
     def on_step(self, done: int, total: int) -> None:
         """Show how far it is; raises when the person cancelled."""
         mm.throw_exception_if_processing_interrupted()
-        now = time.monotonic()
-        if now >= self._next_s:
-            self._next_s = now + _INTERVAL_S
-            self._amount = self._pace.report(done, total, now)
+        if self._messages.is_due():
+            self._amount = self._pace.report(done, total, time.monotonic())
             show_text(f"{self._introduction}\n\n{self._amount}", self._node_id)
             super().on_step(done, total)
 

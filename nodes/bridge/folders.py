@@ -101,6 +101,17 @@ def folder_to_fill(name: str) -> Path | None:
     return None if there else search_folders()[0] / name
 
 
+def installed_models() -> dict[str, Path]:
+    """Return the folders of all models that can be loaded now, by name."""
+    return {**_installed_folders(), **bundled_models()}
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as people see it, from ComfyUI's folder on where it lies in there."""
+    base = Path(folder_paths.base_path)
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+
+
 def _listed() -> str:
     ready = [*bundled_models(), *_installed()]
     return f": {', '.join(ready)}" if ready else ""

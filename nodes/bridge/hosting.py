@@ -39,6 +39,7 @@ from ...janus_core import (
     split_parts,
 )
 from .flow_sampling import FlowBaseModel
+from .remarks import World, read_world
 
 log = logging.getLogger("janus.hosting")
 
@@ -85,12 +86,18 @@ class HostedJanus:
 
     Attributes:
         janus: the engine's model, with layers of ComfyUI's classes and the patchers as owner of its weights.
+        world: what it knows, if that is a small world only.
     """
 
-    def __init__(self, janus: Janus | JanusFlow, patchers: Patchers) -> None:
+    def __init__(self, janus: Janus | JanusFlow, patchers: Patchers, world: World | None = None) -> None:
         self.janus: Janus | JanusFlow = dataclasses.replace(janus, owner=patchers)
+        self.world = world
         self._patchers = patchers
         self._code_colours: Tensor | None = None
+
+    def __str__(self) -> str:
+        """Return name, dtype and device, as core's "Preview as Text" shows them."""
+        return str(self.janus)
 
     def autoregressive(self, node: str) -> Janus:
         """Return the engine's model for a node that works with image tokens.
@@ -203,7 +210,7 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     parts = {
         name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()
     }
-    return HostedJanus(janus, Patchers(parts, janus.compute, is_fast))
+    return HostedJanus(janus, Patchers(parts, janus.compute, is_fast), read_world(folder))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

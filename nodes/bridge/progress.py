@@ -44,6 +44,22 @@ _PREVIEW_INTERVAL_S = 0.25
 _TEXT_INTERVAL_S = 0.1  # a message for every token would flood the page
 
 
+class Throttle:
+    """Lets something happen at once, and then at most once in an interval."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._next_s = 0.0
+
+    def is_due(self) -> bool:
+        """Tell whether it may happen now; if so, it counts as done."""
+        now = time.monotonic()
+        if now < self._next_s:
+            return False
+        self._next_s = now + self._interval_s
+        return True
+
+
 class Progress:
     """A node's progress bar; polls Cancel at every step."""
 
@@ -65,17 +81,15 @@ class DrawProgress(Progress):
         self._sketch: Sketch | None = None
         self._hosted = hosted
         self._is_shown = args.preview_method != LatentPreviewMethod.NoPreviews
-        self._next_s = 0.0
+        self._previews = Throttle(_PREVIEW_INTERVAL_S)
         self._watch = TokenWatch()
 
     def on_tokens(self, tokens: Tensor, pictures: Sequence[int]) -> None:
         """Have the first picture's tokens copied for a preview, at most four times a second."""
         if self._sketch is not None:
             self._sketch.on_tokens(tokens, pictures)
-        now = time.monotonic()
-        if self._is_shown and now >= self._next_s:
+        if self._is_shown and self._previews.is_due():
             self._watch.look(tokens[0])
-            self._next_s = now + _PREVIEW_INTERVAL_S
 
     def on_step(self, done: int, total: int) -> None:
         """Show progress, and a preview if its tokens have arrived; raises if the user cancelled."""
@@ -129,16 +143,14 @@ class FlowProgress(Progress):
     def __init__(self, node_id: str | None, device: torch.device) -> None:
         super().__init__(node_id)
         self._previewer = latent_preview.get_previewer(device, comfy.latent_formats.SDXL())
-        self._next_s = 0.0
+        self._previews = Throttle(_PREVIEW_INTERVAL_S)
         self._before: Tensor | None = None
 
     def on_latents(self, done: int, total: int, latents: Tensor) -> None:
         """Show a step, and at most four times a second a preview; raises when the person cancelled."""
         mm.throw_exception_if_processing_interrupted()
         preview = None
-        now = time.monotonic()
-        if self._previewer is not None and (now >= self._next_s or done == total):
-            self._next_s = now + _PREVIEW_INTERVAL_S
+        if self._previewer is not None and (self._previews.is_due() or done == total):
             preview = self._previewer.decode_latent_to_preview_image("JPEG", self._end(done, total, latents))
         self._before = latents
         self._bar.update_absolute(done, total, preview)
@@ -161,7 +173,7 @@ class AnswerProgress(Progress):
         super().__init__(node_id)
         self._node_id = node_id
         self._total = answers * max_new_tokens  # most answers end earlier, so `finish` fills the bar
-        self._next_s = 0.0
+        self._messages = Throttle(_TEXT_INTERVAL_S)
         self._done = 0
         self._texts: dict[int, str] = {}
 
@@ -175,10 +187,8 @@ class AnswerProgress(Progress):
         self._done += 1
         self.on_step(self._done, self._total)
         self._texts[row] = text
-        now = time.monotonic()
-        if now >= self._next_s:
+        if self._messages.is_due():
             self._send()
-            self._next_s = now + _TEXT_INTERVAL_S
 
     def finish(self, texts: list[str]) -> None:
         """Show the final texts and a full bar."""

@@ -1,7 +1,7 @@
 """Every example workflow on the real page: it opens whole, sends what it should, and shows its result.
 
 They run on the bundled model that they name; where it is absent, on the test checkpoint in its place.
-`make thumbnails` keeps the pictures of these pages for the template browser and the README.
+JANUS_SCREENSHOTS names a folder in which the pictures of the pages are kept.
 """
 
 import io
@@ -14,10 +14,12 @@ import pytest
 from comfy_server import EXAMPLE_MODEL
 from PIL import Image
 
+from tools.templates.known import ALL
+
 HERE = Path(__file__).parent
 WORKFLOWS = HERE.parents[1] / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-RIGHT_AFTER_INSTALL = [name for name in NAMES if "JanusFlow" not in name]  # its models are not here
+RIGHT_AFTER_INSTALL = [name for name, template in ALL.items() if template.runs_as_installed()]
 pytestmark = pytest.mark.browser
 
 _BROKEN = """app.rootGraph.nodes
@@ -78,15 +80,6 @@ def picture(page):
     return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
 
 
-def keep_thumbnail(shown, name):
-    """Write the workflow's thumbnail, and the README's picture if it is that one's."""
-    small = shown.resize((640, round(640 * shown.height / shown.width)), Image.Resampling.LANCZOS)
-    small.save(WORKFLOWS / f"{name}.jpg", quality=85)
-    in_docs = WORKFLOWS.parent / "docs" / f"{name.lower().replace(' ', '-')}.jpg"
-    if in_docs.exists():
-        shown.save(in_docs, quality=85)
-
-
 def run(page, server, timeout_s=120):
     """Press Run and wait for the end; returns the finished entry of the history."""
     before = set(ask_server(server, "/history"))
@@ -129,8 +122,6 @@ def test_run_shows_the_result_on_the_page(page, server, name, tmp_path):
             assert any(texts[0][:20] in text for text in page.evaluate(_TEXTS, kind)), kind
     shown = picture(page)
     shown.save(Path(os.environ.get("JANUS_SCREENSHOTS", tmp_path)) / f"{name}.png")
-    if "JANUS_THUMBNAILS" in os.environ:
-        keep_thumbnail(shown, name)
 
 
 def test_cancel_on_the_page_stops_the_run_and_the_next_one_works(page, server):

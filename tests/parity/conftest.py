@@ -103,7 +103,7 @@ def guided_logits() -> Callable[[Janus, tuple[PromptPlan, PromptPlan], DrawOptio
         step = DrawingStep(
             janus.model.language,
             [DrawPlan(cond=rows[0], uncond=rows[1], seed=0)],
-            options,
+            options.decided(janus.guidance),
             num_image_tokens=len(fed),
             pad=janus.tokenizer.special.pad,
             compute=janus.compute,

@@ -13,9 +13,9 @@ from janus_core.checkpoints.load import assign_weights
 from janus_core.flow.flow_checkpoint import FlowCheckpoint, read_flow_checkpoint
 from janus_core.flow.flow_model import JanusFlowModel
 from janus_core.flow.flow_network import Encoded
-from janus_core.flow.flow_prompts import FlowPlan, pad_rows, plan_flow_pictures
+from janus_core.flow.flow_prompts import FlowPlan, plan_flow_pictures
 from janus_core.flow.solvers import integrate
-from janus_core.flow.velocity import GuidedVelocity, PreparedRows, prepare_rows
+from janus_core.flow.velocity import GuidedVelocity, PreparedRows, embed_rows, prepare_rows
 
 ATOL = 1e-4
 PROMPTS = ("0", "1")
@@ -102,7 +102,7 @@ def test_what_an_unconditional_row_attends_to_equals_the_golden_mask(
 
 def test_rows_of_one_drawing_are_padded_on_the_left(drawn: Drawn) -> None:
     plan = drawn.plans[0]
-    padded = pad_rows([plan.cond, plan.uncond], COMPUTE.device)
+    padded = embed_rows(drawn.model.language, [plan.cond, plan.uncond], COMPUTE)
     assert padded.attended is not None
     assert padded.attended.sum(dim=1).tolist() == [len(plan.cond.token_ids), 1]
     assert padded.time_positions.flatten().tolist() == [plan.cond.time_position] * 2

@@ -136,6 +136,12 @@ def janus(make_janus: Callable[[torch.dtype], Janus]) -> Janus:
     return make_janus(torch.float32)
 
 
+@pytest.fixture
+def fresh(make_janus: Callable[[torch.dtype], Janus]) -> Janus:
+    """Return a model of its own, for a test that does something to it."""
+    return make_janus(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def pictures() -> list[Image.Image]:
     generator = np.random.default_rng(7)

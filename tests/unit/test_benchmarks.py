@@ -22,7 +22,7 @@ from benchmarks import contenders, report
 from benchmarks.contenders import prompt_plan
 from benchmarks.equality import _logits_at, check_equality, near_ties
 from benchmarks.plot import plot
-from benchmarks.references import _let_images_have_a_cache
+from benchmarks.references import _let_images_have_a_cache, make_contenders
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Stopwatch, Trial, interleave
@@ -51,7 +51,7 @@ NAMES = ["ours unpacked", "authors", "transformers"]
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     workdir = tmp_path_factory.mktemp("weights")
-    contenders = command.make_contenders(TINY, torch.float32, CPU, workdir, NAMES)
+    contenders = make_contenders(TINY, torch.float32, CPU, workdir, NAMES)
     return Bench(size=TINY, device=CPU, contenders=contenders)
 
 

@@ -5,6 +5,8 @@ The shares asserted lie a little below those reached, since fifty pictures scatt
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,18 +21,22 @@ from janus_training.measuring import (
     unseen_scenes,
     wishes,
 )
+from janus_training.world.captions import caption
 from janus_training.world.detector import detect, matches
+from janus_training.world.drawing_prompts import drawing_prompt
 from janus_training.world.facts import judge
 from janus_training.world.parsing import caption_facts
 from janus_training.world.phrases import with_article
+from janus_training.world.scene_sampling import sample_scene
 from janus_training.world.segmentation import find_ground
-from janus_training.world.vocabulary import COLOURS, KINDS, SHAPES
+from janus_training.world.vocabulary import COLOURS, KINDS, SHAPES, Style
 
 PICTURES = 50
 CAPTIONS, ANSWERS, PLACED, FOREIGN = 44, 62, 58, 36  # per cent; 48, 66, 66 and 42 are reached
 SEEN = 14  # of 16, all of which are reached
 SHOWN, NAMED, COLOURED = 44, 44, 46  # of 48; 46, 47 and 48 are reached
 SHORT = TextOptions(max_new_tokens=32)
+SPOKEN: tuple[Style, ...] = ("short", "detailed", "tags")
 
 
 def nothing(done: int, total: int) -> None:
@@ -110,3 +116,16 @@ def test_drawings_name_no_ground_but_the_one_asked_for(shapes: Janus) -> None:
     drawn = shapes.draw("a red circle on a black background", num_images=8)
     grounds = [find_ground(image.numpy()) for image in drawn.images]
     assert grounds.count("black") >= 7
+
+
+def test_its_folder_lists_the_words_of_its_drawing_prompts(folder: Path) -> None:
+    words = set()
+    for number in range(1500):
+        scene = sample_scene(number)
+        texts = [
+            drawing_prompt(scene, number),
+            *(caption(scene, style) for style in ("short", "detailed", "tags")),
+        ]
+        words |= {word for text in texts for word in re.findall(r"[^\W_]+", text.lower())}
+    world = json.loads((folder / "world.json").read_text(encoding="utf-8"))
+    assert set(world["words"]) == words

@@ -20,14 +20,15 @@ from torch import Tensor
 
 pytest.importorskip("transformers", minversion="5.0")
 
-from benchmarks import __main__ as command
 from benchmarks import card, card_cell, report
 from benchmarks.card import ALARM, CELLS, Log, run_cell
 from benchmarks.card_cell import LoudHandler, run, session_of, tell_captures
 from benchmarks.card_checks import correctness, profiled_steps
+from benchmarks.references import make_contenders
 from benchmarks.rows import ROWS, Bench
 from benchmarks.sizes import SIZES
 from benchmarks.timing import Stopwatch, Trial, turns
+from janus_core.generation import capturing, joining, kernels
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::transformers\..*")
 
@@ -81,6 +82,20 @@ def test_whatever_stops_the_script_leaves_no_cell_behind(tmp_path: Path, number:
         code = process.wait(60)
     assert wait_for(lambda: not is_alive(child))
     assert code == (-number if number == signal.SIGKILL else 130)
+
+
+def test_a_cell_whose_parent_is_gone_ends_while_it_still_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(card, "run_cell", lambda command, *_: commands.append(command) or 0)
+    card.run_part(1, tmp_path, is_dry=True)
+    started = time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(commands[0], stdin=subprocess.DEVNULL, env=environment, check=False)
+    assert done.returncode == 1
+    assert time.monotonic() - started < 50
 
 
 def test_a_cell_that_takes_too_long_is_killed_and_what_it_printed_is_kept(tmp_path: Path) -> None:
@@ -207,14 +222,12 @@ def test_both_parts_become_the_results_of_the_card(tmp_path: Path, monkeypatch: 
     assert set(kept["cells"]["1b, bfloat16"]) == {"picture", "pictures"}
 
 
-EAGER = "going on without a CUDA graph, slower: no"
-
-
 @pytest.mark.parametrize(
     ("name", "level", "message", "begins"),
     [
-        ("janus.steps", logging.WARNING, EAGER, f"{ALARM} CAPTURE FAILED"),
-        ("janus_core.steps", logging.WARNING, EAGER, f"{ALARM} CAPTURE FAILED"),
+        (capturing.log.name, logging.WARNING, "going on without", f"{ALARM} CAPTURE FAILED"),
+        (kernels.log.name, logging.INFO, "no Triton", f"{ALARM} A KERNEL IS NOT USED"),
+        (joining.log.name, logging.INFO, "no memory", f"{ALARM} MATRICES ARE NOT JOINED"),
         ("janus.load", logging.INFO, "loaded", "janus.load: loaded"),
         ("others", logging.WARNING, "beware", "others: beware"),
         ("others", logging.ERROR, "broken", f"{ALARM} broken"),
@@ -244,7 +257,7 @@ def test_rows_that_captured_nothing_on_a_card_raise_the_alarm(
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     names = ["authors", "transformers"]
-    made = command.make_contenders(TINY, torch.float32, CPU, tmp_path_factory.mktemp("weights"), names)
+    made = make_contenders(TINY, torch.float32, CPU, tmp_path_factory.mktemp("weights"), names)
     return Bench(size=TINY, device=CPU, contenders=made)
 
 

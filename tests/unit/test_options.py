@@ -118,20 +118,19 @@ def test_a_guidance_weight_up_to_100_is_taken(kind: type[Any], value: float) -> 
 
 
 def test_what_is_left_open_is_what_the_model_recommends() -> None:
-    assert DrawOptions().guidance(RECOMMENDED) == RECOMMENDED
-    assert DrawOptions(cfg_weight=7).guidance(RECOMMENDED) == Guidance(cfg_weight=7, min_p=0.2)
-    assert DrawOptions(min_p=0).guidance(RECOMMENDED) == Guidance(cfg_weight=3, min_p=0)
+    assert DrawOptions(top_k=4).decided(RECOMMENDED) == DrawOptions(top_k=4, cfg_weight=3, min_p=0.2)
+    assert DrawOptions(cfg_weight=7).decided(RECOMMENDED) == DrawOptions(cfg_weight=7, min_p=0.2)
+    assert DrawOptions(min_p=0).decided(RECOMMENDED) == DrawOptions(cfg_weight=3, min_p=0)
 
 
 def test_a_greedy_drawing_drops_nothing() -> None:
     for options in (DrawOptions(temperature=0, min_p=0.5), DrawOptions(temperature=0)):
-        assert options.guidance(RECOMMENDED).min_p == 0
+        assert options.decided(RECOMMENDED).min_p == 0
 
 
 def test_decided_options_leave_nothing_to_the_model() -> None:
     decided = DrawOptions(top_k=4).decided(RECOMMENDED)
-    assert decided == DrawOptions(top_k=4, cfg_weight=3.0, min_p=0.2)
-    assert decided.guidance(Guidance()) == RECOMMENDED
+    assert decided.decided(Guidance()) == decided
 
 
 def from_numbers(**numbers: float) -> DrawOptions:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from janus_core import ImageError, Janus, SamplingError
+from janus_core import Chat, ImageError, ImageTokens, Janus, SamplingError, Turn
 
 RESULTS: dict[str, Callable[[Janus, list[Image.Image]], Tensor]] = {
     "drawn pictures": lambda janus, pictures: janus.draw("a cat").images,
@@ -66,3 +68,24 @@ def test_a_batch_size_that_is_no_count_is_refused(
     ):
         with pytest.raises(SamplingError, match=rf"batch_size is {batch_size}; it must be at least 1"):
             task(batch_size)
+
+
+def test_values_read_well_where_they_are_shown(janus: Janus) -> None:
+    named = replace(janus, name="janus-shapes")
+    assert str(named) == "janus-shapes, float32, CPU"
+    assert str(named.draw("a cat", num_images=2).tokens) == "2 × 4 × 4 tokens of janus-shapes"
+
+
+def test_saved_tokens_still_know_their_model(janus: Janus, tmp_path: Path) -> None:
+    replace(janus, name="janus-shapes").draw("a cat").tokens.save(tmp_path / "tokens.safetensors")
+    assert str(ImageTokens.load(tmp_path / "tokens.safetensors")).endswith("tokens of janus-shapes")
+
+
+def test_tokens_of_an_unknown_model_name_their_codebook(janus: Janus) -> None:
+    assert str(janus.draw("a cat").tokens).endswith(f"tokens of the codebook {janus.codebook}")
+
+
+def test_a_conversation_reads_as_a_transcript(pictures: list[Image.Image]) -> None:
+    asked = Turn(role="user", text="What is it?", images=tuple(pictures[:2]))
+    told = Chat((asked, Turn(role="assistant", text="A circle.")))
+    assert str(told) == "user (2 pictures): What is it?\n\nassistant: A circle."

@@ -19,7 +19,7 @@ from janus_pack.janus_core import (
     decode_bytes,
     draw_bytes,
 )
-from janus_pack.janus_core.generation.static_decoder import joined
+from janus_pack.janus_core.generation.joining import Joiner
 from janus_pack.janus_core.inputs.prompting import plan_drawing
 from janus_pack.janus_core.residency import packing
 from janus_pack.nodes.bridge import hosting
@@ -319,8 +319,9 @@ def check_weights_laid_side_by_side_can_be_evicted_and_come_back(models: Path) -
     expected = drawn(model, 1).tokens.grid
     decoder = model.janus.model.language.language_model
     for _ in range(2):
-        for layer in decoder.layers:
-            joined((layer.mlp.gate_proj, layer.mlp.up_proj))
+        with Joiner(decoder) as joiner:
+            for layer in decoder.layers:
+                joiner.join((layer.mlp.gate_proj, layer.mlp.up_proj))
         mm.unload_all_models()
         assert torch.equal(drawn(model, 1).tokens.grid, expected)
 

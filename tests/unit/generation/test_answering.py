@@ -175,7 +175,7 @@ def test_an_answer_goes_on_past_the_noise_computed_in_one_block(
     janus: Janus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = answers(janus, QUESTIONS[:2], seed=5)
-    monkeypatch.setattr("janus_core.generation.writing._BLOCK", 5)
+    monkeypatch.setattr("janus_core.generation.writing.block_words", lambda rows: 5)
     assert answers(janus, QUESTIONS[:2], seed=5) == whole
 
 

@@ -130,7 +130,12 @@ def test_guided_logits_are_float32_in_half_precision(make_janus: Callable[[torch
     cond, uncond = rows(half, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
     step = DrawingStep(
-        half.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=half.compute
+        half.model.language,
+        [picture],
+        SAMPLED.decided(),
+        num_image_tokens=CELLS,
+        pad=402,
+        compute=half.compute,
     )
     assert step.steered(step.image_logits(step.first)).dtype == torch.float32
 
@@ -140,7 +145,12 @@ def test_guidance_sharpens_the_prompt_against_the_padding(janus: Janus) -> None:
     cond, uncond = rows(janus, "a cat")
     picture = DrawPlan(cond=cond, uncond=uncond, seed=0)
     step = DrawingStep(
-        janus.model.language, [picture], SAMPLED, num_image_tokens=CELLS, pad=402, compute=janus.compute
+        janus.model.language,
+        [picture],
+        SAMPLED.decided(),
+        num_image_tokens=CELLS,
+        pad=402,
+        compute=janus.compute,
     )
     away = image_logits(janus, uncond, [])
     expected = away + 5.0 * (image_logits(janus, cond, []) - away)

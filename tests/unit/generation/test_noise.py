@@ -10,6 +10,7 @@ from janus_core.generation import noise
 from janus_core.generation.noise import (
     NoiseBlocks,
     block_cells,
+    block_words,
     gumbel,
     gumbel_noise,
     keyed_noise,
@@ -220,6 +221,11 @@ def test_a_key_put_on_the_device_once_gives_the_same_noise(positions: range | li
 @pytest.mark.parametrize(("rows", "cells"), [(1, 96), (2, 96), (4, 48), (16, 24), (64, 24)])
 def test_more_rows_make_noise_for_fewer_cells_together(rows: int, cells: int) -> None:
     assert block_cells(rows) == cells
+
+
+@pytest.mark.parametrize(("rows", "positions"), [(1, 16), (4, 16), (8, 8), (64, 1), (200, 1)])
+def test_more_answers_make_noise_for_fewer_positions_together(rows: int, positions: int) -> None:
+    assert block_words(rows) == positions
 
 
 # in blocks

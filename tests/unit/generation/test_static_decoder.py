@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +11,11 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from janus_core import Compute, DrawOptions, Janus, JanusConfig
-from janus_core.generation import static_decoder
+from janus_core.generation import joining, static_decoder
 from janus_core.generation.drawing import DrawingStep
 from janus_core.generation.plans import plan_pictures
 from janus_core.generation.prefill import pad_left, prefill
-from janus_core.generation.static_decoder import StaticDecoder, decoder_for, is_plain, joined
+from janus_core.generation.static_decoder import StaticDecoder, decoder_for, is_plain
 from janus_core.generation.steps import Sequences, StreamedDecoder
 from janus_core.inputs.prompting import plan_drawing
 from janus_core.model.kv_cache import SLOTS
@@ -48,8 +47,8 @@ def decoder_of(janus: Janus) -> LanguageModel:
     return model
 
 
-def storages(linears: list[nn.Linear]) -> set[int]:
-    return {linear.weight.untyped_storage().data_ptr() for linear in linears}
+def short_of_memory(_: object) -> Tensor:
+    raise torch.OutOfMemoryError("out of memory")
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[:2], PROMPTS], ids=["one", "two", "three"])
@@ -63,7 +62,7 @@ def test_a_static_decoder_computes_what_a_streamed_one_does(
 ) -> None:
     janus = make_janus(torch.float32)
     if is_short:
-        monkeypatch.setattr(static_decoder, "_join", short_of_memory)
+        monkeypatch.setattr(joining, "_join", short_of_memory)
     streamed = StreamedDecoder(decoder_of(janus), filled(janus, prompts), torch.float32)
     fixed = static(janus, filled(janus, prompts))
     assert (len(fixed._weights[0].projections) == 1) is not is_short
@@ -144,85 +143,7 @@ def test_more_rows_look_in_shorter_strides(janus: Janus, rows: int, graphs: int)
     assert len(set(found)) == graphs
 
 
-# weights
-
-
-def short_of_memory(_: object) -> Tensor:
-    raise torch.OutOfMemoryError("out of memory")
-
-
-@pytest.fixture
-def fresh(make_janus: Callable[[torch.dtype], Janus]) -> Janus:
-    return make_janus(torch.float32)
-
-
-def test_joined_weights_are_those_of_the_layers_one_above_the_other(fresh: Janus) -> None:
-    attention = decoder_of(fresh).layers[0].self_attn
-    linears = [attention.q_proj, attention.k_proj, attention.v_proj]
-    expected = torch.cat([linear.weight for linear in linears]).clone()
-    [whole] = joined(linears)
-    assert torch.equal(whole, expected)
-
-
-@pytest.mark.parametrize("made_inside", [True, False])
-def test_layers_share_the_joined_memory_and_keep_parameters_and_values(
-    make_janus: Callable[[torch.dtype], Janus], made_inside: bool
-) -> None:
-    with torch.inference_mode(made_inside):
-        mlp = decoder_of(make_janus(torch.float32)).layers[1].mlp
-    linears = [mlp.gate_proj, mlp.up_proj]
-    before = [(linear.weight, linear.weight.clone()) for linear in linears]
-    with torch.inference_mode():
-        [whole] = joined(linears)
-    assert storages(linears) == {whole.untyped_storage().data_ptr()}
-    for linear, (parameter, values) in zip(linears, before, strict=True):
-        assert linear.weight is parameter
-        assert torch.equal(parameter, values)
-
-
-def test_weights_that_lie_side_by_side_are_not_copied_again(fresh: Janus) -> None:
-    mlp = decoder_of(fresh).layers[0].mlp
-    [first] = joined([mlp.gate_proj, mlp.up_proj])
-    [second] = joined([mlp.gate_proj, mlp.up_proj])
-    assert first.data_ptr() == second.data_ptr()
-    assert first.shape == second.shape
-
-
-def test_a_weight_that_a_host_replaced_is_joined_anew(fresh: Janus) -> None:
-    mlp = decoder_of(fresh).layers[0].mlp
-    joined([mlp.gate_proj, mlp.up_proj])
-    mlp.up_proj.weight.data = mlp.up_proj.weight * 2
-    expected = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
-    [whole] = joined([mlp.gate_proj, mlp.up_proj])
-    assert torch.equal(whole, expected)
-
-
-def test_the_other_order_is_not_mistaken_for_side_by_side(fresh: Janus) -> None:
-    mlp = decoder_of(fresh).layers[0].mlp
-    joined([mlp.gate_proj, mlp.up_proj])
-    expected = torch.cat([mlp.up_proj.weight, mlp.gate_proj.weight])
-    [whole] = joined([mlp.up_proj, mlp.gate_proj])
-    assert torch.equal(whole, expected)
-
-
-def test_joining_leaves_nothing_of_the_parts(fresh: Janus) -> None:
-    mlp = decoder_of(fresh).layers[0].mlp
-    for linear in (mlp.gate_proj, mlp.up_proj):
-        linear.weight.data = linear.weight.clone()  # the test's own weights live on
-    parts = [weakref.ref(linear.weight.untyped_storage()) for linear in (mlp.gate_proj, mlp.up_proj)]
-    joined([mlp.gate_proj, mlp.up_proj])
-    assert [part() for part in parts] == [None, None]
-
-
-def test_where_memory_is_short_weights_stay_where_they_are(
-    fresh: Janus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mlp = decoder_of(fresh).layers[0].mlp
-    linears = [mlp.gate_proj, mlp.up_proj]
-    monkeypatch.setattr(static_decoder, "_join", short_of_memory)
-    assert [matrix.data_ptr() for matrix in joined(linears)] == [
-        linear.weight.data_ptr() for linear in linears
-    ]
+# which models
 
 
 class Wrapper(nn.Module):
@@ -309,7 +230,7 @@ def operators(janus: Janus, layers: int) -> list[str]:
         step = DrawingStep(
             janus.model.language,
             pictures,
-            DrawOptions(temperature=1.0, top_p=0.9),
+            DrawOptions(temperature=1.0, top_p=0.9).decided(),
             num_image_tokens=16,
             pad=janus.tokenizer.special.pad,
             compute=janus.compute,

@@ -301,3 +301,40 @@ def test_a_caption_asks_the_style_s_instruction_and_the_question(
 def test_an_unknown_caption_style_is_refused_with_the_known_ones() -> None:
     with pytest.raises(PromptError, match=r'no caption style "loud".* short, detailed, tags, text, custom\.'):
         caption_request("loud", "Which colours?")
+
+
+# without the template
+
+
+def raw(text: str, num_images: int = 0) -> TurnText:
+    return TurnText(role="user", text=text, num_images=num_images, is_raw=True)
+
+
+def test_a_raw_text_is_the_whole_prompt(tokenizer: TextTokenizer) -> None:
+    assert conversation(tokenizer, raw(" A photo of "), system="Be brief.") == "[bos] A photo of "
+
+
+def test_a_picture_stands_before_a_raw_text_or_at_its_mark(tokenizer: TextTokenizer) -> None:
+    assert conversation(tokenizer, raw("It shows", 1)) == f"[bos]{PICTURE}It shows"
+    assert conversation(tokenizer, raw(f"See {IMAGE_PLACEHOLDER}!", 1)) == f"[bos]See {PICTURE}!"
+
+
+def test_role_tags_count_in_a_raw_text_and_other_control_tags_do_not(tokenizer: TextTokenizer) -> None:
+    text = f"{USER}: Who?\n\n{ASSISTANT}: Me.{EOS}{BEGIN_OF_IMAGE}"
+    expected = f"[bos][user]: Who?\n\n[assistant]: Me.[eos]{BEGIN_OF_IMAGE}"
+    assert conversation(tokenizer, raw(text)) == expected
+
+
+def test_a_raw_text_can_write_the_template_itself(tokenizer: TextTokenizer) -> None:
+    templated = plan_conversation([said("Who?", 1)], tokenizer, image_tokens=2, system="")
+    text = f"{USER}: {IMAGE_PLACEHOLDER}\nWho?\n\n{ASSISTANT}:"
+    assert plan_conversation([raw(text, 1)], tokenizer, image_tokens=2) == templated
+
+
+def test_role_tags_of_a_model_without_them_stay_text(plain_tokenizer: TextTokenizer) -> None:
+    assert conversation(plain_tokenizer, raw(f"{USER}: Who?", 1)) == f"[bos]{PICTURE}{USER}: Who?"
+
+
+def test_a_raw_text_stands_alone(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(PromptError, match="there are other turns beside it"):
+        conversation(tokenizer, said("Who?"), answered("Me."), raw("Why?"))

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from janus_core import Janus
+from janus_core.model import language_model
 from janus_core.model.kv_cache import KVCache
-from janus_core.model.language_model import LanguageModel, attention_mask
+from janus_core.model.language_model import LanguageModel, additive, attention_mask
 
 CPU = torch.device("cpu")
 LENGTHS = (5, 9, 3)
@@ -87,6 +88,43 @@ def test_each_row_has_its_own_mask() -> None:
     assert mask.shape == (2, 1, 3, 3)
     assert torch.equal(mask[0, 0], matrix("100", "010", "011"))
     assert torch.equal(mask[1, 0], matrix("100", "110", "111"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_mask_to_be_added_is_finite_and_leaves_no_weight_to_what_it_hides(dtype: torch.dtype) -> None:
+    found = additive(matrix("0011"), dtype)
+    assert found.dtype == dtype
+    assert bool(found.isfinite().all())
+    assert (found + torch.finfo(dtype).min / 4).isfinite().all()
+    assert torch.equal(found.softmax(-1), torch.tensor([[0, 0, 0.5, 0.5]], dtype=dtype))
+
+
+def test_a_mask_to_be_added_hides_what_a_bool_one_does(
+    model: LanguageModel, embeddings: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attended = torch.arange(9) >= 9 - torch.tensor(LENGTHS)[:, None]
+    expected = model(embeddings, counted(embeddings), attended=attended)
+    numbers = additive(attention_mask(attended, 9, 0, CPU), torch.float32)
+    monkeypatch.setattr(language_model, "attention_mask", lambda *_: numbers)
+    assert_close(model(embeddings, counted(embeddings), attended=attended), expected, atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_no_device_but_the_cpu_gets_a_bool_mask(
+    model: LanguageModel, embeddings: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: set[torch.dtype] = set()
+
+    def attend(q: Tensor, *_: Tensor, mask: Tensor, **__: object) -> Tensor:
+        given.add(mask.dtype)
+        return q.transpose(1, 2).flatten(2)
+
+    monkeypatch.setattr(language_model, "attend", attend)
+    attended = torch.arange(9) >= 9 - torch.tensor(LENGTHS)[:, None]
+    for device in ("cpu", "meta"):
+        there = LanguageModel(model.config, nn).to(device)
+        there(embeddings.to(device), counted(embeddings).to(device), attended=attended.to(device))
+    assert given == {torch.bool, embeddings.dtype}
 
 
 # the decoder

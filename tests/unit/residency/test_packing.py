@@ -67,7 +67,7 @@ def greedy(language):
     return generate_image_tokens(
         language,
         [DrawPlan(cond=cond, uncond=uncond, seed=0)],
-        DrawOptions(temperature=0),
+        DrawOptions(temperature=0).decided(),
         num_image_tokens=16,
         pad=9,
         compute=Compute(device=CPU, dtype=torch.float32),

@@ -229,7 +229,7 @@ def test_the_drawing_loss_is_what_the_inference_path_gives_the_true_tokens(
         step = DrawingStep(
             model.language,
             plans,
-            DrawOptions(cfg_weight=1.0),
+            DrawOptions(cfg_weight=1.0).decided(),
             num_image_tokens=64,
             pad=words.special.pad,
             compute=COMPUTE,

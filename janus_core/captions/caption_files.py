@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from ..errors import OutputError
 from ..generation.endings import appended
-from .files import partial, ready_folder
+from ..outputs import partial, ready_folder, to_json
 from .finding import picture_endings, same_place
-from .terminal import to_json
 
 Existing = Literal["skip", "append", "overwrite"]
 KEYS = ("file", "file_name")  # ours, and that of image folders on the Hugging Face hub
@@ -28,11 +27,13 @@ class Caption:
         picture: of which.
         text: as it is to be kept.
         finished: False where it was cut off at its longest.
+        num_tokens: that were written for it.
     """
 
     picture: Path
     text: str
     finished: bool
+    num_tokens: int = 0
 
 
 class CaptionStore(Protocol):
@@ -64,8 +65,13 @@ class Sidecars:
         """Note how to keep texts.
 
         Raises:
-            OutputError: the ending is that of a picture, or none.
+            OutputError: the ending is that of a picture, or none; or there is no such way to treat texts.
         """
+        if existing not in get_args(Existing):  # a choice that arrives along a link is checked by nobody
+            raise OutputError(
+                f'There is no way "{existing}" to treat captions that are there. Choose one of '
+                f"{', '.join(get_args(Existing))}."
+            )
         ending = ending if ending.startswith(".") else f".{ending}"
         if ending.lower() in picture_endings() or len(ending) < 2 or {"/", "\\"} & set(ending):
             raise OutputError(f'Texts cannot end in "{ending}". Use an ending such as .txt or .caption.')
@@ -74,12 +80,26 @@ class Sidecars:
         self._existing = existing
         self._one_line = one_line
 
-    def _text_of(self, picture: Path) -> Path:
+    def _place_of(self, picture: Path) -> Path:
         return picture.with_suffix(self.ending)
+
+    def text_of(self, picture: Path) -> str | None:
+        """Return the text beside a picture, without blanks around it; None where there is none.
+
+        Raises:
+            OutputError: the file is there and cannot be read.
+        """
+        place = self._place_of(picture)
+        try:
+            return place.read_text(encoding="utf-8-sig", errors="replace").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutputError(f'Cannot read "{place}": {error}. Check its permissions.') from error
 
     def has(self, picture: Path) -> bool:
         """Tell whether a picture has its text; an empty file is none."""
-        return self._existing == "skip" and _size(self._text_of(picture)) > 0
+        return self._existing == "skip" and _size(self._place_of(picture)) > 0
 
     def make_ready(self, pictures: Sequence[Path], todo: Sequence[Path]) -> None:
         """Check that the folders can be written to and that no two pictures want the same text file.
@@ -89,18 +109,18 @@ class Sidecars:
         """
         owners: defaultdict[Path, list[Path]] = defaultdict(list)
         for picture in pictures:
-            owners[self._text_of(picture)].append(picture)
+            owners[self._place_of(picture)].append(picture)
         wanted = set(todo)
         for text, sharing in owners.items():
             names = " and ".join(f'"{picture}"' for picture in sharing)
             if len(sharing) > 1 and wanted & set(sharing):
                 raise OutputError(
-                    f"{names} would share one {self.ending}. Rename one of them, or keep captions in one "
-                    "file with --out captions.jsonl."
+                    f"{names} would share one {self.ending}. Rename one of them; on the command line, --out "
+                    "captions.jsonl keeps all captions in one file."
                 )
             if len(sharing) > 1:
                 self.remarks.append(f'{names} share "{text.name}", so both count as captioned')
-        empty = sum(_size(self._text_of(picture)) == 0 for picture in todo)
+        empty = sum(_size(self._place_of(picture)) == 0 for picture in todo)
         if empty:
             self.remarks.append(f"{empty} empty {self.ending} counted as missing")
         for folder in {picture.parent for picture in todo}:
@@ -109,7 +129,7 @@ class Sidecars:
     def add(self, captions: Sequence[Caption]) -> None:
         """Write texts whole: a file that is there counts as finished, so half a one must never be."""
         for caption in captions:
-            target = self._text_of(caption.picture)
+            target = self._place_of(caption.picture)
             try:
                 with partial(target) as part:
                     text = caption.text

@@ -34,18 +34,20 @@ class Found:
         other: how many files of another kind, by their ending.
         hidden: how many files and folders whose names begin with a dot.
         subfolders: how many folders that were not looked into.
+        recursive_name: what a person calls the choice to look into them.
     """
 
     pictures: list[Path] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     subfolders: int = 0
+    recursive_name: str = "--recursive"
 
     def passed_over(self) -> str:
         """Say what was passed over and why, or nothing."""
         said = []
         if self.subfolders:
-            said.append(f"{_count(self.subfolders, 'subfolder')} (--recursive looks into them)")
+            said.append(f"{_count(self.subfolders, 'subfolder')} ({self.recursive_name} looks into them)")
         if self.other:
             kinds = ", ".join(f"{ending or 'no ending'} {n}" for ending, n in self.other.most_common(6))
             said.append(f"{_count(self.other.total(), 'file')} of another kind ({kinds})")
@@ -81,19 +83,23 @@ def _load_plugins() -> None:
                     getattr(plugin, switch)()
 
 
-def find_pictures(paths: Sequence[str], *, recursive: bool = False, beside: str = "") -> Found:
+def find_pictures(
+    paths: Sequence[str], *, recursive: bool = False, beside: str = "", recursive_name: str = "--recursive"
+) -> Found:
     """List pictures: files as given, folders by the pictures in them, patterns by what they match.
 
     Args:
         paths: as a person gave them.
         recursive: whether folders are looked into at any depth.
         beside: ending of the text files that belong to pictures and are not worth a word.
+        recursive_name: what the person who gave the paths calls the choice `recursive`.
 
     Raises:
         ImageError: a path that does not exist, or a folder without pictures.
     """
     _load_plugins()
     looking = _Looking(picture_endings(), recursive, beside)
+    looking.found.recursive_name = recursive_name
     for path in paths:
         try:
             looking.at(path)
@@ -126,7 +132,9 @@ class _Looking:
         if path.is_dir():
             if not self._consider(list(self._files(path))):
                 hint = (
-                    "--recursive looks into its subfolders" if self.found.subfolders else "Choose another one"
+                    f"{self.found.recursive_name} looks into its subfolders"
+                    if self.found.subfolders
+                    else "Choose another one"
                 )
                 raise ImageError(
                     f'The folder "{path}" has no pictures (.png, .jpg and all that Pillow opens). {hint}.'

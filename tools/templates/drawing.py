@@ -1,0 +1,212 @@
+"""Templates that draw and redraw with the bundled model, right after install."""
+
+from __future__ import annotations
+
+from .graph import Link, Node, Template
+from .parts import ENLARGED, LARGE, SHAPES, caption, draw, enlarge, load, mask_on_the_right, show
+
+
+def _outpainting() -> Template:
+    window = {"width": 64, "height": 64, "x": 32, "y": 0}
+    return Template(
+        note="""
+            **Draw beyond the edge**
+
+            The picture is widened, the model's square window is moved to the right, and what is
+            empty in it is drawn. The left part of the picture is put back beside it.
+
+            The wider the picture already is, the farther the window moves: repeat it for a panorama.
+        """,
+        columns=[
+            ["load"],
+            [260, "draw"],
+            [130, "wider", 330, "left", "before"],
+            [130, "window", "empty", 480, "shown"],
+            ["redraw"],
+            [600, "joined"],
+            [600, "large"],
+            [600, "show"],
+        ],
+        nodes={
+            "load": load(),
+            "draw": draw("a red circle left of a blue square", title="A picture to widen"),
+            "wider": Node(
+                kind="ImagePadForOutpaint",
+                inputs={"image": Link("draw", "images"), "left": 0, "right": 32, "feathering": 0},
+            ),
+            "left": Node(
+                kind="ImageCrop",
+                inputs={"image": Link("draw", "images"), "width": 32, "height": 64, "x": 0, "y": 0},
+                title="The left part",
+            ),
+            "before": enlarge("draw"),
+            "shown": show("before", title="Before"),
+            "window": Node(
+                kind="ImageCrop",
+                inputs={"image": Link("wider", "IMAGE"), **window},
+                title="The model's window",
+            ),
+            "empty": Node(kind="CropMask", inputs={"mask": Link("wider", "MASK"), **window}),
+            "redraw": Node(
+                kind="JanusRedraw",
+                inputs={
+                    "model": Link("load", "janus"),
+                    "image": Link("window", "IMAGE"),
+                    "mask": Link("empty", "MASK"),
+                    "prompt": "a blue square left of a green star",
+                    "seed": 3,
+                },
+                width=360,
+            ),
+            "joined": Node(
+                kind="ImageStitch",
+                inputs={
+                    "image1": Link("left", "IMAGE"),
+                    "image2": Link("redraw", "images"),
+                    "direction": "right",
+                    "match_image_size": False,
+                },
+            ),
+            "large": enlarge("joined", "IMAGE"),
+            "show": show("large", title="After"),
+        },
+    )
+
+
+DRAWING = {
+    "Draw four pictures": Template(
+        note=f"""
+            **Draw four pictures**
+
+            Picture *k* of the batch is the first picture of *seed + k*. *cfg_weight* 0 is
+            what the model recommends.
+
+            {SHAPES} For everything else choose *{LARGE}* in **Load Janus**. {ENLARGED}
+        """,
+        columns=[["load"], ["draw"], ["large"], ["show"]],
+        nodes={
+            "load": load(),
+            "draw": draw("three green triangles", batch_size=4),
+            "large": enlarge("draw"),
+            "show": show("large"),
+        },
+    ),
+    "Redraw a part by mask (inpaint)": Template(
+        note=f"""
+            **Redraw a part by mask**
+
+            The prompt says what the *whole* picture shows. Cells of the model's grid that the
+            mask touches are drawn anew and see all that stays.
+
+            For your own picture put **Load Image** in place of **Janus Draw**, paint its mask
+            in the mask editor, and choose *{LARGE}* in **Load Janus**. {SHAPES}
+        """,
+        columns=[
+            ["load", "kept", "part"],
+            [130, "draw", "mask"],
+            ["redraw", "before"],
+            ["large"],
+            ["show", "shown"],
+        ],
+        nodes={
+            "load": load(),
+            **mask_on_the_right(),
+            "draw": draw("a red circle left of a blue square", title="A picture to change"),
+            "redraw": Node(
+                kind="JanusRedraw",
+                inputs={
+                    "model": Link("load", "janus"),
+                    "image": Link("draw", "images"),
+                    "mask": Link("mask", "MASK"),
+                    "prompt": "a red circle left of a green star",
+                    "seed": 2,
+                },
+                width=360,
+            ),
+            "large": enlarge("redraw"),
+            "show": show("large", title="After"),
+            "before": enlarge("draw"),
+            "shown": show("before", title="Before"),
+        },
+    ),
+    "Draw beyond the edge (outpaint)": _outpainting(),
+    "Caption, then draw from the caption": Template(
+        note=f"""
+            **Caption, then draw from the caption**
+
+            The caption of the first picture is the prompt of the second. What is lost on the
+            way, the model did not say.
+
+            {SHAPES}
+        """,
+        columns=[
+            ["load"],
+            [260, "draw"],
+            [130, "caption", "before"],
+            ["again", "shown"],
+            ["large"],
+            ["show"],
+        ],
+        nodes={
+            "load": load(),
+            "draw": draw("a blue triangle left of a yellow cross", title="A picture to describe"),
+            "caption": caption(Link("draw", "images"), style="short"),
+            "before": enlarge("draw"),
+            "shown": show("before", title="Before"),
+            "again": Node(
+                kind="JanusDraw",
+                inputs={"model": Link("load", "janus"), "prompt": Link("caption", "text"), "seed": 4},
+                title="Draw what the caption says",
+                width=360,
+            ),
+            "large": enlarge("again"),
+            "show": show("large", title="After"),
+        },
+    ),
+    "Encode, change, decode image tokens": Template(
+        note="""
+            **Encode, change, decode image tokens**
+
+            A picture becomes the tokens that Janus draws with, a part of them is drawn anew,
+            and all become a picture. **Save Janus Tokens** keeps them in the output folder.
+        """,
+        columns=[
+            ["load"],
+            [390, "draw", "kept", "part"],
+            [260, "encode", "mask", "before"],
+            [130, "redraw", "shown"],
+            ["decode", "save"],
+            ["large"],
+            ["show"],
+        ],
+        nodes={
+            "load": load(),
+            **mask_on_the_right(),
+            "draw": draw("a purple square left of an orange circle", title="A picture to change"),
+            "encode": Node(
+                kind="JanusEncodeImage",
+                inputs={"model": Link("load", "janus"), "image": Link("draw", "images")},
+            ),
+            "before": enlarge("draw"),
+            "shown": show("before", title="Before"),
+            "redraw": Node(
+                kind="JanusRedraw",
+                inputs={
+                    "model": Link("load", "janus"),
+                    "image_tokens": Link("encode", "tokens"),
+                    "mask": Link("mask", "MASK"),
+                    "prompt": "a purple square left of a red triangle",
+                    "seed": 5,
+                },
+                width=360,
+            ),
+            "decode": Node(
+                kind="JanusDecodeTokens",
+                inputs={"model": Link("load", "janus"), "image_tokens": Link("redraw", "tokens")},
+            ),
+            "save": Node(kind="JanusSaveTokens", inputs={"image_tokens": Link("redraw", "tokens")}),
+            "large": enlarge("decode"),
+            "show": show("large", title="After"),
+        },
+    ),
+}
