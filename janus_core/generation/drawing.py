@@ -125,10 +125,10 @@ class DrawingStep:
         self._language = language
         self._compute = compute
         self._options = options
-        self._judged_by = judged_by
         assert options.cfg_weight is not None
         assert options.min_p is not None
         self._cfg_weight, self._min_p = options.cfg_weight, options.min_p
+        self._judged_by = judged_by
         is_wanted = self._cfg_weight != 1 or judged_by == "prompt"
         # without a use for it, or where both rows are equal, the second half of the batch changes nothing
         self._has_both = is_wanted and any(p.cond != p.uncond for p in pictures)
