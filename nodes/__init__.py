@@ -15,6 +15,7 @@ from .keep_tokens import (
     JanusSaveTokens,
 )
 from .load import JanusLoad
+from .pick import JanusChoose, JanusScore
 from .redraw import JanusRedraw
 
 
@@ -34,6 +35,8 @@ class JanusExtension(ComfyExtension):
             JanusSaveCaptions,
             JanusDraw,
             JanusRedraw,
+            JanusScore,
+            JanusChoose,
             JanusFlowDraw,
             JanusFlowModel,
             JanusEncodeImage,

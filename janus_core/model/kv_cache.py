@@ -77,6 +77,13 @@ class KVCache:
         self.both[..., : other.length, :] = other.both[..., : other.length, :]  # broadcast over rows
         self.length = other.length
 
+    def fork(self) -> KVCache:
+        """Return a cache that begins with the same tokens, in the same memory.
+
+        What either of them appends takes the place of what the other one appended, so only one may go on.
+        """
+        return copy.copy(self)
+
     def select(self, rows: Tensor) -> KVCache:
         """Return a cache whose row i is a copy of row `rows[i]` of this one (rows: (n,) int64)."""
         selected = copy.copy(self)  # shares nothing but numbers: `both` is replaced

@@ -42,6 +42,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "fit": "crop",
         "keep_original": True,
     },
+    "JanusScore": {"prompt": "a red circle"},
+    "JanusChoose": {"question": "Which?", "choices": "red\na blue house\ngreen"},
     "JanusEncodeImage": {"fit": "crop"},
     "JanusDecodeTokens": {},
     "JanusSavePictures": {"filename_prefix": "janus/picture"},

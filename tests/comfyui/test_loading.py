@@ -17,6 +17,8 @@ NODES = [
     "JanusSaveCaptions",
     "JanusDraw",
     "JanusRedraw",
+    "JanusScore",
+    "JanusChoose",
     "JanusFlowDraw",
     "JanusFlowModel",
     "JanusEncodeImage",
