@@ -7,7 +7,9 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { colourSockets } from "./janus/socket_colours.js";
 import { markModel, readModels } from "./janus/model_notes.js";
-import { dropPreview, endText, forgetUnfinished, keepUnfinished, nodeAt, onProgressText } from "./janus/live.js";
+import {
+  beginRun, dropPreview, endText, forgetUnfinished, keepUnfinished, nodeAt, onProgressText,
+} from "./janus/live.js";
 import { restoreTexts, showOutput } from "./janus/shown_text.js";
 
 const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/extensions/")[1].split("/")[0]);
@@ -62,6 +64,7 @@ app.registerExtension({
         dropPreview(detail ?? {});
       });
     }
+    api.addEventListener("execution_start", beginRun);
     // later: results are shown a moment after they arrive
     api.addEventListener("execution_success", () => setTimeout(forgetUnfinished, 100));
     api.addEventListener("progress_text", ({ detail }) => onProgressText(detail));

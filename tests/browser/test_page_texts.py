@@ -217,6 +217,7 @@ def test_cancel_leaves_no_half_drawn_picture(nodes, server):
     press_cancel(nodes)
     stopped = ended(nodes, server, before)
     assert any(message[0] == "execution_interrupted" for message in stopped["status"]["messages"])
+    nodes.wait_for_timeout(3000)
     assert nodes.evaluate(_PICTURES, ids["draw"]) == 0
 
 
