@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from .flow.velocity import PreparedRows, embed_rows, rows_of_one_length
     from .generation.answering import Answer
     from .generation.canvas import RedrawOptions
+    from .generation.choosing import Choice
     from .generation.endings import is_finished
     from .generation.preview import TokenWatch, fit_code_colours, preview_image
+    from .generation.scoring import SCORE_QUESTION, Score, best_first
     from .generation.sketch import Sketch
     from .inputs.caption_styles import CaptionRequest, read_presets, request_for, style_names
     from .inputs.carried_tokens import (
@@ -86,6 +88,7 @@ _ROOMS = {
     "Chat": "inputs.turns",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "errors",
+    "Choice": "generation.choosing",
     "Compute": "options",
     "ConfigError": "errors",
     "DownloadError": "errors",
@@ -115,9 +118,11 @@ _ROOMS = {
     "PromptTooLongError": "errors",
     "RedrawOptions": "generation.canvas",
     "SCALING": "flow.latents",
+    "SCORE_QUESTION": "generation.scoring",
     "SOLVERS": "flow.solvers",
     "SYSTEM_TEXT": "inputs.prompting",
     "SamplingError": "errors",
+    "Score": "generation.scoring",
     "Sidecars": "captions.caption_files",
     "Sketch": "generation.sketch",
     "Survey": "captions.caption_run",
@@ -131,6 +136,7 @@ _ROOMS = {
     "answer_bytes": "residency.memory",
     "assemble": "loading",
     "assemble_flow": "loading",
+    "best_first": "generation.scoring",
     "build_flow_model": "flow.flow_model",
     "build_model": "model.model",
     "bundled_models": "checkpoints.folders",
@@ -185,6 +191,7 @@ __all__ = [
     "Chat",
     "Checkpoint",
     "CheckpointError",
+    "Choice",
     "Compute",
     "ConfigError",
     "DownloadError",
@@ -214,9 +221,11 @@ __all__ = [
     "PromptTooLongError",
     "RedrawOptions",
     "SCALING",
+    "SCORE_QUESTION",
     "SOLVERS",
     "SYSTEM_TEXT",
     "SamplingError",
+    "Score",
     "Sidecars",
     "Sketch",
     "Survey",
@@ -230,6 +239,7 @@ __all__ = [
     "answer_bytes",
     "assemble",
     "assemble_flow",
+    "best_first",
     "build_flow_model",
     "build_model",
     "bundled_models",

@@ -1,4 +1,4 @@
-"""What both kinds of Janus do alike: ask, caption, chat, each a few lines over other rooms.
+"""What both kinds of Janus do alike: ask, caption, chat, choose, score, each a few lines over other rooms.
 
 How pictures are drawn is with each kind. Every public method runs under `torch.inference_mode()`.
 """
@@ -12,12 +12,15 @@ import torch
 
 from .generation.answering import Answer, Prompts, generate_text
 from .generation.batches import batched, numbered_from, shifted
+from .generation.choosing import Choice, checked_choices, choose_texts, tree_of_choices
+from .generation.scoring import SCORE_QUESTION, SCORE_TOKENS, Score, read_scores, score_question, verdict_tree
+from .generation.spelling import SpellingTree
 from .inputs.pictures import Picture, as_several
 from .inputs.prompting import SYSTEM_TEXT, caption_request
 from .inputs.turns import Turn
-from .options import OnStep, OnText, TextOptions, check_count, whole_seed
+from .options import Compute, OnStep, OnText, TextOptions, check_count, check_range, whole_seed
 from .residency.loaded import LoadedModel
-from .residency.memory import answer_bytes
+from .residency.memory import answer_bytes, spell_bytes
 from .residency.packing import pack_for_answering
 from .residency.parts import Task
 
@@ -201,3 +204,116 @@ class Conversing(LoadedModel):
             on_text=on_text,
             on_step=on_step,
         )
+
+    @torch.inference_mode()
+    def choose(
+        self,
+        images: Picture | Sequence[Picture],
+        question: str,
+        choices: Sequence[str],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 8,
+        on_step: OnStep | None = None,
+    ) -> list[Choice]:
+        """Answer a question about each picture with one of some texts.
+
+        Args:
+            images: the pictures.
+            question: asked about each of them.
+            choices: the answers allowed, at least two; blanks around them do not count.
+            temperature: 0 … 2; 0 takes the most probable one, above one is drawn.
+            seed: picture i uses seed + i.
+            batch_size: pictures looked at together, at least 1.
+            on_step: called with (pictures finished, pictures).
+
+        Returns: one for each picture: the text, its place, and the probability of every choice.
+
+        Raises:
+            PromptError: the question or a choice is empty, a choice comes twice, or all that is too long.
+            ImageError: a picture cannot be read. SamplingError: an option is out of its range, or the scores
+                of a picture are no numbers; `rows` tells which.
+        """
+        check_count("batch_size", batch_size)
+        check_range("temperature", temperature, 0, 2)
+        seed, texts = whole_seed(seed), checked_choices(choices)
+        tree, pictures, found = tree_of_choices(texts, self.tokenizer), as_several(images), list[Choice]()
+        for batch in batched(pictures, batch_size):
+            prompts, compute = self._asked_about_each(batch, question, tree, new_tokens=0)
+            with numbered_from(len(found), compute.dtype):
+                found += choose_texts(
+                    self.model.language,
+                    prompts,
+                    texts,
+                    self.tokenizer,
+                    temperature=temperature,
+                    seed=seed + len(found),
+                    compute=compute,
+                )
+            if on_step is not None:
+                on_step(len(found), len(pictures))
+        return found
+
+    @torch.inference_mode()
+    def score(
+        self,
+        images: Picture | Sequence[Picture],
+        prompt: str,
+        *,
+        question: str = SCORE_QUESTION,
+        batch_size: int = 8,
+        on_step: OnStep | None = None,
+    ) -> list[Score]:
+        """Tell how probable it is that each picture shows something; `best_first` puts them in order.
+
+        Args:
+            images: the pictures.
+            prompt: what they should show.
+            question: to be answered with yes or no; `{prompt}` marks the prompt's place.
+            batch_size: pictures looked at together, at least 1.
+            on_step: called with (pictures finished, pictures), also between two tokens.
+
+        Returns: one for each picture, in their order.
+
+        Raises:
+            PromptError: the prompt or the question is empty, do not fit together, or are too long.
+            ImageError: a picture cannot be read. SamplingError: batch_size below 1, or the scores of a
+                picture are no numbers; `rows` tells which.
+        """
+        check_count("batch_size", batch_size)
+        asked, tree = score_question(prompt, question), verdict_tree(self.tokenizer)
+        pictures, found = as_several(images), list[Score]()
+
+        def on_token() -> None:
+            if on_step is not None:
+                on_step(len(found), len(pictures))
+
+        for batch in batched(pictures, batch_size):
+            prompts, compute = self._asked_about_each(batch, asked, tree, new_tokens=SCORE_TOKENS)
+            with numbered_from(len(found), compute.dtype):
+                found += read_scores(
+                    self.model.language, prompts, self.tokenizer, compute=compute, on_token=on_token
+                )
+            on_token()
+        return found
+
+    def _asked_about_each(
+        self, pictures: Sequence[Picture], question: str, tree: SpellingTree, new_tokens: int
+    ) -> tuple[Prompts, Compute]:
+        """Ask about each picture, with weights in place to read a tree behind `new_tokens` of the answers."""
+        plans = [
+            self.plan_conversation((Turn(role="user", text=question, images=(picture,)),))
+            for picture in pictures
+        ]
+        need = spell_bytes(
+            self.config,
+            len(plans),
+            max(len(plan) for plan in plans),
+            len(tree.tokens),
+            new_tokens,
+            self.compute.dtype,
+        )
+        compute = self.ready("see", "answer", memory_required=need)
+        pack_for_answering(self.model.language)
+        return Prompts(plans=plans, image_embeddings=self._look_at(pictures)), compute

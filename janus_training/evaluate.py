@@ -36,6 +36,7 @@ from .measuring import (
     unseen_scenes,
     wishes,
 )
+from .telling_apart import measure_telling_apart
 from .world.compositions import Combination, is_unseen_by_size_alone
 from .world.contact_sheet import contact_sheet
 from .world.roles import roles
@@ -90,6 +91,9 @@ def evaluate(janus: Janus, scenes: int, is_quiet: bool = False) -> Evaluation:
         "drawings": drawings,
         "captions": _measure_all_captions(janus, scenes, is_quiet),
         **_measure_all_answers(janus, scenes, is_quiet),
+        "right captions scored above wrong ones (AUC)": measure_telling_apart(
+            janus, unseen_scenes(scenes, KINDS), _bar("scores", is_quiet)
+        ),
         "foreign pictures": {"colour and shape of one object": _share(measure_foreign(janus, _FOREIGN_SEED))},
         "VQ tokenizer": restored,
     }

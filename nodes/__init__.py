@@ -4,10 +4,18 @@ from comfy_api.latest import ComfyExtension, io
 
 from .ask_caption import JanusAsk, JanusCaption
 from .bridge import folders, page
+from .datasets import JanusCaptionFolder, JanusSaveCaptions
 from .draw import JanusDraw
 from .draw_flow import JanusFlowDraw, JanusFlowModel
-from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
+from .keep_tokens import (
+    JanusDecodeTokens,
+    JanusEncodeImage,
+    JanusLoadTokens,
+    JanusSavePictures,
+    JanusSaveTokens,
+)
 from .load import JanusLoad
+from .pick import JanusChoose, JanusScore
 from .redraw import JanusRedraw
 
 
@@ -23,12 +31,17 @@ class JanusExtension(ComfyExtension):
             JanusLoad,
             JanusCaption,
             JanusAsk,
+            JanusCaptionFolder,
+            JanusSaveCaptions,
             JanusDraw,
             JanusRedraw,
+            JanusScore,
+            JanusChoose,
             JanusFlowDraw,
             JanusFlowModel,
             JanusEncodeImage,
             JanusDecodeTokens,
+            JanusSavePictures,
             JanusSaveTokens,
             JanusLoadTokens,
         ]

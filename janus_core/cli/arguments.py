@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ..downloads.published import PUBLISHED
-from .text_flags import add_ask_flags, add_caption_flags, seed
+from .text_flags import add_ask_flags, add_caption_flags, add_choose_flags, add_score_flags, seed
 
 _PUBLISHED = tuple(PUBLISHED)
 # In which file each command lives.
@@ -16,6 +16,8 @@ _ROOMS = {
     "demo": "draw",
     "ask": "ask",
     "caption": "captioning",
+    "score": "picking",
+    "choose": "picking",
     "draw": "draw",
     "encode": "encode_decode",
     "decode": "encode_decode",
@@ -55,6 +57,19 @@ Pictures come before the question, unless <image_placeholder> marks the place of
 
 With --out or --sidecar each batch is written when it is finished; after an interruption the same command
 goes on where it stopped.
+""",
+    "score": """
+  janus score drawn/ -p "a red circle above a blue square"
+  janus score *.png -p "a lighthouse" --keep-best 3 --model path/to/Janus-Pro-1B
+  janus score photos/ -q "Is this picture sharp?" --json --model path/to/Janus-Pro-1B
+
+A score is how probable a yes is against a no, 0 to 1. The best come first.
+""",
+    "choose": """
+  janus choose shapes/ -q "What colour is it?" -c red -c green -c blue
+  janus choose photo.png -q "Day or night?" -c day -c night --model path/to/Janus-Pro-1B
+
+Each choice counts as a whole answer, in the words in which the model would give it.
 """,
     "draw": """
   janus draw "a lighthouse at dusk"
@@ -103,7 +118,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
     with_model = _with_model(common)
-    for add in (_add_demo, _add_ask, _add_caption, _add_draw, _add_encode, _add_decode, _add_inspect):
+    _add_demo(commands, with_model)
+    _add_answering(commands, with_model)
+    for add in (_add_draw, _add_encode, _add_decode, _add_inspect):
         add(commands, with_model)
     _add_download(commands, common)
     _add_train(commands)
@@ -161,12 +178,11 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_ask(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_answering(commands: Any, common: argparse.ArgumentParser) -> None:
     add_ask_flags(_command(commands, common, "ask", "answer a question about any number of pictures"))
-
-
-def _add_caption(commands: Any, common: argparse.ArgumentParser) -> None:
     add_caption_flags(_command(commands, common, "caption", "describe pictures or whole folders"))
+    add_score_flags(_command(commands, common, "score", "find the pictures that show something best"))
+    add_choose_flags(_command(commands, common, "choose", "answer about each picture with one of some texts"))
 
 
 def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:

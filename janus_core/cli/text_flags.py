@@ -1,4 +1,4 @@
-"""Flags of the commands that write text, and the options they stand for. Imports nothing heavy by itself."""
+"""Flags of the commands that answer, and the options they stand for. Imports nothing heavy by itself."""
 
 from __future__ import annotations
 
@@ -21,14 +21,49 @@ def add_ask_flags(made: argparse.ArgumentParser) -> None:
 
 def add_caption_flags(made: argparse.ArgumentParser) -> None:
     """Add what `caption` takes."""
-    made.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders or patterns such as *.png")
-    made.add_argument("-r", "--recursive", action="store_true", help="look into subfolders too")
+    _add_picture_flags(made)
     made.add_argument("--style", choices=STYLES, default="detailed", help="default: detailed")
     made.add_argument("--question", metavar="TEXT", help="ask this instead of a style's instruction")
-    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at once (default: 8)")
     made.add_argument("--shard", default="1/1", metavar="K/N", help="caption only share K of N, one per card")
     _add_target_flags(made.add_argument_group("where captions go"))
     _add_text_flags(made)
+
+
+def add_score_flags(made: argparse.ArgumentParser) -> None:
+    """Add what `score` takes."""
+    _add_picture_flags(made)
+    made.add_argument("-p", "--prompt", default="", metavar="TEXT", help="what the pictures should show")
+    made.add_argument(
+        "-q", "--question", metavar="TEXT",
+        help='a yes-or-no question; {prompt} marks the prompt (default: "Does this picture show {prompt}?")',
+    )  # fmt: skip
+    made.add_argument(
+        "--keep-best", type=int, default=0, metavar="N", help="print only so many; 0 is all (default)"
+    )
+
+
+def add_choose_flags(made: argparse.ArgumentParser) -> None:
+    """Add what `choose` takes."""
+    _add_picture_flags(made)
+    made.add_argument("-q", "--question", required=True, metavar="TEXT", help="what to ask about each")
+    made.add_argument(
+        "-c", "--choice", action="append", required=True, metavar="TEXT",
+        help="an answer that is allowed; give two or more",
+    )  # fmt: skip
+    made.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T",
+        help="0 takes the most probable choice (default), above 0 one is drawn",
+    )  # fmt: skip
+    made.add_argument(
+        "--seed", type=seed, default=0, metavar="S",
+        help="picture k uses seed + k; random or -1 takes a new one and prints it (default: 0)",
+    )  # fmt: skip
+
+
+def _add_picture_flags(made: argparse.ArgumentParser) -> None:
+    made.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders or patterns such as *.png")
+    made.add_argument("-r", "--recursive", action="store_true", help="look into subfolders too")
+    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at once (default: 8)")
 
 
 def _add_target_flags(group: argparse._ArgumentGroup) -> None:

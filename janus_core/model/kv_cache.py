@@ -77,6 +77,13 @@ class KVCache:
         self.both[..., : other.length, :] = other.both[..., : other.length, :]  # broadcast over rows
         self.length = other.length
 
+    def fork(self) -> KVCache:
+        """Return a cache that begins with the same tokens, in the same memory.
+
+        What either of them appends takes the place of what the other one appended, so only one may go on.
+        """
+        return copy.copy(self)
+
     def select(self, rows: Tensor) -> KVCache:
         """Return a cache whose row i is a copy of row `rows[i]` of this one (rows: (n,) int64)."""
         selected = copy.copy(self)  # shares nothing but numbers: `both` is replaced
@@ -84,6 +91,17 @@ class KVCache:
         filled = self.both[..., : self.length, :]  # the rest is unwritten and not worth copying
         selected.both[..., : self.length, :] = filled.index_select(2, rows)
         return selected
+
+    def reorder(self, rows: Tensor, filled: int) -> None:
+        """Let row i continue row `rows[i]`, in the same memory; rows: (rows,) int64.
+
+        Args:
+            rows: which row each is to become.
+            filled: slots in use.
+        """
+        for layer in self.both:  # one by one, since each is copied for a moment
+            used = layer[..., :filled, :]  # (2, rows, kv_heads, filled, head_dim), a view
+            used.copy_(used.index_select(1, rows))
 
 
 def cache_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:

@@ -96,6 +96,7 @@ class LanguageModel(nn.Module):
         *,
         cache: KVCache | None = None,
         attended: Tensor | None = None,
+        among: Tensor | None = None,
     ) -> Tensor:
         """Append new tokens to each row and return their hidden states.
 
@@ -105,12 +106,14 @@ class LanguageModel(nn.Module):
             cache: stored keys and values of earlier tokens; extended by t.
             attended: (b, s) bool over stored and new tokens, False where a key is padding, or None if there
                 is none.
+            among: (t, t) bool, which of the new tokens each of them sees, itself included; None: those before
+                it. Every token sees all that are stored.
 
         Returns: hidden states (b, t, d) after the final norm.
         """
         stored = 0 if cache is None else cache.length
         table = rotary_table(positions, self.config.head_dim, self.config.rope_theta, embeddings.dtype)
-        mask = attention_mask(attended, embeddings.shape[1], stored, embeddings.device)
+        mask = attention_mask(attended, embeddings.shape[1], stored, embeddings.device, among)
         if mask is not None and embeddings.device.type != "cpu":
             mask = additive(mask, embeddings.dtype)
         x = embeddings
@@ -121,7 +124,9 @@ class LanguageModel(nn.Module):
         return self.norm(x)
 
 
-def attention_mask(attended: Tensor | None, new: int, stored: int, device: torch.device) -> Tensor | None:
+def attention_mask(
+    attended: Tensor | None, new: int, stored: int, device: torch.device, among: Tensor | None = None
+) -> Tensor | None:
     """Combine causality and padding into one mask, or None where plain causal attention is enough.
 
     Args:
@@ -129,16 +134,19 @@ def attention_mask(attended: Tensor | None, new: int, stored: int, device: torch
         new: tokens in this pass.
         stored: tokens already in the cache.
         device: where the mask is needed when `attended` is None.
+        among: (new, new) bool, which new tokens each of them sees, or None: those before it.
 
     Returns: (b or 1, 1, new, stored + new) bool, or None. A padded query attends to itself, since an empty
         row of the softmax gives NaN; its output is never used.
     """
     # torch's own causal mask starts at key 0, so it serves a first pass; one new token may see every key
-    if attended is None and (stored == 0 or new == 1):
+    if attended is None and among is None and (stored == 0 or new == 1):
         return None
     keys = torch.arange(stored + new, device=device)
     queries = keys[stored:, None]  # (new, 1), counted over columns; padding shifts no column
     causal = keys <= queries  # (new, stored + new)
+    if among is not None:
+        causal = torch.cat((among.new_ones(new, stored), among), dim=1)  # (new, stored + new)
     if attended is None:
         return causal[None, None]  # (1, 1, new, stored + new)
     return (causal & attended[:, None, :] | (keys == queries))[:, None]  # (b, 1, new, stored + new)

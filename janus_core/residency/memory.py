@@ -9,6 +9,7 @@ import torch
 
 from ..flow.flow_config import JanusFlowConfig
 from ..generation.noise import block_cells, block_words
+from ..generation.spelling import SCORED_TOGETHER
 from ..model.config import JanusConfig
 from ..model.kv_cache import kv_cache_bytes
 
@@ -83,6 +84,31 @@ def answer_bytes(
     scores = rows * language.vocab_size * _FLOAT * (_SCORES + blocks)
     pictures = rows * (prompt_tokens // config.vision.num_patches)  # as many as the prompts have room for
     return cache + prefill + scores + see_bytes(config, pictures, dtype)
+
+
+def spell_bytes(
+    config: JanusConfig | JanusFlowConfig,
+    rows: int,
+    prompt_tokens: int,
+    tree_tokens: int,
+    new_tokens: int,
+    dtype: torch.dtype,
+) -> int:
+    """Return the bytes that reading a tree of spellings behind prompts needs beside weights.
+
+    Args:
+        config: the architecture.
+        rows: prompts read together.
+        prompt_tokens: length of the longest prompt, pictures included.
+        tree_tokens: in the tree.
+        new_tokens: the most that will be written before the tree.
+        dtype: of the KV cache and activations.
+    """
+    language = config.language
+    tree = rows * tree_tokens * (4 * language.hidden_size + 3 * language.intermediate_size) * dtype.itemsize
+    sees = rows * tree_tokens * (prompt_tokens + new_tokens + tree_tokens)  # the mask, bytes
+    scores = rows * min(SCORED_TOGETHER, tree_tokens + 1) * language.vocab_size * _FLOAT * 3
+    return answer_bytes(config, rows, prompt_tokens, new_tokens + tree_tokens, dtype) + tree + sees + scores
 
 
 def see_bytes(config: JanusConfig | JanusFlowConfig, pictures: int, dtype: torch.dtype) -> int:

@@ -124,6 +124,20 @@ def test_a_janusflow_folder_gives_a_janusflow() -> None:
     assert isinstance(loaded.ask("Who?", Image.new("RGB", (9, 9))), str)
 
 
+def test_a_janusflow_chooses_and_scores() -> None:
+    loaded = load_janus(FOLDER, device="cpu", dtype="float32")
+    pictures = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    chosen = loaded.choose(pictures, "Which?", ["red", "a red house"])
+    scored = loaded.score(pictures, "a cat")
+    for row, picture in enumerate(pictures):
+        [alone], [single] = (
+            loaded.choose(picture, "Which?", ["red", "a red house"]),
+            loaded.score(picture, "a cat"),
+        )
+        assert_close(torch.tensor(chosen[row].probabilities), torch.tensor(alone.probabilities))
+        assert_close(torch.tensor(scored[row].probability), torch.tensor(single.probability))
+
+
 def test_an_autoregressive_folder_gives_a_janus() -> None:
     assert isinstance(load_janus(GOLDEN / "janus-tiny-bin", device="cpu"), Janus)
 

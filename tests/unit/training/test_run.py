@@ -30,6 +30,7 @@ from janus_training.measuring import (
     wishes,
 )
 from janus_training.recipe import find_recipe
+from janus_training.telling_apart import FOREIGN, NEAR, above
 from janus_training.world.compositions import (
     COMBINATIONS,
     Combination,
@@ -176,6 +177,8 @@ def test_everything_is_measured_on_as_many_scenes_as_asked_for(measured: evaluat
     assert measured.figures["captions"]["short, unseen"].of == 2
     assert measured.figures["answers, unseen"]["all"].of >= 2 * 8
     assert measured.figures["answers, unseen"]["which"].of == 3  # of each two pictures
+    apart = measured.figures["right captions scored above wrong ones (AUC)"]
+    assert {name: part.of for name, part in apart.items()} == {NEAR: 4, FOREIGN: 4}  # pairs
     assert measured.figures["foreign pictures"]["colour and shape of one object"].of == 48
     assert all(seconds > 0 for seconds in measured.seconds.values())
 
@@ -192,6 +195,7 @@ def test_the_table_shows_every_figure(measured: evaluate.Evaluation) -> None:
         "drawings: unseen places, one object, cfg_weight 2",
         "drawings: seen, one object, cfg_weight 2",
         "answers, unseen: which",
+        "right captions scored above wrong ones (AUC): one attribute changed",
         "foreign pictures: colour and shape of one object",
         "every token found",
         "one drawing alone",
@@ -200,6 +204,13 @@ def test_the_table_shows_every_figure(measured: evaluate.Evaluation) -> None:
         assert name in table
     order = [table.index(name) for name in ("unseen relations", "unseen places", "unseen sizes", "seen, one")]
     assert order == sorted(order)
+
+
+def test_right_captions_above_wrong_ones_are_the_area_under_the_curve() -> None:
+    # of the first none of two, of the second one, of the third both
+    assert share(above([0.1, 0.5, 0.9], [0.2, 0.8])).percent == pytest.approx(50)
+    assert share(above([0.1, 0.5, 0.9], [0.05])).percent == 100
+    assert share(above([0.5], [0.5])).percent == 0  # equals tell nothing apart
 
 
 def test_familiar_scenes_are_of_the_training_split_and_in_nobodys_samples() -> None:

@@ -13,7 +13,8 @@ from janus_training.world.parsing import caption_facts, normalise
 from janus_training.world.passages import passage
 from janus_training.world.phrases import listed, with_article
 from janus_training.world.scene_sampling import sample_scene
-from janus_training.world.vocabulary import STYLES
+from janus_training.world.vocabulary import OPPOSITE, STYLES
+from janus_training.world.wrong_captions import foreign_phrase, near_phrase, phrase
 
 SCENES = [sample_scene(seed, "test" if seed % 2 else "train") for seed in range(500)]
 PAIR = next(scene for scene in SCENES if scene.relation == "above")
@@ -237,3 +238,47 @@ def test_relations_of_scenes_are_among_their_compositions():
     facts = facts_of(PAIR)
     key = relation_key(facts.mentions[0].sort, facts.relation, facts.mentions[1].sort)
     assert key in compositions(PAIR)
+
+
+# Wrong captions
+
+
+def changed_parts(true, stated):
+    """Return what a stated phrase has otherwise than the true facts."""
+    if true.relation != stated.relation:
+        return ["relation"]
+    if true.relation is not None and stated.mentions == true.mentions[::-1]:
+        return ["order"]
+    return [
+        part
+        for one, other in zip(true.mentions, stated.mentions, strict=True)
+        for part in ("count", "colour", "shape")
+        if getattr(one, part) != getattr(other, part)
+    ]
+
+
+def test_a_near_caption_changes_one_attribute_and_does_not_hold():
+    seen = set()
+    for seed, scene in enumerate(SCENES):
+        true, stated = caption_facts(phrase(scene)), caption_facts(near_phrase(scene, seed))
+        [part] = changed_parts(true, stated)
+        seen.add(part)
+        if part == "relation":
+            assert stated.relation == OPPOSITE[true.relation]
+        elif part == "order":
+            assert true.relation == "inside"
+        else:
+            [wrong] = [one for one in stated.mentions if one not in true.mentions]
+            assert wrong.count > true.counts()[wrong.sort]
+    assert seen == {"count", "colour", "shape", "relation", "order"}
+
+
+def test_a_foreign_caption_names_what_a_scene_lacks():
+    for seed, scene in enumerate(SCENES[:100]):
+        stated = caption_facts(foreign_phrase(scene, seed))
+        assert any(mention.sort not in facts_of(scene).counts() for mention in stated.mentions)
+
+
+def test_wrong_captions_are_the_same_each_time():
+    assert near_phrase(PAIR, 3) == near_phrase(PAIR, 3)
+    assert len({near_phrase(PAIR, seed) for seed in range(20)}) > 5
