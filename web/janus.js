@@ -7,12 +7,13 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { colourSockets } from "./janus/socket_colours.js";
 import { markModel, readModels } from "./janus/model_notes.js";
-import { dropPreview, endText, forgetUnfinished, keepUnfinished, nodeAt, onProgressText } from "./janus/live.js";
+import {
+  beginRun, dropPreview, endText, forgetUnfinished, keepUnfinished, nodeAt, onProgressText,
+} from "./janus/live.js";
 import { restoreTexts, showOutput } from "./janus/shown_text.js";
 
 const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/extensions/")[1].split("/")[0]);
 const LOADER = "JanusLoad";
-const TITLE_ROOM_PX = 80; // beside the title: the dot that collapses a node, and the badges
 
 const isOurs = (definition) => definition?.python_module === `custom_nodes.${PACK}`;
 const everyNode = (graph) =>
@@ -63,6 +64,7 @@ app.registerExtension({
         dropPreview(detail ?? {});
       });
     }
+    api.addEventListener("execution_start", beginRun);
     // later: results are shown a moment after they arrive
     api.addEventListener("execution_success", () => setTimeout(forgetUnfinished, 100));
     api.addEventListener("progress_text", ({ detail }) => onProgressText(detail));
@@ -88,16 +90,10 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (!node.isJanus) return;
-    const title = document.createElement("canvas").getContext("2d");
-    title.font = "14px Inter, Arial, sans-serif";
-    const width = title.measureText(node.title).width + TITLE_ROOM_PX;
-    if (node.size[0] < width) node.setSize([width, node.size[1]]);
-    if (node.comfyClass === LOADER) {
-      const model = node.widgets?.find((widget) => widget.name === "model");
-      if (model) after(model, "callback", () => markModel(node));
-      markModel(node);
-    }
+    if (!node.isJanus || node.comfyClass !== LOADER) return;
+    const model = node.widgets?.find((widget) => widget.name === "model");
+    if (model) after(model, "callback", () => markModel(node));
+    markModel(node);
   },
 
   refreshComboInNodes() {

@@ -87,7 +87,9 @@ def build(page, nodes, links):
     Returns: the ids by name.
     """
     open_graph(page, _EMPTY)
-    return page.evaluate(_BUILD, [nodes, links])
+    ids = page.evaluate(_BUILD, [nodes, links])
+    page.evaluate(_FIT, list(_ROOM))  # what lies outside is not laid out
+    return ids
 
 
 def use_vue_nodes(page, is_vue):

@@ -52,6 +52,16 @@ _COLOURS = """type => [
     getComputedStyle(document.documentElement).getPropertyValue(`--color-datatype-${type}`).trim(),
 ]"""
 
+# Title, default width, and what the title needs beside the dot that collapses the node, of all our nodes.
+_TITLES = """() => {
+    const ruler = document.createElement("canvas").getContext("2d");
+    ruler.font = "14px Inter, Arial, sans-serif";
+    return Object.keys(LiteGraph.registered_node_types)
+        .filter(type => LiteGraph.registered_node_types[type].prototype.isJanus)
+        .map(type => LiteGraph.createNode(type))
+        .map(node => [node.title, node.size[0], ruler.measureText(node.title).width + 60]);
+}"""
+
 
 @pytest.fixture(params=["classic", "vue"])
 def nodes(request, page):
@@ -207,6 +217,7 @@ def test_cancel_leaves_no_half_drawn_picture(nodes, server):
     press_cancel(nodes)
     stopped = ended(nodes, server, before)
     assert any(message[0] == "execution_interrupted" for message in stopped["status"]["messages"])
+    nodes.wait_for_timeout(3000)
     assert nodes.evaluate(_PICTURES, ids["draw"]) == 0
 
 
@@ -218,6 +229,12 @@ def test_sockets_keep_their_colours_in_every_palette(page):
     page.wait_for_timeout(2000)
     assert colours(page) == before
     page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+
+
+def test_new_nodes_are_as_wide_as_their_title(page):
+    widths = page.evaluate(_TITLES)
+    assert len(widths) >= 11
+    assert not [title for title, width, needed in widths if width < needed]
 
 
 def test_texts_survive_a_reload_of_the_page(page, server):

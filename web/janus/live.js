@@ -5,6 +5,7 @@ import { app } from "../../../scripts/app.js";
 import { hideTexts, removeWidget, showOutput } from "./shown_text.js";
 
 const CORES_PREVIEW = "$$canvas-image-preview";
+const AGAIN_MS = [0, 300, 1500];
 
 const rootGraph = () => app.graph?.rootGraph ?? app.graph;
 
@@ -50,14 +51,27 @@ export function forgetUnfinished() {
   written.clear();
 }
 
+let runs = 0; // begun so far
+
+export function beginRun() {
+  runs += 1;
+}
+
 // Core keeps the last preview of a run that was cancelled; it goes only when the next run reaches the node. Its
 // store of previews is not part of the page's interface, so a page without it keeps them.
 export function dropPreview({ node_id: id }) {
   const node = id == null ? null : nodeAt(id);
   if (!node?.isJanus) return;
+  const run = runs;
+  // again later: a preview that has arrived is drawn once it is decoded
+  for (const delay of AGAIN_MS) setTimeout(() => run === runs && clearPreview(node), delay);
+}
+
+function clearPreview(node) {
   const page = document.querySelector("#vue-app")?.__vue_app__;
   const store = page?.config.globalProperties.$pinia?._s?.get("nodeOutput");
-  store?.revokePreviewsByLocatorId?.(node.graph === rootGraph() ? String(node.id) : `${node.graph.id}:${node.id}`);
+  const isInside = node.graph?.isRootGraph === false; // of a subgraph
+  store?.revokePreviewsByLocatorId?.(isInside ? `${node.graph.id}:${node.id}` : String(node.id));
   node.imgs = undefined;
   node.preview = undefined;
   removeWidget(node, CORES_PREVIEW);
