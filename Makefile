@@ -22,9 +22,12 @@ test: $(VENV)/.test
 test-comfyui: $(VENV)/.test
 	$(RUN) -m pytest tests/comfyui
 
+# Against ComfyUI's own frontend and a newer one, where that can be fetched; the tests say so where it cannot.
+FRONTEND := comfyui-frontend-package==1.58.1
 test-browser: $(VENV)/.test
 	$(GROUP) browser
-	$(RUN) -m pytest tests/browser
+	test -d $(VENV)/frontend || $(PIP) --no-deps --target $(VENV)/frontend $(FRONTEND) || true
+	$(RUN) -m pytest -rs tests/browser
 
 # Writes the templates and their thumbnails anew with a running ComfyUI: make templates URL=http://127.0.0.1:8188
 URL ?= http://127.0.0.1:8188

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -23,7 +24,6 @@ from .timing import Timing
 HERE = Path(__file__).parent
 _START, _END = "<!-- results -->", "<!-- end of results -->"
 _MB = 1e6
-_UNKNOWN = "unknown"  # stands for the commit outside a git checkout
 _CHANGED = "+"  # follows the commit where the code differs from it
 
 
@@ -43,11 +43,21 @@ def device_name(device: torch.device) -> str:
 
 
 def commit() -> str:
-    """Return the measured commit, with a mark where tracked or new Python files differ from it."""
+    """Return the measured commit, with a mark where tracked or new Python files differ from it.
+
+    Outside a git checkout it is a digest of the files, which `keep` finds again where there is one.
+    """
     name = _git("rev-parse", "--short", "HEAD")
-    if not name:
-        return _UNKNOWN
-    return name + _CHANGED * bool(_git("status", "--porcelain", "--", ":/*.py"))
+    return name + _CHANGED * bool(_git("status", "--porcelain", "--", ":/*.py")) if name else _digest()
+
+
+def _digest() -> str:
+    """Return a name for the Python files that are measured and those that measure."""
+    digest = hashlib.sha256()
+    for folder in (HERE, HERE.parent / "janus_core"):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(HERE.parent).as_posix().encode() + path.read_bytes())
+    return f"files {digest.hexdigest()[:10]}"
 
 
 def _git(*arguments: str) -> str:
@@ -140,8 +150,8 @@ def note_check(path: Path, size: str, found: dict[str, Any]) -> None:
 def is_checked(path: Path, size: str, contenders: set[str]) -> bool:
     """Tell whether these contenders were compared at this commit and no file has changed since."""
     check, now = read(path)["checks"].get(size, {}), commit()
-    is_known = now != _UNKNOWN and not now.endswith(_CHANGED)
-    return is_known and check.get("commit") == now and contenders <= set(check["contenders"])
+    is_same = check.get("commit") == now and not now.endswith(_CHANGED)
+    return is_same and contenders <= set(check["contenders"])
 
 
 def described(
@@ -237,6 +247,8 @@ def ratios_of(row: dict[str, Any]) -> dict[str, float]:
 def keep(folder: Path) -> Path:
     """Keep what `benchmarks.card` measured: its parts become the results of that card, the page is rewritten.
 
+    What was measured in a copy of these very files gets their commit.
+
     Args:
         folder: with `part-1.json`, `part-2.json` or both.
 
@@ -248,7 +260,11 @@ def keep(folder: Path) -> Path:
         kept["checks"] |= part["checks"]
         for cell, rows in part["cells"].items():
             kept["cells"].setdefault(cell, {}).update(rows)
-    [device] = {row["device"] for rows in kept["cells"].values() for row in rows.values()}
+    every = [row for rows in kept["cells"].values() for row in rows.values()]
+    named = {_digest(): commit()}
+    for found in [*every, *kept["checks"].values()]:
+        found["commit"] = named.get(found["commit"], found["commit"])
+    [device] = {row["device"] for row in every}
     write(_file_of(device), kept)
     write_readme()
     return _file_of(device)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import ImageError
+from .generation.candidates import draw_candidates
 from .generation.canvas import Pull, RedrawOptions, Source
 from .generation.plans import DrawPlan, plan_pictures
 from .inputs.image_tokens import Drawn, ImageTokens
@@ -67,7 +68,7 @@ class Janus(Painting):
             prompt: what to draw.
             seed: picture i uses seed + i.
             options: how far from the source, how many, and how to draw.
-            batch_size: pictures drawn together.
+            batch_size: pictures drawn together, each with all its candidates.
             on_step: called with (image tokens done, image tokens of all batches).
             on_tokens: called with the tokens so far of the batch being drawn.
 
@@ -93,8 +94,15 @@ class Janus(Painting):
         tokens = scene.tokens
         if options.strength > 0 and bool(cells.any()):
             started = self._started(pictures, tokens.grid.flatten(1), cells, options.strength)
-            easel = self._easel(started, options.drawing, batch_size)
-            tokens = self._tokens_of(easel.draw(started, on_step, on_tokens))
+            # with nothing kept behind them all fills are equally good, and the first is the draw itself
+            can_choose = any(plan.source is not None and plan.source.is_kept_behind for plan in started)
+            fills = options.candidates if can_choose else 1
+            easel = self._easel(started, options.drawing, batch_size, fills)
+            if fills == 1:
+                drawn = easel.draw(started, on_step, on_tokens)
+            else:
+                drawn = draw_candidates(easel, started, fills, on_step, on_tokens)
+            tokens = self._tokens_of(drawn)
         share = shares(scene.masks, cells, side) if options.keep_original else torch.ones(count, 1, 1, 1)
         if bool(share.any()):
             images = paste(scene.originals, self.decode(tokens, batch_size=VQ_TOGETHER), share)

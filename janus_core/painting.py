@@ -195,10 +195,12 @@ class Painting(Conversing):
         seeds = tuple(plan.seed % 2**64 for plan in pictures)
         return Drawn(images=images, tokens=tokens, seeds=seeds, scores=tuple(scores))
 
-    def _easel(self, pictures: Sequence[DrawPlan], options: DrawOptions, batch_size: int) -> Easel:
+    def _easel(
+        self, pictures: Sequence[DrawPlan], options: DrawOptions, batch_size: int, candidates: int = 1
+    ) -> Easel:
         """Have the weights in place for drawing such pictures; decoding may follow."""
         longest = max(max(len(plan.cond), len(plan.uncond)) for plan in pictures)
-        together = min(batch_size, len(pictures))
+        together = min(batch_size, len(pictures)) * candidates
         halved = -(-together // 2) if options.keep_best else 0
         need = draw_bytes(self.config, together, longest, self.compute.dtype, going_on=halved)
         compute = self.ready("draw", "decode", memory_required=need)

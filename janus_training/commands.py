@@ -1,4 +1,4 @@
-"""The command line of training: `run` makes a model, `evaluate` measures one, `split` lists what is new."""
+"""The command line of training: `run` makes a model, `evaluate` and `choosing` measure one, `split` lists."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _EXAMPLES = """examples:
   python -m janus_training run recipe.json --run runs/mine --out path/to/new-model
   python -m janus_training run more.json --run runs/more --start janus-shapes
   python -m janus_training evaluate runs/shapes/model --out out
+  python -m janus_training choosing runs/shapes/model
   python -m janus_training split
 
 A run that stopped, or was killed, goes on where its folder stands.
@@ -51,6 +52,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     common.add_argument("--debug", action="store_true", help="show where an error comes from")
     _add_run(commands.add_parser("run", parents=[common], help="train a Janus by a recipe"))
     _add_evaluate(commands.add_parser("evaluate", parents=[common], help="measure a model on unseen scenes"))
+    choosing = commands.add_parser(
+        "choosing", parents=[common], help="measure what keeping the best and candidates gain and cost"
+    )
+    choosing.add_argument("model", metavar="MODEL", help="a model folder, or the name of a bundled model")
+    choosing.add_argument("--scenes", type=int, default=100, metavar="N", help="of each kind (default: 100)")
+    choosing.set_defaults(call=_choosing)
     split = commands.add_parser("split", help="list the combinations that training never shows")
     split.set_defaults(call=_split, debug=False)
     return parser.parse_args(argv)
@@ -123,6 +130,15 @@ def _split(_: argparse.Namespace) -> int:
         held_out = sorted(filter(is_held_out, keys))
         sys.stdout.write(f"{len(held_out)} of {len(keys)}:\n")
         sys.stdout.writelines(f"  {key}\n" for key in held_out)
+    return 0
+
+
+def _choosing(arguments: argparse.Namespace) -> int:
+    """Measure what choosing among several tries gains and costs."""
+    from .choosing import choosing_table
+
+    table = choosing_table(arguments.model, scenes=arguments.scenes, device=arguments.device)
+    sys.stdout.write(f"{table}\n")
     return 0
 
 

@@ -130,14 +130,26 @@ def wishes(scenes: Sequence[Scene], combination: Combination | None) -> list[Wis
 
 
 def measure_drawings(
-    janus: Janus, wished: Sequence[Wish], options: DrawOptions, on_step: OnStep | None = None
+    janus: Janus,
+    wished: Sequence[Wish],
+    options: DrawOptions,
+    on_step: OnStep | None = None,
+    *,
+    drawings: int = 1,
 ) -> list[Sketch]:
-    """Draw what was wished for, and let the detector judge."""
+    """Draw what was wished for, and let the detector judge.
+
+    Of several drawings of each wish the options keep one.
+    """
     sketches: list[Sketch] = []
     for start in range(0, len(wished), _BATCH_SIZE):
         part = wished[start : start + _BATCH_SIZE]
         drawn = janus.draw(
-            [wish.prompt for wish in part], seed=start, batch_size=_BATCH_SIZE, options=options
+            [wish.prompt for wish in part],
+            num_images=drawings,
+            seed=start,
+            batch_size=_BATCH_SIZE * drawings,
+            options=options,
         )
         for wish, image, grid in zip(part, drawn.images.numpy(), drawn.tokens.grid.numpy(), strict=True):
             picture = np.asarray(image)

@@ -51,7 +51,7 @@ _OTHER_SCENE = 500_000_000  # from the number of a first picture to that of a se
 _SIMPLE: tuple[Kind, ...] = ("single",)
 _PASSAGES = 4  # of one text sample
 _PASSAGE_TOKENS = 140
-_ONE_INSIDE_IN = 5  # pictures to restore: the hardest
+_ONE_INSIDE_IN = 3  # pictures to restore: the hardest
 _UNTIL_ALL_KINDS = 0.5  # share of a stage in which simple scenes grow rarer
 
 
@@ -186,7 +186,7 @@ def _grids(scenes: list[Scene]) -> Tensor:
 
 
 def _restored_scene(number: int) -> Scene:
-    """Return a scene to be drawn; in every fifth a thing lies inside another."""
+    """Return a scene to be drawn; in every third a thing lies inside another."""
     if number % _ONE_INSIDE_IN:
         return sample_scene(number, is_drawn=True)
     pairs = (sample_scene(number + _OTHER_SCENE + ahead, kinds=("pair",), is_drawn=True) for ahead in count())

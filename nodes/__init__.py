@@ -4,9 +4,16 @@ from comfy_api.latest import ComfyExtension, io
 
 from .ask_caption import JanusAsk, JanusCaption
 from .bridge import folders, page
+from .datasets import JanusCaptionFolder, JanusSaveCaptions
 from .draw import JanusDraw
 from .draw_flow import JanusFlowDraw, JanusFlowModel
-from .keep_tokens import JanusDecodeTokens, JanusEncodeImage, JanusLoadTokens, JanusSaveTokens
+from .keep_tokens import (
+    JanusDecodeTokens,
+    JanusEncodeImage,
+    JanusLoadTokens,
+    JanusSavePictures,
+    JanusSaveTokens,
+)
 from .load import JanusLoad
 from .pick import JanusChoose, JanusScore
 from .redraw import JanusRedraw
@@ -24,6 +31,8 @@ class JanusExtension(ComfyExtension):
             JanusLoad,
             JanusCaption,
             JanusAsk,
+            JanusCaptionFolder,
+            JanusSaveCaptions,
             JanusDraw,
             JanusRedraw,
             JanusScore,
@@ -32,6 +41,7 @@ class JanusExtension(ComfyExtension):
             JanusFlowModel,
             JanusEncodeImage,
             JanusDecodeTokens,
+            JanusSavePictures,
             JanusSaveTokens,
             JanusLoadTokens,
         ]

@@ -1,27 +1,21 @@
 """Janus Caption describes every picture of a batch; Janus Ask answers questions, turn after turn."""
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
-from ..janus_core import (
-    CAPTION_STYLES,
-    CUSTOM_STYLE,
-    SYSTEM_TEXT,
-    Chat,
-    PromptError,
-    TextOptions,
-    Turn,
-    caption_request,
-)
+from ..janus_core import SYSTEM_TEXT, Chat, PromptError, TextOptions, Turn
+from .bridge import presets
 from .bridge.batching import in_batches
 from .bridge.hosting import HostedJanus
-from .bridge.images import pictures_named, to_pictures
+from .bridge.images import ask_each_named, pictures_named, to_pictures
 from .bridge.progress import AnswerProgress, Endings
 from .bridge.remarks import KEY as REMARKS
 from .bridge.remarks import on_answer, on_caption
 from .compat import schema, widget
 from .types import ChatSocket, JanusSocket
-from .widgets import stop_texts, text_options
+from .widgets import caption_frame, caption_options, stop_texts, text_options
 
 _BATCH = 8  # pictures answered together, fewer where memory is short
 
@@ -45,24 +39,8 @@ class JanusCaption(io.ComfyNode):
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
                 io.Image.Input("image", tooltip="The pictures to describe."),
-                widget(
-                    io.Combo.Input, "style", options=[*CAPTION_STYLES, CUSTOM_STYLE], default="detailed",
-                    tooltip="short: one sentence. detailed: a paragraph. tags: words and commas. text: what "
-                    "is written in the picture. custom: your own question alone.",
-                ),
-                widget(
-                    io.String.Input, "question", default="", multiline=True,
-                    tooltip="What to ask about each picture: alone when the style is custom, else in "
-                    "addition to what the style asks.",
-                ),
-                widget(
-                    io.String.Input, "prefix", default="",
-                    tooltip="Put in front of every caption as it stands.",
-                ),
-                widget(
-                    io.String.Input, "suffix", default="",
-                    tooltip="Put behind every caption as it stands.",
-                ),
+                *caption_options(),
+                *caption_frame(),
                 *text_options(),
             ],
             outputs=[
@@ -97,14 +75,15 @@ class JanusCaption(io.ComfyNode):
             max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
             repetition_penalty=repetition_penalty, stop=stop_texts(stop),
         )  # fmt: skip
-        pictures, asked = to_pictures(image), caption_request(style, question)
+        pictures, asked = to_pictures(image), presets.request(style, question)
         progress = AnswerProgress(cls.hidden.unique_id, len(pictures), max_new_tokens)
 
-        chats = [(Turn(role="user", text=asked, images=(picture,)),) for picture in pictures]
+        chats = [asked.about(picture) for picture in pictures]
         endings = Endings(model.janus, options)
 
         def attempt(batch_size: int) -> list[str]:
             progress.restart()
+            endings.restart()
             with pictures_named("Picture", len(pictures)):
                 return model.janus.answer_in_batches(
                     chats, batch_size=batch_size, options=options, seed=seed, on_text=progress.on_text,
@@ -115,7 +94,18 @@ class JanusCaption(io.ComfyNode):
         texts = [prefix + text + suffix for text in in_batches(attempt, min(_BATCH, len(pictures)))]
         shown = endings.shown(texts)
         progress.finish(shown)
-        return io.NodeOutput(texts, ui={"text": shown, REMARKS: on_caption(model.world)})
+        said = [*endings.remarks(), *presets.presets().problems, *on_caption(model.world)]
+        return io.NodeOutput(texts, ui={"text": shown, REMARKS: said})
+
+    @classmethod
+    def validate_inputs(cls, style: str | None = None) -> bool | str:
+        """Say of a style that is not there which ones are, and what is wrong with the file of one's own."""
+        return presets.check_style(style)
+
+    @classmethod
+    def fingerprint_inputs(cls, style: str | None = None, **_: Any) -> Any:
+        """Return what changes when the style is rewritten in its file."""
+        return presets.style_state(style)
 
 
 class JanusAsk(io.ComfyNode):
@@ -223,7 +213,8 @@ class JanusAsk(io.ComfyNode):
 
         def attempt(batch_size: int) -> list[str]:
             progress.restart()
-            with pictures_named("Answer", len(chats)):
+            endings.restart()
+            with pictures_named("Answer", len(chats)), ask_each_named(len(groups[0])):
                 return model.janus.answer_in_batches(
                     chats, batch_size=batch_size, system=system, options=options, seed=seed,
                     on_text=progress.on_text, on_answer=endings.on_answer,
@@ -238,4 +229,5 @@ class JanusAsk(io.ComfyNode):
         ]
         told = [turn for turn in chats[0] if turn.role == "user"]
         said = on_answer(model.world, [turn.text for turn in told], sum(len(turn.images) for turn in told))
+        said = [*endings.remarks(), *said]
         return io.NodeOutput(texts, chats_out, ui={"text": shown, REMARKS: said})

@@ -5,12 +5,15 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..janus_core import VQ_TOGETHER, ImageTokens
+from ..janus_core import VQ_TOGETHER, ImageError, ImageTokens, read_picture, write_note
 from .bridge import folders
 from .bridge.batching import in_batches
+from .bridge.carried import carried_to, encode_or_read
 from .bridge.hosting import HostedJanus
 from .bridge.images import pictures_named, to_image, to_pictures
 from .bridge.progress import Progress
+from .bridge.remarks import KEY as REMARKS
+from .bridge.saving import png_bytes, png_notes, save_files, shown_file
 from .compat import schema, widget
 from .types import ImageTokensSocket, JanusSocket
 
@@ -25,7 +28,8 @@ class JanusEncodeImage(io.ComfyNode):
             node_id="JanusEncodeImage",
             display_name="Janus Encode Image (Image to Tokens)",
             category="Janus/tokens",
-            description="Turns pictures into the image tokens that Janus draws with.",
+            description="Turns pictures into the image tokens that Janus draws with. A picture that Save "
+            "Janus Pictures saved has them inside, and unchanged it gives them back exactly.",
             search_aliases=["encode", "tokenize", "vq", "janus", "janus pro", "deepseek"],
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
@@ -43,7 +47,7 @@ class JanusEncodeImage(io.ComfyNode):
                     "tokens", display_name="tokens", tooltip="One grid of tokens per picture."
                 )
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )  # fmt: skip
 
     @classmethod
@@ -53,11 +57,16 @@ class JanusEncodeImage(io.ComfyNode):
         janus = model.autoregressive("Janus Encode Image")
         progress = Progress(cls.hidden.unique_id)
 
-        def attempt(together: int) -> ImageTokens:
-            with pictures_named("Picture", len(pictures)):
-                return janus.encode(pictures, fit, batch_size=together, on_step=progress.on_step)
+        def encode(some: list[torch.Tensor]) -> ImageTokens:
+            def attempt(together: int) -> ImageTokens:
+                with pictures_named("Picture", len(some)):
+                    return janus.encode(some, fit, batch_size=together, on_step=progress.on_step)
 
-        return io.NodeOutput(in_batches(attempt, min(VQ_TOGETHER, len(pictures))))
+            return in_batches(attempt, min(VQ_TOGETHER, len(some)))
+
+        carried = carried_to(cls.hidden.prompt, cls.hidden.unique_id, "image")
+        tokens, said = encode_or_read(janus, pictures, carried, encode)
+        return io.NodeOutput(tokens, ui={REMARKS: said})
 
 
 class JanusDecodeTokens(io.ComfyNode):
@@ -93,6 +102,52 @@ class JanusDecodeTokens(io.ComfyNode):
                 return janus.decode(image_tokens, batch_size=together, on_step=progress.on_step)
 
         return io.NodeOutput(to_image(in_batches(attempt, min(VQ_TOGETHER, len(image_tokens)))))
+
+
+class JanusSavePictures(io.ComfyNode):
+    """Save pictures with their image tokens inside."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return schema(
+            node_id="JanusSavePictures",
+            display_name="Save Janus Pictures",
+            category="Janus/tokens",
+            description="Saves drawn pictures as PNGs with the workflow and their image tokens inside, which "
+            "Janus Encode Image gives back exactly; never over an existing file.",
+            search_aliases=["save image", "export", "png", "tokens", "janus"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The pictures as they were drawn."),
+                ImageTokensSocket.Input(
+                    "image_tokens", tooltip="Their image tokens, from the node that drew them."
+                ),
+                widget(
+                    io.String.Input, "filename_prefix", default="janus/picture",
+                    tooltip="Start of the files' names; a slash makes a subfolder of the output folder.",
+                ),
+            ],
+            outputs=[],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, images: torch.Tensor, image_tokens: ImageTokens, filename_prefix: str = "janus/picture"
+    ) -> io.NodeOutput:
+        """Save each picture with its own tokens under the next free name."""
+        pictures = [read_picture(picture) for picture in to_pictures(images, "images")]
+        if len(pictures) != len(image_tokens):
+            raise ImageError(
+                f"There are {len(pictures)} pictures and image tokens of {len(image_tokens)}. Connect images "
+                "and tokens of the same node."
+            )
+        hidden, shown = cls.hidden, []
+        for row, picture in enumerate(pictures):
+            notes = png_notes(hidden.prompt, hidden.extra_pnginfo, write_note(image_tokens, row, picture))
+            paths = save_files(filename_prefix, {".png": png_bytes(picture, notes)}, picture.size)
+            shown += [shown_file(path) for path in paths]
+        return io.NodeOutput(ui={"images": shown})
 
 
 class JanusSaveTokens(io.ComfyNode):

@@ -31,7 +31,8 @@ class JanusLoad(io.ComfyNode):
                     tooltip="A folder in models/janus, or a published model: one that is not installed is "
                     "downloaded when the node runs (Janus-1.3B and Janus-Pro-1B 4.2 GB, Janus-Pro-7B 14.8 "
                     "GB). Janus-Pro-1B needs about 5 GB of memory, Janus-Pro-7B 16 GB; both can also be "
-                    "streamed with less.",
+                    "streamed with less. janus-shapes comes with the pack and is for trying things out: it "
+                    "knows only coloured shapes.",
                 ),
                 widget(
                     io.Combo.Input, "dtype", options=["auto", "float32", "bfloat16", "float16"],

@@ -52,6 +52,11 @@ class JanusRedraw(io.ComfyNode):
                     tooltip="1 draws freely, less pulls towards what was there, 0 changes nothing.",
                 ),
                 widget(
+                    io.Int.Input, "candidates", default=1, min=1, max=64,
+                    tooltip="How many fills are drawn side by side, of which the one comes out that suits "
+                    "best what is kept to the right and below. Takes as much longer.",
+                ),
+                widget(
                     io.Combo.Input, "fit", options=["crop", "pad", "stretch"], default="crop",
                     tooltip="How a picture of another size becomes a square, and its mask with it: cut the "
                     "middle, add grey, or distort.",
@@ -89,6 +94,7 @@ class JanusRedraw(io.ComfyNode):
         top_p: float = 1.0,
         min_p: float = -1.0,
         strength: float = 1.0,
+        candidates: int = 1,
         fit: Any = "crop",
         keep_original: bool = True,
     ) -> io.NodeOutput:
@@ -96,8 +102,8 @@ class JanusRedraw(io.ComfyNode):
         janus = model.autoregressive("Janus Redraw")
         source = _source(image, image_tokens)
         options = RedrawOptions(
-            strength=strength, num_images=batch_size, negative_prompt=negative_prompt, fit=fit,
-            keep_original=keep_original,
+            strength=strength, num_images=batch_size, candidates=candidates,
+            negative_prompt=negative_prompt, fit=fit, keep_original=keep_original,
             drawing=DrawOptions.from_numbers(
                 cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p
             ),

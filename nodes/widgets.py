@@ -4,6 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .bridge.presets import style_choices
 from .compat import widget
 
 SEED_TOOLTIP = (
@@ -25,10 +26,16 @@ def negative_prompt() -> Any:
     )  # fmt: skip
 
 
-def seed() -> Any:
-    """Return the seed, over ComfyUI's full range."""
+def seed(*, is_kept: bool = False) -> Any:
+    """Return the seed, over ComfyUI's full range.
+
+    Args:
+        is_kept: it stays as it is after a run unless the person says otherwise; older releases change it.
+    """
+    control = getattr(io, "ControlAfterGenerate", None)
     return widget(
-        io.Int.Input, "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+        io.Int.Input, "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=control.fixed if is_kept and control is not None else True,
         tooltip=SEED_TOOLTIP,
     )  # fmt: skip
 
@@ -57,10 +64,41 @@ def top_p(default: float) -> Any:
     )  # fmt: skip
 
 
-def text_options() -> list[Any]:
-    """Return the inputs for writing text: the seed, and the fields of `TextOptions`."""
+def caption_options() -> list[Any]:
+    """Return the inputs that say what is asked for a caption: the style, and a question besides."""
     return [
-        seed(),
+        widget(
+            io.Combo.Input, "style", options=style_choices(), default="detailed",
+            tooltip="short: one sentence. detailed: a paragraph. tags: words and commas. text: what "
+            "is written in the picture. custom: your own question alone. raw: your question is the whole "
+            "prompt, without the chat template. Further styles stand in captions.toml.",
+        ),
+        widget(
+            io.String.Input, "question", default="", multiline=True,
+            tooltip="What to ask about each picture: alone when the style is custom or raw, else in "
+            "addition to what the style asks.",
+        ),
+    ]  # fmt: skip
+
+
+def caption_frame() -> list[Any]:
+    """Return the inputs for what is put round every caption."""
+    return [
+        widget(
+            io.String.Input, "prefix", default="", tooltip="Put in front of every caption as it stands."
+        ),
+        widget(io.String.Input, "suffix", default="", tooltip="Put behind every caption as it stands."),
+    ]  # fmt: skip
+
+
+def text_options() -> list[Any]:
+    """Return the inputs for writing text: the seed, and the fields of `TextOptions`.
+
+    A text is greedy by default and the same with every seed, so a seed that changed after each run would
+    have it written again for nothing.
+    """
+    return [
+        seed(is_kept=True),
         temperature(0.0, "0 always writes the likeliest word; higher values vary more."),
         top_k(),
         top_p(0.95),

@@ -7,7 +7,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { colourSockets } from "./janus/socket_colours.js";
 import { markModel, readModels } from "./janus/model_notes.js";
-import { dropPreview, nodeAt, onProgressText } from "./janus/live.js";
+import { dropPreview, endText, forgetUnfinished, keepUnfinished, nodeAt, onProgressText } from "./janus/live.js";
 import { restoreTexts, showOutput } from "./janus/shown_text.js";
 
 const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/extensions/")[1].split("/")[0]);
@@ -58,8 +58,13 @@ app.registerExtension({
       api.addEventListener(end, () => readModels().then(markAllModels));
     }
     for (const end of ["execution_error", "execution_interrupted"]) {
-      api.addEventListener(end, ({ detail }) => dropPreview(detail ?? {}));
+      api.addEventListener(end, ({ detail }) => {
+        keepUnfinished();
+        dropPreview(detail ?? {});
+      });
     }
+    // later: results are shown a moment after they arrive
+    api.addEventListener("execution_success", () => setTimeout(forgetUnfinished, 100));
     api.addEventListener("progress_text", ({ detail }) => onProgressText(detail));
     await readModels();
     markAllModels();
@@ -71,7 +76,9 @@ app.registerExtension({
     after(nodeType.prototype, "onExecuted", function (output) {
       // later: the workflow that was run notes its results on the same event
       setTimeout(() => {
-        if (output && !belongsToAnother(output) && showOutput(this, output)) remember();
+        endText(this);
+        if (!output || belongsToAnother(output)) restoreTexts(this);
+        else if (showOutput(this, output)) remember();
       });
     });
     after(nodeType.prototype, "onConfigure", function () {

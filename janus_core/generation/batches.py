@@ -63,7 +63,8 @@ def numbered_as(numbers: Sequence[int], dtype: torch.dtype) -> Iterator[None]:
     except SamplingError as error:
         if not error.rows:
             raise
-        raise not_finite([numbers[row] for row in error.rows], dtype) from error
+        named = dict.fromkeys(numbers[row] for row in error.rows)  # several rows may be one picture's
+        raise not_finite(list(named), dtype) from error
 
 
 def numbered_from(start: int, dtype: torch.dtype) -> AbstractContextManager[None]:

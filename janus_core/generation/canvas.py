@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import SamplingError
 from ..inputs.preprocessing import Fit
 from ..model.language_model import LanguageModel
-from ..options import DrawOptions, check_count, check_range
+from ..options import DrawOptions, check_count, check_range, check_whole
 from .steps import Sequences
 
 _PULL = 64.0  # logits that strength 0.5 adds to the source's own token
@@ -28,6 +28,8 @@ class RedrawOptions:
     Attributes:
         strength: 0 … 1; 1 draws freely, less pulls towards the source, 0 returns it.
         num_images: new pictures of one source; of several sources each gives one.
+        candidates: 1 … 64, fills drawn side by side for each picture; the one under which the kept cells are
+            likeliest comes out, which takes as much longer as there are fills.
         negative_prompt: what to draw away from.
         fit: how a picture of another size than the model's becomes a square, its mask with it.
         keep_original: outside the redrawn cells return the original pixels, not the decoded ones.
@@ -36,6 +38,7 @@ class RedrawOptions:
 
     strength: float = 1.0
     num_images: int = 1
+    candidates: int = 1
     negative_prompt: str = ""
     fit: Fit = "crop"
     keep_original: bool = True
@@ -44,8 +47,9 @@ class RedrawOptions:
     def __post_init__(self) -> None:
         check_range("strength", self.strength, 0, 1)
         check_count("num_images", self.num_images)
+        check_whole("candidates", self.candidates, 1, 64)
         if self.drawing.keep_best:
-            raise SamplingError("keep_best is for drawing whole pictures. Leave it at 0 to redraw one.")
+            raise SamplingError("keep_best is for drawing whole pictures; to redraw one, use candidates.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,6 +83,11 @@ class Source:
     tokens: Tensor
     is_drawn: Tensor
     pull: Pull | None = None
+
+    @property
+    def is_kept_behind(self) -> bool:
+        """Whether cells are kept behind the first that is drawn."""
+        return not bool(self.is_drawn[self.kept_first :].all())
 
     @property
     def kept_first(self) -> int:

@@ -115,7 +115,7 @@ class Contest:
         """Draw the pictures at some places through a leg; note their tokens and scores."""
         easel, cells = self._easel, leg.cuts[-1].cells
         with numbered_as(batch, easel.compute.dtype):
-            step = easel.step(self._started(batch, cells), cells)
+            step = easel.step(self._started(batch, cells), cells, "prompt")
             with Stepper(easel.compute.device, captures=step.can_be_captured) as stepper:
                 watch = of_pictures(on_tokens, batch)
                 for cut in leg.cuts:

@@ -93,6 +93,12 @@ class CountedAttention:
         splits = splits_of(len(index) * self._heads, index.device)
         return CountedAttention(self._place.select(index), attended, self._heads, splits)
 
+    def reorder(self, index: Tensor) -> None:
+        """Let row i continue row `index[i]`, in the same buffers."""
+        self._place.reorder(index)
+        if self._attended is not None:
+            self._attended.copy_(self._attended[index])
+
 
 def splits_of(programs: int, device: torch.device) -> int:
     """Return into how many parts to split the keys of each head, so that all programs fill a GPU.

@@ -8,6 +8,7 @@ Salimans 2022 (arXiv:2207.12598).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from .prefill import check_context, pad_left, prefill
 from .sampling import are_finite, guide, keep_min_p, log_probability, next_tokens, not_finite
 from .static_decoder import decoder_for
 from .steps import Sequences
+
+Judge: TypeAlias = Literal["prompt", "kept"]
 
 _SCORED_TOGETHER = 24  # cells whose logits are held at once where kept ones are scored
 _NOISE_BLOCK = 24  # cells whose noise is computed together on a CPU: one row of the published models' grid
@@ -94,14 +97,16 @@ class DrawingStep:
     conditional rows of all pictures, followed, under guidance and where the best are kept, by their
     unconditional rows.
 
+    Pictures may be judged: by "prompt", how much likelier their cells are with the prompt than without it, or
+    by "kept", how likely the prompt and what was drawn make the cells that are kept.
+
     Attributes:
         tokens: (b, n) int64, filled cell by cell.
         start: the first cell that is chosen; those before it are kept.
         first: (rows, d), the hidden states that it is chosen from.
         done: cells drawn or kept so far, counted by who takes the steps.
         rows: which of the pictures that it began with these are.
-        scores: (b,) float32, how much likelier the cells so far are with the prompt than without it, in
-            logarithms; None unless the best are kept.
+        scores: (b,) float32, the sum of the logarithms that pictures are judged by; None if they are not.
         can_be_captured: whether the step may be captured.
     """
 
@@ -114,6 +119,7 @@ class DrawingStep:
         num_image_tokens: int,
         pad: int,
         compute: Compute,
+        judged_by: Judge | None = None,
     ) -> None:
         """Prefill the prompts; see `generate_image_tokens`."""
         self._language = language
@@ -122,7 +128,8 @@ class DrawingStep:
         assert options.cfg_weight is not None
         assert options.min_p is not None
         self._cfg_weight, self._min_p = options.cfg_weight, options.min_p
-        is_wanted = self._cfg_weight != 1 or options.keep_best > 0
+        self._judged_by = judged_by
+        is_wanted = self._cfg_weight != 1 or judged_by == "prompt"
         # without a use for it, or where both rows are equal, the second half of the batch changes nothing
         self._has_both = is_wanted and any(p.cond != p.uncond for p in pictures)
         rows = [p.cond for p in pictures] + ([p.uncond for p in pictures] if self._has_both else [])
@@ -132,7 +139,7 @@ class DrawingStep:
         self.done = self.start
         self.rows = list(range(len(pictures)))
         device, images = compute.device, len(pictures)
-        self.scores = torch.zeros(images, device=device) if options.keep_best else None
+        self.scores = None if judged_by is None else torch.zeros(images, device=device)
         sequences = self._with_kept(_prefilled(language, rows, pad, num_image_tokens, compute))
         self.first = sequences.hidden
         self._decoder = decoder_for(language.language_model, sequences, compute)
@@ -148,17 +155,18 @@ class DrawingStep:
         self._is_finite = torch.ones(images, dtype=torch.bool, device=device)
 
     def _with_kept(self, sequences: Sequences) -> Sequences:
-        """Append the cells that all pictures keep before the first that any draws, and score them."""
+        """Append the cells that all pictures keep before the first that any draws, and judge them."""
         if self._canvas is None or not self.start:
             return sequences
-        length = self.start if self.scores is None else _SCORED_TOGETHER
+        is_judged = self._judged_by == "prompt"  # by what was drawn nothing can be judged yet
+        length = _SCORED_TOGETHER if is_judged else self.start
         for begin in range(0, self.start, length):
             tokens = self._canvas.tokens[:, begin : min(begin + length, self.start)]  # (b, t)
             before = sequences.hidden[:, None]  # (rows, 1, d)
             sequences, hidden = extended(
                 self._language.language_model, sequences, self._both_rows(self._embed(tokens))
             )
-            if self.scores is not None:  # each cell is judged by the state that stands before it
+            if is_judged and self.scores is not None:  # each cell by the state that stands before it
                 before = torch.cat((before, hidden[:, :-1]), dim=1)  # (rows, t, d)
                 self.scores += self._fit(self.image_logits(before), tokens).sum(dim=1)
         return sequences
@@ -209,6 +217,14 @@ class DrawingStep:
         kept = keep_min_p(logits, self._min_p)
         return kept if self._canvas is None else self._canvas.unmasked(kept, logits, self._cell)
 
+    def _judged(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """Return what tokens (b,) of the current cell add to the scores, by image logits (rows, v)."""
+        if self._judged_by == "prompt":
+            return self._fit(logits, tokens)
+        assert self._canvas is not None
+        likely = log_probability(logits[: len(tokens)], tokens)  # by the conditional rows
+        return likely.masked_fill(self._canvas.is_drawn.index_select(1, self._cell)[:, 0], 0.0)
+
     def choose(self, hidden: Tensor) -> None:
         """Choose the next token of each picture from hidden states (rows, d), and write it."""
         both = self.image_logits(hidden)  # (rows, v)
@@ -224,7 +240,7 @@ class DrawingStep:
         if self._canvas is not None:
             chosen = self._canvas.settled(chosen, self._cell)
         if self.scores is not None:
-            self.scores.add_(self._fit(both, chosen))
+            self.scores.add_(self._judged(both, chosen))
         self._last.copy_(chosen)
         self.tokens.index_copy_(1, self._cell, chosen[:, None])
         self._cell.add_(1)
@@ -245,6 +261,20 @@ class DrawingStep:
         self.tokens = self.tokens[index]
         self._last = self._last[index]
         self._is_finite = self._is_finite[index]
+
+    def reorder(self, rows: Sequence[int], scores: Sequence[float]) -> None:
+        """Let place i go on with what is drawn at place `rows[i]`, and with a score; noise stays as it is.
+
+        Every buffer stays where it is, so that a captured step stays valid. A place and the one it goes on
+        with belong to the same picture: prompt, seed's group and canvas are equal.
+        """
+        assert self.scores is not None
+        index = torch.tensor(rows, device=self._last.device)
+        both = torch.cat((index, index + len(index))) if self._has_both else index
+        self._decoder.reorder(both)
+        for buffer in (self.tokens, self._last, self._is_finite):
+            buffer.copy_(buffer[index])
+        self.scores.copy_(torch.tensor(scores))
 
     def report(self, on_step: OnStep | None, on_tokens: OnTokens | None) -> None:
         """Call the callbacks with the cells so far."""

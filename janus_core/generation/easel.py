@@ -11,7 +11,7 @@ from torch import Tensor
 from ..model.model import Language
 from ..options import Compute, DrawOptions, OnStep, OnTokens
 from .batches import batched, numbered_from, of_pictures, within
-from .drawing import DrawingStep, generate_image_tokens
+from .drawing import DrawingStep, Judge, generate_image_tokens
 from .plans import DrawPlan
 
 
@@ -57,8 +57,14 @@ class Easel:
             drawn.append(tokens.cpu())
         return torch.cat(drawn)
 
-    def step(self, pictures: Sequence[DrawPlan], cells: int) -> DrawingStep:
-        """Prepare one batch of pictures, to be drawn up to so many cells."""
+    def step(self, pictures: Sequence[DrawPlan], cells: int, judged_by: Judge) -> DrawingStep:
+        """Prepare one batch of pictures, to be drawn up to so many cells, and judged."""
         return DrawingStep(
-            self.language, pictures, self.options, num_image_tokens=cells, pad=self.pad, compute=self.compute
+            self.language,
+            pictures,
+            self.options,
+            num_image_tokens=cells,
+            pad=self.pad,
+            compute=self.compute,
+            judged_by=judged_by,
         )

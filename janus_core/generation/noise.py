@@ -30,6 +30,7 @@ KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # added to the key after each round (Weyl 
 _LEAST_CELLS, _MOST_CELLS, _CELLS_OF_ONE_ROW = 24, 96, 192  # positions of a block, see `block_cells`
 _MOST_WORDS, _WORDS_OF_ONE_ROW = 16, 64  # likewise, see `block_words`
 _MOST_POSITIONS = 65535  # of one launch of the kernel
+_BRANCHES, _NUMBERS = 1, 2  # third words of counters; that of noise is 0
 LARGEST_BELOW_ONE = 1 - 2.0**-24  # in float32
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -95,6 +96,30 @@ def gumbel_noise(
     Returns: (len(seeds), len(positions), num_codes) float32, standard Gumbel.
     """
     return keyed_noise(noise_key(seeds, device), positions, num_codes)
+
+
+def branch_seeds(seed: int, count: int) -> list[int]:
+    """Return seeds for several tries at one picture: its own first, the others drawn from it.
+
+    They are random words of the same generator, at counters that no noise uses, so that a try shares no noise
+    with a picture of another seed.
+    """
+    if count == 1:
+        return [seed]
+    number, zero = torch.arange(1, count), torch.zeros(count - 1, dtype=torch.int64)
+    words = philox4x32(torch.stack((number, zero, zero + _BRANCHES, zero), dim=-1), _key_of(seed)).tolist()
+    return [seed, *(low | high << WORD_BITS for low, high, _, _ in words)]
+
+
+def uniform_number(seed: int, position: int) -> float:
+    """Return one random number above 0 and below 1, which no noise of this seed depends on."""
+    counter = torch.tensor([[0, position & WORD_MASK, _NUMBERS, 0]])
+    return float(_uniform(philox4x32(counter, _key_of(seed))[0, 0]))
+
+
+def _key_of(seed: int) -> Tensor:
+    """Return a seed as Philox's key, (2,)."""
+    return torch.tensor([seed & WORD_MASK, seed >> WORD_BITS & WORD_MASK])
 
 
 def noise_key(seeds: Sequence[int], device: torch.device | str) -> Key:

@@ -6,6 +6,7 @@ It takes the tokens that a drawing hands over, see `OnTokens`, and knows nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Sketch:
         grid = self._start.grid.clone()
         for picture, drawn in self._settled.items():
             grid.view(len(grid), -1)[picture, : len(drawn)] = drawn
-        return ImageTokens(grid=grid, codebook=self._start.codebook)
+        return replace(self._start, grid=grid)
 
     def _settle(self) -> None:
         if self._tokens is None:

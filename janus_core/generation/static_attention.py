@@ -59,6 +59,11 @@ class Place:
         cache.both = self.cache.both.index_select(2, index)
         return replace(self, cache=cache, slot=self.slot.clone(), positions=self.positions[index])
 
+    def reorder(self, index: Tensor) -> None:
+        """Let row i continue row `index[i]`, in the same buffers."""
+        self.cache.reorder(index, self.cache.slots)  # how many are filled is known on the device alone
+        self.positions.copy_(self.positions[index])
+
     def advance(self) -> None:
         """Advance by one slot."""
         self.slot.add_(1)  # on the device, so that replaying the same graph moves on
@@ -89,6 +94,9 @@ class StaticAttention(Protocol):
 
     def select(self, index: Tensor) -> StaticAttention:
         """Return one whose row i continues row `index[i]` of this one, with buffers of its own."""
+
+    def reorder(self, index: Tensor) -> None:
+        """Let row i continue row `index[i]`, in the same buffers."""
 
 
 class MaskedAttention:
@@ -158,6 +166,11 @@ class MaskedAttention:
         selected._table = (cos[index], sin[index])
         selected._stride = _stride(len(index))
         return selected
+
+    def reorder(self, index: Tensor) -> None:
+        """Let row i continue row `index[i]`, in the same buffers."""
+        self._place.reorder(index)
+        self._mask.copy_(self._mask[index])
 
 
 def _stride(rows: int) -> int:

@@ -97,6 +97,10 @@ class StaticDecoder:
         selected._attention = self._attention.select(index)
         return selected
 
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i continue row `rows[i]` from now on, in the same buffers: a captured step stays valid."""
+        self._attention.reorder(rows)
+
     def prepare(self, done: int) -> int:
         """Prepare the step after `done` steps; return the number that its shapes depend on."""
         return self._attention.prepare(done)

@@ -67,6 +67,9 @@ class Decoder(Protocol):
     def select(self, rows: Sequence[int]) -> Decoder:
         """Return a decoder whose row i continues row `rows[i]` of this one."""
 
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i continue row `rows[i]` from now on, in the same buffers; the same number of rows."""
+
 
 class StreamedDecoder:
     """Decoder that calls the model's own layers, of whatever class and wherever their weights rest."""
@@ -111,6 +114,12 @@ class StreamedDecoder:
         selected._positions = self._positions[index]
         selected._attended = None if self._attended is None else self._attended[index]
         return selected
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i continue row `rows[i]` from now on."""
+        self._cache.reorder(rows, self._cache.length)
+        self._positions = self._positions[rows]
+        self._attended = None if self._attended is None else self._attended[rows]
 
 
 def widened(sequences: Sequences) -> Tensor | None:

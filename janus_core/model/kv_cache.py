@@ -92,6 +92,17 @@ class KVCache:
         selected.both[..., : self.length, :] = filled.index_select(2, rows)
         return selected
 
+    def reorder(self, rows: Tensor, filled: int) -> None:
+        """Let row i continue row `rows[i]`, in the same memory; rows: (rows,) int64.
+
+        Args:
+            rows: which row each is to become.
+            filled: slots in use.
+        """
+        for layer in self.both:  # one by one, since each is copied for a moment
+            used = layer[..., :filled, :]  # (2, rows, kv_heads, filled, head_dim), a view
+            used.copy_(used.index_select(1, rows))
+
 
 def cache_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the dtype to store keys and values in: float32 on a CPU, else the model's.

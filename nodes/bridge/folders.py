@@ -5,9 +5,10 @@ a path.
 """
 
 import contextlib
+import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -117,9 +118,13 @@ def _listed() -> str:
     return f": {', '.join(ready)}" if ready else ""
 
 
-def model_state(name: str) -> tuple[tuple[str, int, int], ...]:
-    """Return the state of a model's folder, which a published model need not have yet."""
-    return folder_state(folder_to_fill(name) or model_folder(name))
+def model_state(name: str) -> str:
+    """Return what changes with the files of a model's folder, which a published model need not have yet.
+
+    ComfyUI writes it into every picture that it saves, so it must not tell where the files lie.
+    """
+    state = folder_state(folder_to_fill(name) or model_folder(name))
+    return hashlib.sha256(repr(state).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
@@ -209,16 +214,24 @@ def token_file(name: str) -> Path:
     Raises:
         ImageError: outside ComfyUI's folders, or not there.
     """
-    bases = (folder_paths.get_input_directory(), folder_paths.get_output_directory())
-    # Newer releases refuse a path that leads outside, and every one refuses a null character.
-    with contextlib.suppress(ValueError):
-        real = Path(folder_paths.get_annotated_filepath(name)).resolve()
-        if any(real.is_relative_to(Path(base).resolve()) for base in bases) and real.is_file():
-            return real
+    path = known_file(name)
+    if path is not None:
+        return path
     raise ImageError(
         f'There is no token file "{name}". Put files that end in {TOKENS_SUFFIX} into the input folder, or '
         "save some with Save Janus Tokens."
     )
+
+
+def known_file(name: str) -> Path | None:
+    """Return the file in ComfyUI's input or output folder that a person names, if there is one."""
+    bases = (folder_paths.get_input_directory(), folder_paths.get_output_directory())
+    # Newer releases refuse a path that leads outside, and every one refuses a null character.
+    with contextlib.suppress(ValueError, OSError):
+        real = Path(folder_paths.get_annotated_filepath(name)).resolve()
+        if any(real.is_relative_to(Path(base).resolve()) for base in bases) and real.is_file():
+            return real
+    return None
 
 
 def new_token_file(filename_prefix: str) -> Path:
@@ -227,14 +240,36 @@ def new_token_file(filename_prefix: str) -> Path:
     Raises:
         OutputError: the prefix leads out of the output folder, or the folder cannot be made.
     """
+    [path] = unused_files(filename_prefix, (TOKENS_SUFFIX,))
+    return path
+
+
+def unused_files(filename_prefix: str, endings: Sequence[str], size: tuple[int, int] = (0, 0)) -> list[Path]:
+    """Return paths of one stem in the output folder, one for each ending, none of which exists.
+
+    Args:
+        filename_prefix: may name a subfolder.
+        endings: of the files.
+        size: width and height, which the prefix may refer to.
+
+    Raises:
+        OutputError: the prefix leads out of the output folder, or the folder cannot be made.
+    """
     base = folder_paths.get_output_directory()
     try:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, base)
-        while (path := Path(folder) / f"{name}_{counter:05}_{TOKENS_SUFFIX}").exists():
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, base, *size)
+        stem = Path(folder) / name
+        paths = _numbered(stem, counter, endings)
+        while any(path.exists() for path in paths):
             counter += 1
+            paths = _numbered(stem, counter, endings)
     except Exception as error:
         raise OutputError(
             f'Cannot save under the prefix "{filename_prefix}": {error}. Use a prefix inside the output '
             "folder."
         ) from error
-    return path
+    return paths
+
+
+def _numbered(stem: Path, counter: int, endings: Sequence[str]) -> list[Path]:
+    return [stem.with_name(f"{stem.name}_{counter:05}_{ending}") for ending in endings]

@@ -7,7 +7,7 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ...janus_core import ImageError, SamplingError, check_picture
+from ...janus_core import ImageError, PromptTooLongError, SamplingError, check_picture
 
 
 def to_pictures(image: Tensor | None, name: str = "image") -> list[Tensor]:
@@ -50,6 +50,20 @@ def pictures_named(what: str, count: int) -> Iterator[None]:
             raise
         numbers = ", ".join(str(row + 1) for row in error.rows)
         raise SamplingError(f"{what} {numbers} of {count}: {error}", error.rows) from error
+
+
+@contextlib.contextmanager
+def ask_each_named(pictures: int) -> Iterator[None]:
+    """Say of a question about more pictures than the context holds that it can be asked about each."""
+    try:
+        yield
+    except PromptTooLongError as error:
+        if pictures < 2:
+            raise
+        raise PromptTooLongError(
+            f"{error} The question is about {pictures} pictures at once; ask_each asks it about each of them "
+            "alone."
+        ) from error
 
 
 def to_image(images: Tensor) -> Tensor:

@@ -207,6 +207,38 @@ def show_text(text: str, node_id: str | None) -> None:
         server.send_progress_text(text, node_id, sid=server.client_id)
 
 
+class Rate:
+    """How fast texts were written, and how many of them were cut off at their longest."""
+
+    def __init__(self, max_new_tokens: int) -> None:
+        self._max_new_tokens = max_new_tokens
+        self._begun_s = time.monotonic()
+        self._tokens = 0
+        self._texts = 0
+        self._cut_off = 0
+
+    def count(self, tokens: int, *, finished: bool) -> None:
+        """Take a whole text of so many tokens."""
+        self._tokens += tokens
+        self._texts += 1
+        self._cut_off += not finished
+
+    def speed(self) -> str:
+        """Say how many tokens were written a second, looking at pictures included; nothing without any."""
+        elapsed_s = max(time.monotonic() - self._begun_s, 1e-3)
+        per_second = self._tokens / elapsed_s
+        return (
+            f"{self._tokens} tokens in {elapsed_s:.1f} s: {per_second:.1f} a second" if self._tokens else ""
+        )
+
+    def cut_off(self) -> str:
+        """Say how many texts were cut off, or nothing."""
+        if not self._cut_off:
+            return ""
+        which = f"{self._cut_off} of {self._texts} captions"
+        return f"{which} cut off at {self._max_new_tokens} tokens: raise max_new_tokens"
+
+
 class Endings:
     """Notes which answers were cut off at their longest, and says so under their texts on the node."""
 
@@ -214,10 +246,22 @@ class Endings:
         self._janus = janus
         self._options = options
         self._finished: dict[int, bool] = {}
+        self._rate = Rate(options.max_new_tokens)
+
+    def restart(self) -> None:
+        """Forget the answers of an attempt that was out of memory."""
+        self._finished = {}
+        self._rate = Rate(self._options.max_new_tokens)
 
     def on_answer(self, row: int, answer: Answer) -> None:
         """Take a whole answer."""
-        self._finished[row] = is_finished(answer.token_ids, self._janus.tokenizer, self._options.stop)
+        finished = is_finished(answer.token_ids, self._janus.tokenizer, self._options.stop)
+        self._finished[row] = finished
+        self._rate.count(len(answer.token_ids), finished=finished)
+
+    def remarks(self) -> list[str]:
+        """Return what is worth a remark on the node: how fast the answers were written."""
+        return [self._rate.speed()]
 
     def shown(self, texts: list[str]) -> list[str]:
         """Return the texts as the node shows them; what leaves the node is not changed."""

@@ -1,6 +1,7 @@
-"""A real ComfyUI page in headless Chromium, with the pack and a small model behind it."""
+"""A real ComfyUI page in headless Chromium, with the pack and small models behind it, for two frontends."""
 
 import json
+import os
 import shutil
 import sys
 import urllib.request
@@ -10,12 +11,19 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "comfyui"))  # the server is the one that the node tests start
+# the server is the one that the node tests start; what a test does with the page stands beside this file
+sys.path[:0] = [str(HERE.parent / "comfyui"), str(HERE)]
 
 from comfy_server import HOW_TO_GET_ONE, Server, find_comfyui, run_project_python
+from page_actions import IS_READY
 
-GOLDEN_MODEL = HERE.parent / "parity" / "golden" / "janus-tiny-bin"
-WORKFLOWS = HERE.parents[1] / "workflows"
+GOLDEN = HERE.parent / "parity" / "golden"
+INSTALLED, NEWEST = "installed", "1.58.1"
+_NEWEST_ROOT = HERE.parents[1] / ".venv" / "frontend" / "comfyui_frontend_package" / "static"
+_HOW_TO_GET_THE_NEWEST = (
+    f"NO FRONTEND {NEWEST} FOUND, THE PAGE IS TESTED WITH THE INSTALLED ONE ONLY. `make test-browser` "
+    f"fetches it; or set COMFYUI_FRONTEND_PATH to the folder `static` of comfyui-frontend-package=={NEWEST}."
+)
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -24,7 +32,7 @@ _FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-_IS_READY = "window.app?.rootGraph && Object.keys(LiteGraph.registered_node_types).length > 100"
+_START_MS = 400_000  # a page of 30 MB of scripts, on cores shared with other work
 
 
 def _chromium() -> str | None:
@@ -32,24 +40,39 @@ def _chromium() -> str | None:
     return next((path for path in found if path), None)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def _frontend_options(frontend: str) -> list[str]:
+    if frontend == INSTALLED:
+        return []
+    root = Path(os.environ.get("COMFYUI_FRONTEND_PATH", _NEWEST_ROOT))
+    if not (root / "index.html").is_file():
+        pytest.skip(_HOW_TO_GET_THE_NEWEST)
+    return ["--front-end-root", str(root)]
+
+
+@pytest.fixture(scope="session", params=[INSTALLED, NEWEST])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     comfy = find_comfyui()
     if comfy is None:
         pytest.skip(HOW_TO_GET_ONE)
+    options = _frontend_options(request.param)
     base = tmp_path_factory.mktemp("comfy-page") / "base"
-    made = Server(comfy, base, packs=[], has_page=True)
-    shutil.copytree(GOLDEN_MODEL, base / "models" / "janus" / "janus-tiny")
-    run_project_python(
-        HERE.parent / "comfyui" / "write_random_model.py", base / "models" / "janus" / "janus-random"
-    )
+    made = Server(comfy, base, packs=[], has_page=True, further_options=options)
+    models = base / "models" / "janus"
+    shutil.copytree(GOLDEN / "janus-tiny-bin", models / "janus-tiny")
+    shutil.copytree(GOLDEN / "janusflow-tiny", models / "janusflow-tiny")
+    run_project_python(HERE.parent / "comfyui" / "write_random_model.py", models / "janus-random")
     made.start()
-    request = urllib.request.Request(
+    settings = {
+        "Comfy.TutorialCompleted": True,
+        "Comfy.Minimap.Visible": False,
+        "LiteGraph.Canvas.MaximumFps": 10,  # drawing without a GPU takes the time that the page needs
+    }
+    request_ = urllib.request.Request(
         f"{made.url}/settings",
-        data=json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}).encode(),
+        data=json.dumps(settings).encode(),
         headers={"Content-Type": "application/json"},
     )
-    urllib.request.urlopen(request).close()
+    urllib.request.urlopen(request_).close()
     yield made
     made.stop()
 
@@ -68,10 +91,15 @@ def browser() -> Iterator["Browser"]:  # noqa: F821 - playwright is optional
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def page(server: Server, browser: "Browser") -> Iterator["Page"]:  # noqa: F821 - likewise
-    page = browser.new_page(viewport={"width": 1700, "height": 1000})
-    page.goto(server.url)
-    page.wait_for_function(_IS_READY, timeout=120_000)
+    """One page for all tests of a frontend, since it starts slowly; each test opens a graph of its own."""
+    context = browser.new_context(
+        viewport={"width": 1700, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    page = context.new_page()
+    page.set_default_timeout(180_000)
+    page.goto(server.url, timeout=_START_MS)
+    page.wait_for_function(IS_READY, timeout=_START_MS)
     yield page
-    page.close()
+    context.close()

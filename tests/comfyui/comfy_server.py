@@ -176,10 +176,11 @@ def environment() -> dict[str, str]:
 
 
 def run_project_python(*arguments: object, timeout_s: float = 300) -> None:
-    """Run a script by the project's own Python, where `janus_core` is installed; fail with what it wrote."""
+    """Run a script by the project's own Python with the engine of this pack; fail with what it wrote."""
     command = [sys.executable, *(str(argument) for argument in arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment()
-    )
+        command, capture_output=True, text=True, timeout=timeout_s, check=False,
+        env=environment() | {"PYTHONPATH": str(PACK)},
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")

@@ -98,13 +98,16 @@ def server(
 def crowded_server(
     comfy: ComfyUI, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[Server]:
-    """A second server: two other Janus packs beside ours, a person's own model folder, no previews.
+    """A second server: two other Janus packs beside ours, a person's own folders, no previews.
 
     It keeps outputs only while they are in use, so that its memory can be measured.
     """
     folder = tmp_path_factory.mktemp("comfy")
     paths = folder / "extra_model_paths.yaml"
-    paths.write_text(f"elsewhere:\n  base_path: {folder}/elsewhere\n  janus: models\n", encoding="utf-8")
+    paths.write_text(
+        f"elsewhere:\n  base_path: {folder}/elsewhere\n  janus: models\n  janus_datasets: photos\n",
+        encoding="utf-8",
+    )
     options = ["--cache-classic", "--extra-model-paths-config", str(paths)]
     packs = [path for path in sorted(PACKS.iterdir()) if (path / "__init__.py").exists()]
     made = Server(comfy, folder / "crowded-server", packs, preview_method="none", further_options=options)

@@ -39,9 +39,12 @@ def texts(janus: Janus, folder: Path) -> dict[str, list[str]]:
         (*janus.chat((Turn(role="user", text="What is this?", images=(p,)),), options=_SHORT),)
         for p in _pattern(3, 64, 64)
     ]
+    raw = (Turn(role="user", text="A picture of", images=(folder / "tiny.png",), is_raw=True),)
     sizes = [*_pattern(1, 64, 64), *_pattern(2, 40, 97), *_pattern(1, 120, 33)]
     return {
         "caption": janus.caption([landscape], "short", options=_SHORT),
+        "folder": janus.caption([landscape, portrait, folder / "tiny.png"], "short", options=_SHORT),
+        "raw": [janus.answer([raw], options=_SHORT)[0].text],
         "caption each style": [
             janus.caption([landscape], style, options=_SHORT)[0] for style in ("detailed", "tags", "text")
         ],

@@ -8,6 +8,17 @@ _TEXT = {"seed": 0, "temperature": 0.0, "top_k": 0, "top_p": 0.95, "max_new_toke
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "JanusLoad": {"model": "janus-tiny", "dtype": "float32", "residency": "auto"},
     "JanusCaption": {"style": "short", "question": "", "prefix": "", "suffix": "", **_TEXT},
+    "JanusCaptionFolder": {
+        "style": "short",
+        "question": "",
+        "prefix": "",
+        "suffix": "",
+        "existing": "skip",
+        "one_line": False,
+        "recursive": False,
+        **_TEXT,
+    },
+    "JanusSaveCaptions": {"filename_prefix": "janus/caption"},
     "JanusAsk": {"question": "What is this?", "ask_each": False, **_TEXT},
     "JanusDraw": {
         "prompt": "a red circle",
@@ -27,6 +38,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "batch_size": 1,
         "strength": 1.0,
+        "candidates": 1,
         "fit": "crop",
         "keep_original": True,
     },
@@ -34,6 +46,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "JanusChoose": {"question": "Which?", "choices": "red\na blue house\ngreen"},
     "JanusEncodeImage": {"fit": "crop"},
     "JanusDecodeTokens": {},
+    "JanusSavePictures": {"filename_prefix": "janus/picture"},
     "JanusSaveTokens": {"filename_prefix": "janus/tokens"},
     "JanusLoadTokens": {},
     "SaveImage": {"filename_prefix": "test"},

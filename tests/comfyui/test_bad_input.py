@@ -14,8 +14,8 @@ from graphs import Graph, Link
 from safetensors.numpy import save_file
 
 OUR_ERRORS = (
-    "ConfigError", "CheckpointError", "PromptError", "ImageError", "SamplingError", "OutputError",
-    "DownloadError",
+    "ConfigError", "CheckpointError", "PromptError", "PromptTooLongError", "ImageError", "SamplingError",
+    "OutputError", "DownloadError",
 )  # fmt: skip
 _fresh_seeds = itertools.count(10_000)
 
@@ -143,6 +143,11 @@ def test_unusable_further_picture_is_named(client: Client, graph: Graph) -> None
     good, bad = graph.made("pattern"), graph.made("empty batch")
     node = graph.add("JanusAsk", model=graph.load(), image=good, image_3=bad)
     assert '"image_3"' in failure(client, graph, node)
+
+
+def test_a_question_about_more_pictures_than_fit_names_the_way_out(client: Client, graph: Graph) -> None:
+    node = graph.add("JanusAsk", model=graph.load(), image=graph.made("pattern", count=200))
+    assert "is about 200 pictures at once; ask_each asks it about each" in failure(client, graph, node)
 
 
 @pytest.mark.usefixtures("odd_files")

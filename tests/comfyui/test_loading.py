@@ -13,6 +13,8 @@ NODES = [
     "JanusLoad",
     "JanusCaption",
     "JanusAsk",
+    "JanusCaptionFolder",
+    "JanusSaveCaptions",
     "JanusDraw",
     "JanusRedraw",
     "JanusScore",
@@ -21,6 +23,7 @@ NODES = [
     "JanusFlowModel",
     "JanusEncodeImage",
     "JanusDecodeTokens",
+    "JanusSavePictures",
     "JanusSaveTokens",
     "JanusLoadTokens",
 ]

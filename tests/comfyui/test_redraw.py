@@ -60,6 +60,27 @@ def test_tokens_are_redrawn_like_their_pictures(client: Client) -> None:
     assert not np.array_equal(from_picture[:, :, 32:], from_tokens[:, :, 32:])  # the picture's own pixels
 
 
+def test_of_several_candidates_one_comes_out(client: Client) -> None:
+    graph = Graph()
+    model, picture = graph.load(), graph.made("pattern")
+    corner = [graph.add("SolidMask", value=1.0, width=32, height=32), 0]
+    part = graph.add("MaskComposite", destination=mask(graph, 0.0), source=corner, x=0, y=0, operation="add")
+    shown = [
+        graph.saved(
+            [graph.add("JanusRedraw", model=model, image=picture, mask=[part, 0], candidates=count), 0]
+        )
+        for count in (1, 8)
+    ]
+    source = graph.saved(picture)
+    run = client.run(graph)
+    assert run.error is None
+    one, best = (client.pictures(run, node) for node in shown)
+    original = client.pictures(run, source)
+    assert best.shape == one.shape == original.shape
+    assert np.array_equal(best[:, 32:], original[:, 32:])
+    assert not np.array_equal(best[:, :32, :32], original[:, :32, :32])
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing to change": ({}, "Neither is connected"),
     "an unknown fit": ({"fit": "loud"}, 'Unknown fit "loud"'),

@@ -224,11 +224,11 @@ def test_rows_merge_into_one_file(tmp_path: Path) -> None:
 
 def test_a_check_holds_for_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "machine.json"
-    for now in ("abc", "abc+", "unknown"):
+    for now in ("abc", "abc+", "files abc"):
         monkeypatch.setattr(report, "commit", lambda now=now: now)
         assert not report.is_checked(path, "mid", {"ours"})
         report.note_check(path, "mid", {"image_tokens": 8, "contenders": ["ours", "authors"]})
-        assert report.is_checked(path, "mid", {"ours"}) == (now == "abc")
+        assert report.is_checked(path, "mid", {"ours"}) == (now != "abc+")
         assert not report.is_checked(path, "mid", {"ours", "compiled"})
     monkeypatch.setattr(report, "commit", lambda: "another")
     assert not report.is_checked(path, "mid", {"ours"})
@@ -261,9 +261,21 @@ def test_results_without_any_ratio_make_no_chart(tmp_path: Path) -> None:
     assert not (tmp_path / "chart.png").exists()
 
 
-def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_git_tells_files_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
-    assert report.commit() == "unknown"
+    monkeypatch.setattr(report, "HERE", tmp_path / "benchmarks")
+    for folder in ("benchmarks", "janus_core", "tests"):
+        (tmp_path / folder).mkdir()
+    first = report.commit()
+    assert first.startswith("files ")
+    (tmp_path / "tests" / "a.py").write_text("1", encoding="utf-8")
+    assert report.commit() == first
+    (tmp_path / "janus_core" / "a.py").write_text("1", encoding="utf-8")
+    second = report.commit()
+    (tmp_path / "janus_core" / "a.py").write_text("2", encoding="utf-8")
+    assert len({first, second, report.commit()}) == 3
 
 
 def test_the_image_mode_of_transformers_finds_its_cache() -> None:

@@ -211,15 +211,18 @@ def test_a_results_file_is_whole_when_writing_breaks_off(
 
 
 def test_both_parts_become_the_results_of_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = {"device": "NVIDIA H100 80GB HBM3"}
-    for part, name in ((1, "picture"), (2, "pictures")):
+    for part, name, commit in ((1, "picture", "files 1"), (2, "pictures", "files 2")):
+        row = {"device": "NVIDIA H100 80GB HBM3", "commit": commit}
         report.put(tmp_path / f"part-{part}.json", "1b, bfloat16", name, row)
     monkeypatch.setattr(report, "HERE", tmp_path)
+    monkeypatch.setattr(report, "_digest", lambda: "files 2")
+    monkeypatch.setattr(report, "commit", lambda: "abc")
     monkeypatch.setattr(report, "write_readme", lambda: None)
     monkeypatch.setattr(sys, "argv", ["card", "--keep", "--out", str(tmp_path)])
     assert card.main() == 0
     kept = report.read(tmp_path / "results" / "nvidia-h100-80gb-hbm3.json")
-    assert set(kept["cells"]["1b, bfloat16"]) == {"picture", "pictures"}
+    commits = {name: row["commit"] for name, row in kept["cells"]["1b, bfloat16"].items()}
+    assert commits == {"picture": "files 1", "pictures": "abc"}
 
 
 @pytest.mark.parametrize(

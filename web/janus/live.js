@@ -1,7 +1,8 @@
-// What happens on a node while it runs: text as it is written; a half-drawn picture goes when the run ends early.
+// What happens on a node while it runs, and when the run ends early: unfinished text stays, a half-drawn picture
+// goes.
 
 import { app } from "../../../scripts/app.js";
-import { removeWidget, showLive } from "./shown_text.js";
+import { hideTexts, removeWidget, showOutput } from "./shown_text.js";
 
 const CORES_PREVIEW = "$$canvas-image-preview";
 
@@ -19,13 +20,34 @@ export function nodeAt(id) {
   return graph?.getNodeById(last) ?? graph?.getNodeById(Number(last)) ?? null;
 }
 
+const written = new Map(); // what nodes have written so far, until their result is there
+
+// Core shows text while it is written, in a widget of its own; an older result makes room for it.
 export function onProgressText({ nodeId, text }) {
-  if (nodeId == null || !text) return;
-  // later: core's own listener shows it too, before or after this one
-  queueMicrotask(() => {
-    const node = nodeAt(nodeId);
-    if (node?.isJanus) showLive(node, text);
-  });
+  const node = nodeId == null ? null : nodeAt(nodeId);
+  if (!node?.isJanus || !text) return;
+  if (!written.has(node)) hideTexts(node);
+  written.set(node, text);
+}
+
+export function endText(node) {
+  written.delete(node);
+}
+
+// A run that ends early leaves what was written, in the place where results stay.
+export function keepUnfinished() {
+  for (const [node, text] of written) {
+    if (node.graph) showOutput(node, { text: [text] });
+  }
+  written.clear();
+}
+
+// A run that ended well leaves results only: how a download went is of no use any more.
+export function forgetUnfinished() {
+  for (const [node] of written) {
+    if (node.graph) showOutput(node, { text: [] });
+  }
+  written.clear();
 }
 
 // Core keeps the last preview of a run that was cancelled; it goes only when the next run reaches the node. Its

@@ -136,17 +136,18 @@ export function showOutput(node, output) {
   return isChanged;
 }
 
-// Show a text while it is written, in the place where it will stay; core's own widget would go with the run.
-export function showLive(node, text) {
-  removeWidget(node, CORES_OWN);
-  show(node, node.comfyClass === "JanusLoad" ? REMARK : TEXT, text);
+// Make room for what is being written.
+export function hideTexts(node) {
+  show(node, TEXT, "");
 }
 
 export function showNote(node, text, isWarning) {
   show(node, REMARK, text, isWarning);
 }
 
+// Show what the node's properties hold.
 export function restoreTexts(node) {
+  removeWidget(node, CORES_OWN);
   show(node, TEXT, node.properties?.[TEXT]);
   show(node, REMARK, node.properties?.[REMARK]);
 }
