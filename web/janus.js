@@ -14,6 +14,7 @@ import { restoreTexts, showOutput } from "./janus/shown_text.js";
 
 const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/extensions/")[1].split("/")[0]);
 const LOADER = "JanusLoad";
+const TITLE_ROOM_PX = 80; // beside the title: the dot that collapses a node, and a margin
 
 const isOurs = (definition) => definition?.python_module === `custom_nodes.${PACK}`;
 const everyNode = (graph) =>
@@ -90,7 +91,13 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (!node.isJanus || node.comfyClass !== LOADER) return;
+    if (!node.isJanus) return;
+    // the page makes a node without widgets narrower than its title
+    const ruler = document.createElement("canvas").getContext("2d");
+    ruler.font = "14px Inter, Arial, sans-serif";
+    const width = ruler.measureText(node.title).width + TITLE_ROOM_PX;
+    if (node.size[0] < width) node.setSize([width, node.size[1]]);
+    if (node.comfyClass !== LOADER) return;
     const model = node.widgets?.find((widget) => widget.name === "model");
     if (model) after(model, "callback", () => markModel(node));
     markModel(node);

@@ -82,7 +82,7 @@ def build(page, nodes, links):
 
     Args:
         nodes: type and widget values by a name of the test's own.
-        links: (name, output, name, input).
+        links: (name, output as it is displayed, name, input).
 
     Returns: the ids by name.
     """

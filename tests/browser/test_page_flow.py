@@ -44,7 +44,7 @@ DECODING = [("vae", "VAE", "decode", "vae"), ("decode", "IMAGE", "show", "images
 def drawing(page, seed, steps):
     """Make Janus Flow Draw → VAE Decode → Preview Image."""
     options = {"prompt": "a red circle", "seed": seed, "steps": steps}
-    links = [("load", "janus", "draw", "model"), ("draw", "latents", "decode", "samples")]
+    links = [("load", "janus", "draw", "model"), ("draw", "LATENT", "decode", "samples")]
     return build(page, {**DECODED, "draw": ["JanusFlowDraw", options]}, [*links, *DECODING])
 
 
@@ -66,7 +66,7 @@ def test_ksampler_draws_with_it_and_a_preview_is_seen(listening, server):
         "sample": ["KSampler", options],
     }
     links = [
-        ("load", "janus", "flow", "model"), ("flow", "flow_model", "sample", "model"),
+        ("load", "janus", "flow", "model"), ("flow", "MODEL", "sample", "model"),
         ("flow", "positive", "sample", "positive"), ("flow", "negative", "sample", "negative"),
         ("empty", "LATENT", "sample", "latent_image"), ("sample", "LATENT", "decode", "samples"),
     ]  # fmt: skip
