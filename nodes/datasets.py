@@ -10,6 +10,7 @@ from .bridge import datasets, presets
 from .bridge.hosting import HostedJanus
 from .bridge.images import to_pictures
 from .bridge.remarks import KEY as REMARKS
+from .bridge.remarks import on_caption
 from .bridge.saving import png_bytes, png_notes, save_files, shown_file
 from .compat import schema, widget
 from .types import JanusSocket
@@ -28,7 +29,10 @@ class JanusCaptionFolder(io.ComfyNode):
             category="Janus",
             description="Captions every picture of a folder and writes a text file beside each, as trainers "
             "read them. What is done is kept when the run is cancelled, and skipped the next time.",
-            search_aliases=["caption", "folder", "batch", "dataset", "training", "lora", "tag", "janus"],
+            search_aliases=[
+                "caption", "folder", "batch", "dataset", "training", "lora", "tag", "describe", "vlm",
+                "janus", "janus pro", "deepseek",
+            ],
             is_output_node=True,
             inputs=[
                 JanusSocket.Input("model", tooltip="From Load Janus."),
@@ -104,6 +108,7 @@ class JanusCaptionFolder(io.ComfyNode):
         datasets.caption_pictures(run, seen, model, watch)
         texts, counts = datasets.texts_of(seen, store, run), datasets.summary(run, seen)
         said = [*datasets.remarks(run, seen, store, watch), *presets.presets().problems]
+        said += on_caption(model.world)
         return io.NodeOutput(counts, texts, ui={"text": [counts], REMARKS: said})
 
     @classmethod
@@ -137,7 +142,10 @@ class JanusSaveCaptions(io.ComfyNode):
             category="Janus",
             description="Saves every picture as a PNG with its text in a file of the same name, as trainers "
             "read them, into the output folder; never over an existing file.",
-            search_aliases=["save", "caption", "dataset", "training", "lora", "pairs", "txt", "janus"],
+            search_aliases=[
+                "save", "caption", "dataset", "training", "lora", "pairs", "txt", "janus", "janus pro",
+                "deepseek",
+            ],
             is_output_node=True,
             is_input_list=True,
             inputs=[

@@ -116,7 +116,7 @@ class JanusSavePictures(io.ComfyNode):
             category="Janus/tokens",
             description="Saves drawn pictures as PNGs with the workflow and their image tokens inside, which "
             "Janus Encode Image gives back exactly; never over an existing file.",
-            search_aliases=["save image", "export", "png", "tokens", "janus"],
+            search_aliases=["save image", "export", "png", "tokens", "janus", "janus pro", "deepseek"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The pictures as they were drawn."),

@@ -52,13 +52,22 @@ def write_note(tokens: ImageTokens, row: int, picture: Picture) -> str:
     """Return the text chunk that carries the tokens of row `row` inside the PNG of a picture.
 
     Ids take two bytes each, or four for a codebook that needs them: 576 ids are about 1.5 kB of text.
+
+    Raises:
+        ImageError: the picture's drawing was interrupted, so that there is no picture of these tokens.
     """
     grid = tokens.grid[row].numpy()
+    if int(grid.min()) < 0:
+        raise ImageError(
+            f"The image tokens of picture {row + 1} are not finished, so they cannot travel inside one. Save "
+            "them with Save Janus Tokens, or finish the drawing."
+        )
     kind = "<u2" if int(grid.max()) < 2**16 else "<u4"
     return json.dumps(
         {
             "format": _FORMAT,
             "codebook": tokens.codebook,
+            "model": tokens.model,
             "grid": list(grid.shape),
             "kind": kind,
             "tokens": base64.b64encode(grid.astype(kind).tobytes()).decode("ascii"),
@@ -82,7 +91,8 @@ def read_note(note: str, source: str) -> CarriedTokens:
         ids = np.frombuffer(raw, dtype=said["kind"]).reshape(rows, columns)
         grid = torch.from_numpy(ids.astype(np.int64))[None]
         return CarriedTokens(
-            tokens=ImageTokens(grid=grid, codebook=str(said["codebook"])), pixels=str(said["pixels"])
+            tokens=ImageTokens(grid=grid, codebook=str(said["codebook"]), model=str(said["model"])),
+            pixels=str(said["pixels"]),
         )
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise ImageError(

@@ -85,15 +85,18 @@ def encode_or_read(
     Returns: the tokens, and remarks on where they came from.
     """
     marks = [pixel_fingerprint(picture) if carried.tokens else "" for picture in pictures]
-    side = janus.config.grid_side
-    known = {
-        mark: one.tokens.grid[0]
-        for mark, one in carried.tokens.items()
-        if one.tokens.codebook == janus.codebook and tuple(one.tokens.grid.shape[1:]) == (side, side)
-    }
+    known = {mark: one.tokens.grid[0] for mark, one in carried.tokens.items() if _is_of(one.tokens, janus)}
     todo = [picture for picture, mark in zip(pictures, marks, strict=True) if mark not in known]
     encoded = iter(encode(todo).grid if todo else ())
     rows = [known[mark] if mark in known else next(encoded) for mark in marks]
     names = list(dict.fromkeys(carried.files[mark] for mark in marks if mark in known))
     said = [f"The image tokens were read from {', '.join(names)}, not encoded."] if names else []
-    return ImageTokens(grid=torch.stack(rows), codebook=janus.codebook), [*said, *carried.problems]
+    tokens = ImageTokens(grid=torch.stack(rows), codebook=janus.codebook, model=janus.name)
+    return tokens, [*said, *carried.problems]
+
+
+def _is_of(tokens: ImageTokens, janus: Janus) -> bool:
+    """Tell whether a model can decode tokens."""
+    side, codes = janus.config.grid_side, janus.config.vq.codebook_size
+    is_one_grid = tokens.codebook == janus.codebook and tuple(tokens.grid.shape[1:]) == (side, side)
+    return is_one_grid and bool((tokens.grid >= 0).all() and (tokens.grid < codes).all())

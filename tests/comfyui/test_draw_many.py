@@ -25,7 +25,8 @@ def test_the_best_of_a_batch_are_pictures_of_their_seeds(client: Client) -> None
     shown = [singles.saved([singles.add("JanusDraw", model=model, seed=seed), 0]) for seed in seeds]
     run = client.run(singles)
     for picture, single in zip(kept, shown, strict=True):
-        assert np.array_equal(client.pictures(run, single)[0], picture)
+        alone = client.pictures(run, single)[0].astype(int)
+        assert np.abs(alone - picture).max() <= 1  # decoding two together rounds otherwise than one
 
 
 def test_more_than_the_batch_cannot_be_kept(client: Client) -> None:

@@ -5,6 +5,23 @@ from __future__ import annotations
 from .graph import Link, Node, Template
 from .parts import ENLARGED, LARGE, SHAPES, caption, draw, enlarge, load, mask_on_the_right, show
 
+_HARD = "a green star left of a purple cross"
+
+
+def _choose(question: str, node: str, choices: str) -> Node:
+    given = {"model": Link("load", "janus"), "image": Link(node, "images")}
+    return Node(kind="JanusChoose", inputs={**given, "question": question, "choices": choices}, width=360)
+
+
+def _is(answer: str) -> Node:
+    given = {"string_a": Link("choose", "text"), "string_b": answer, "mode": "Equal"}
+    return Node(kind="StringCompare", inputs=given, title=f"Is it {answer}?")
+
+
+def _switch(condition: str, *, yes: Link, no: Link) -> Node:
+    given = {"switch": Link(condition, "BOOLEAN"), "on_true": yes, "on_false": no}
+    return Node(kind="ComfySwitchNode", inputs=given)
+
 
 def _outpainting() -> Template:
     window = {"width": 64, "height": 64, "x": 32, "y": 0}
@@ -206,6 +223,102 @@ DRAWING = {
             ),
             "save": Node(kind="JanusSaveTokens", inputs={"image_tokens": Link("redraw", "tokens")}),
             "large": enlarge("decode"),
+            "show": show("large", title="After"),
+        },
+    ),
+    "Draw eight, keep the best two": Template(
+        note=f"""
+            **Draw eight, keep the best two**
+
+            Eight pictures are drawn, and the same model looks at each and is asked whether it shows the
+            prompt. The two with the surest yes go on. *keep_best* of **Janus Draw** is the quicker way: it
+            gives up poor ones while they are drawn.
+
+            {SHAPES}
+        """,
+        columns=[["load"], [130, "draw"], ["score"], ["large"], ["show"]],
+        nodes={
+            "load": load(),
+            "draw": draw(_HARD, batch_size=8),
+            "score": Node(
+                kind="JanusScore",
+                inputs={
+                    "model": Link("load", "janus"),
+                    "image": Link("draw", "images"),
+                    "prompt": _HARD,
+                    "keep_best": 2,
+                },
+                width=360,
+            ),
+            "large": enlarge("score"),
+            "show": show("large", title="The best two"),
+        },
+    ),
+    "Check a drawing, draw again": Template(
+        note=f"""
+            **Check a drawing, draw again**
+
+            The model looks at what it drew. Only where the answer is No is a second picture drawn, with
+            another seed: a switch asks for nothing that it does not need.
+
+            {SHAPES}
+        """,
+        columns=[
+            ["load"],
+            [600, "first", "second"],
+            ["choose"],
+            ["is_right"],
+            [600, "switch"],
+            ["large"],
+            ["show"],
+        ],
+        nodes={
+            "load": load(),
+            "first": draw(_HARD, title="First try"),
+            "second": draw(_HARD, seed=2, title="Second try, if need be"),
+            "choose": _choose(f"Is there {_HARD}?", "first", "Yes\nNo"),
+            "is_right": _is("Yes"),
+            "switch": _switch("is_right", yes=Link("first", "images"), no=Link("second", "images")),
+            "large": enlarge("switch", "output"),
+            "show": show("large"),
+        },
+    ),
+    "Switch by what a picture shows": Template(
+        note=f"""
+            **Switch by what a picture shows**
+
+            **Janus Choose** answers with one of the lines given and nothing else, so that its answer can
+            drive a switch: here the prompt of the next drawing.
+
+            {SHAPES}
+        """,
+        columns=[
+            ["load"],
+            [390, "draw"],
+            [260, "choose", "before"],
+            [130, "is_right", "yes", "no", "shown"],
+            [130, "switch"],
+            ["again"],
+            ["large"],
+            ["show"],
+        ],
+        nodes={
+            "load": load(),
+            "draw": draw("a red circle", title="A picture to choose by"),
+            "choose": _choose("What colour is the circle?", "draw", "red\nblue"),
+            "before": enlarge("draw"),
+            "shown": show("before", title="Before"),
+            "is_right": _is("red"),
+            "yes": Node(kind="PrimitiveString", inputs={"value": "a red square"}, title="If red"),
+            "no": Node(kind="PrimitiveString", inputs={"value": "a blue square"}, title="If blue"),
+            "switch": _switch("is_right", yes=Link("yes", "STRING"), no=Link("no", "STRING")),
+            "again": Node(
+                kind="JanusDraw",
+                inputs={"model": Link("load", "janus"), "prompt": Link("switch", "output"), "seed": 6},
+                title="Draw what was switched to",
+                width=360,
+            ),
+            "large": enlarge("again"),
             "show": show("large", title="After"),
         },
     ),

@@ -90,4 +90,47 @@ UNDERSTANDING = {
             "text_2": text("second", "text", title="Second answer"),
         },
     ),
+    "Caption a batch, save pairs": Template(
+        note=f"""
+            **Caption a batch, save pairs**
+
+            Every picture is saved as a PNG with its caption in a text file of the same name, as trainers read
+            them, in `output/janus`. Files that are there are never overwritten.
+
+            {SHAPES}
+        """,
+        columns=[["load"], [750, "draw"], ["caption"], [750, "save"]],
+        nodes={
+            "load": load(),
+            "draw": draw("two blue squares", batch_size=4, title="Pictures to caption"),
+            "caption": caption(Link("draw", "images"), style="short"),
+            "save": Node(
+                kind="JanusSaveCaptions",
+                inputs={"images": Link("draw", "images"), "texts": Link("caption", "text")},
+            ),
+        },
+    ),
+    "Caption a folder (needs Janus-Pro-1B)": Template(
+        note=f"""
+            **Caption a folder**
+
+            Put your pictures into a folder of ComfyUI's `input`, here `input/photos`. A text file appears
+            beside each; Cancel keeps what is done, and Run goes on.
+
+            *{LARGE}* (4.2 GB) is downloaded on the first run. With nodes of core alone: *Load Image Dataset
+            from Folder*, **Janus Caption**, *Save Image and Text Dataset to Folder*.
+
+            {SHAPES} It cannot caption photographs.
+        """,
+        columns=[["load"], ["folder"], ["text"]],
+        nodes={
+            "load": load(LARGE),
+            "folder": Node(
+                kind="JanusCaptionFolder",
+                inputs={"model": Link("load", "janus"), "folder": "photos", "style": "detailed"},
+                width=360,
+            ),
+            "text": text("folder", "counts"),
+        },
+    ),
 }

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from janus_core import Compute, DrawOptions, Janus, JanusConfig
 from janus_core.generation import joining, static_decoder
-from janus_core.generation.drawing import DrawingStep
+from janus_core.generation.canvas import Source
+from janus_core.generation.drawing import DrawingStep, Judge
 from janus_core.generation.plans import plan_pictures
 from janus_core.generation.prefill import pad_left, prefill
 from janus_core.generation.static_decoder import StaticDecoder, decoder_for, is_plain
@@ -220,13 +221,16 @@ COPIES = {"_to_copy", "lift_fresh", "_pin_memory", "moves"}
 
 
 @torch.inference_mode()
-def operators(janus: Janus, layers: int) -> list[str]:
+def operators(janus: Janus, layers: int, judged_by: Judge | None = None) -> list[str]:
     """Return the operators of one step of a drawing of two pictures with so many decoder layers."""
     decoder = decoder_of(janus)
     kept = decoder.layers
     decoder.layers = nn.ModuleList([kept[0]] * layers)
     try:
         pictures = plan_pictures(["a cat"], "", (1, 2), janus.tokenizer, old_roles=False)
+        if judged_by == "kept":
+            source = Source(tokens=torch.arange(16), is_drawn=torch.arange(16) % 2 == 0)
+            pictures = [replace(picture, source=source) for picture in pictures]
         step = DrawingStep(
             janus.model.language,
             pictures,
@@ -234,6 +238,7 @@ def operators(janus: Janus, layers: int) -> list[str]:
             num_image_tokens=16,
             pad=janus.tokenizer.special.pad,
             compute=janus.compute,
+            judged_by=judged_by,
         )
         step.choose(step.first)
         step.prepare(1)
@@ -249,8 +254,11 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static_decoder, "may_capture", lambda model, compute: True)
 
 
-def test_a_captured_step_reads_nothing_and_copies_nothing_to_the_host(fresh: Janus, captured: None) -> None:
-    found = set(operators(fresh, 1))
+@pytest.mark.parametrize("judged_by", [None, "prompt", "kept"])
+def test_a_captured_step_reads_nothing_and_copies_nothing_to_the_host(
+    fresh: Janus, captured: None, judged_by: Judge | None
+) -> None:
+    found = set(operators(fresh, 1, judged_by))
     assert found & (READS | COPIES) == set()
 
 

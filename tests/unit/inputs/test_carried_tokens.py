@@ -19,7 +19,8 @@ CODEBOOK = "16384x8-0123456789abcdef"
 @pytest.fixture
 def tokens() -> ImageTokens:
     generator = torch.Generator().manual_seed(3)
-    return ImageTokens(grid=torch.randint(16384, (2, 24, 24), generator=generator), codebook=CODEBOOK)
+    grid = torch.randint(16384, (2, 24, 24), generator=generator)
+    return ImageTokens(grid=grid, codebook=CODEBOOK, model="janus-shapes")
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def test_tokens_of_a_row_come_back_exactly(tokens: ImageTokens, picture: Image.I
     assert carried is not None
     assert torch.equal(carried.tokens.grid, tokens.grid[1:])
     assert carried.tokens.codebook == CODEBOOK
+    assert carried.tokens.model == "janus-shapes"
     assert carried.pixels == pixel_fingerprint(tmp_path / "a.png")
 
 
@@ -53,6 +55,12 @@ def test_576_tokens_take_less_than_one_and_a_half_kilobytes(
 def test_a_codebook_of_any_size_is_carried(picture: Image.Image) -> None:
     tokens = ImageTokens(grid=torch.tensor([[[0, 65535, 65536, 262143]]]), codebook="262144x8-0")
     assert torch.equal(read_note(write_note(tokens, 0, picture), "a.png").tokens.grid, tokens.grid)
+
+
+def test_tokens_of_an_unfinished_drawing_are_of_no_picture(picture: Image.Image) -> None:
+    tokens = ImageTokens.undrawn(2, 4, CODEBOOK)
+    with pytest.raises(ImageError, match="tokens of picture 2 are not finished"):
+        write_note(tokens, 1, picture)
 
 
 def test_the_fingerprint_is_the_same_of_a_file_and_of_floats(picture: Image.Image, tmp_path: Path) -> None:
