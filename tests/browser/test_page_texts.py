@@ -168,9 +168,10 @@ def test_a_node_grows_with_its_text_and_shrinks_again(nodes):
 
 
 def test_remarks_say_what_the_model_knows_and_what_is_missing(nodes, server):
+    seed = nodes.evaluate("Math.floor(Math.random() * 1e9)")  # a cached drawing sends nothing to the page
     graph = {
         "load": ["JanusLoad", {"model": BUNDLED}],
-        "draw": ["JanusDraw", {"prompt": "a cat on a red square"}],
+        "draw": ["JanusDraw", {"prompt": "a cat on a red square", "seed": seed}],
         "show": ["PreviewImage", {}],
         "ask": ["JanusAsk", {"question": PLAIN}],
         "other": ["JanusLoad", {"model": "janus-tiny"}],
