@@ -63,7 +63,6 @@ class JanusDraw(io.ComfyNode):
         cls,
         model: HostedJanus,
         prompt: str,
-        image_tokens: ImageTokens | None = None,
         negative_prompt: str = "",
         seed: int = 0,
         batch_size: int = 1,
@@ -73,6 +72,7 @@ class JanusDraw(io.ComfyNode):
         top_p: float = 1.0,
         min_p: float = -1.0,
         keep_best: int = 0,
+        image_tokens: ImageTokens | None = None,
     ) -> io.NodeOutput:
         """Draw the batch."""
         janus = model.autoregressive("Janus Draw")

@@ -10,7 +10,17 @@ from pathlib import Path
 from node_table import fetch
 
 SNAPSHOT = Path(__file__).with_name("snapshot.json")
-_KEPT = ("default", "min", "max", "step", "round", "multiline", "control_after_generate", "advanced")
+_KEPT = (
+    "default",
+    "min",
+    "max",
+    "step",
+    "round",
+    "multiline",
+    "control_after_generate",
+    "advanced",
+    "forceInput",
+)
 _INSTALLED = {("JanusLoad", "model"), ("JanusLoadTokens", "file")}  # choices that differ from place to place
 
 

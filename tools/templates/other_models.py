@@ -50,7 +50,7 @@ OTHER_MODELS = {
         nodes={
             "load": load(LARGE),
             "picture": Node(kind="LoadImage", inputs={"image": "example.png"}),
-            "caption": caption(Link("picture", "IMAGE"), style="prompt"),
+            "caption": caption(Link("picture", "IMAGE"), style="detailed"),
             "base": _CHECKPOINT,
             "words": _words(Link("caption", "text")),
             "without": _words("blurry, low quality", title="Negative prompt"),

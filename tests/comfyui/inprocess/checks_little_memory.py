@@ -94,9 +94,12 @@ def refusing(module, most):
     handle.remove()
 
 
+_HIDDEN = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
+
+
 def executed(node, *arguments, **inputs):
     """Execute a node and return its outputs."""
-    prepared = type(node.__name__, (node,), {"hidden": SimpleNamespace(unique_id="1")})
+    prepared = type(node.__name__, (node,), {"hidden": _HIDDEN})
     return prepared.execute(*arguments, **inputs).args
 
 

@@ -18,9 +18,12 @@ _TEXT = {"seed": 3, "temperature": 1.0, "top_k": 0, "top_p": 0.95, "max_new_toke
 _DRAW = {"seed": 3, "batch_size": 2, "cfg_weight": 5.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
+_HIDDEN = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
+
+
 def executed(node, *arguments, **inputs):
     """Execute a node as ComfyUI does, in inference mode and with an id, and return its outputs."""
-    prepared = type(node.__name__, (node,), {"hidden": SimpleNamespace(unique_id="1")})
+    prepared = type(node.__name__, (node,), {"hidden": _HIDDEN})
     with torch.inference_mode():
         return prepared.execute(*arguments, **inputs).args
 

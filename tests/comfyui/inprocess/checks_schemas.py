@@ -8,7 +8,7 @@ from janus_pack.nodes import JanusExtension
 
 _ORDER = [
     "model", "image", "image_2", "image_3", "image_4", "image_tokens", "mask", "prompt", "negative_prompt",
-    "style", "question", "choices", "folder", "prefix", "suffix", "existing", "one_line", "recursive",
+    "folder", "style", "question", "choices", "prefix", "suffix", "existing", "one_line", "recursive",
     "chat", "system", "seed", "batch_size", "steps", "solver", "cfg_weight", "temperature", "top_k",
     "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "strength", "candidates", "keep_best",
     "fit", "keep_original",
@@ -19,9 +19,15 @@ _ELSEWHERE = {  # ids that one node alone has, and the id that they stand behind
     ("JanusAsk", "ask_each"): "question",
     ("JanusFlowDraw", "noise"): "cfg_weight",
     ("JanusSaveTokens", "filename_prefix"): "image_tokens",
+    ("JanusSavePictures", "images"): None,
+    ("JanusSavePictures", "filename_prefix"): "image_tokens",
+    ("JanusSaveCaptions", "images"): None,
+    ("JanusSaveCaptions", "texts"): "images",
+    ("JanusSaveCaptions", "filename_prefix"): "texts",
     ("JanusLoadTokens", "file"): None,
 }
-_WITHOUT_DEFAULT = {"model", "prompt", "file"}  # and the question of Janus Ask, and links
+_WITHOUT_DEFAULT = {"model", "prompt", "file", "folder"}  # and links, and some questions:
+_ASKING = {("JanusAsk", "question"), ("JanusChoose", "question")}
 
 
 def nodes():
@@ -56,8 +62,9 @@ def check_every_input_with_a_default_is_optional(models: Path) -> None:
 def check_only_links_and_what_a_person_must_say_have_no_default(models: Path) -> None:
     for name, (_, inputs) in nodes().items():
         for each in inputs.values():
-            is_widget = hasattr(each, "socketless")  # links have no such choice
-            is_said = each.id in _WITHOUT_DEFAULT or (name, each.id) == ("JanusAsk", "question")
+            # links have no such choice, and some texts come along links only
+            is_widget = hasattr(each, "socketless") and not getattr(each, "force_input", False)
+            is_said = each.id in _WITHOUT_DEFAULT or (name, each.id) in _ASKING
             assert (default_of(each) is None) == (not is_widget or is_said), (name, each.id)
 
 
@@ -71,5 +78,7 @@ def check_nodes_are_executed_with_the_defaults_of_their_schema(models: Path) -> 
                 assert given is inspect.Parameter.empty, (name, each.id)
             elif default_of(each) is None:
                 assert given in (None, ()), (name, each.id)
+            elif node.define_schema().is_input_list:
+                assert given is None, (name, each.id)  # every value comes in a list, the default as well
             else:
                 assert (type(given), given) == (type(each.default), each.default), (name, each.id)

@@ -53,4 +53,6 @@ if __name__ == "__main__":
     comfyui, pack, models, out = (Path(argument) for argument in sys.argv[1:5])
     enter_comfyui(comfyui, pack)
     imported = imported_by_nodes()
+    # as the pack does when ComfyUI loads it
+    importlib.import_module("folder_paths").add_model_folder_path("janus", str(models))
     out.write_text(json.dumps({"imported": imported, "checks": run_checks(models)}), encoding="utf-8")
