@@ -117,11 +117,9 @@ class ImageTokens:
             OutputError: the file cannot be written.
         """
         try:
-            save_file(
-                {"grid": self.grid.contiguous()},
-                path,
-                metadata={"format": _FORMAT, "codebook": self.codebook, "model": self.model},
-            )
+            made_by = {"model": self.model} if self.model else {}
+            metadata = {"format": _FORMAT, "codebook": self.codebook} | made_by
+            save_file({"grid": self.grid.contiguous()}, path, metadata=metadata)
         except (OSError, SafetensorError) as error:
             raise OutputError(
                 f'Cannot write image tokens to "{os.fspath(path)}": {error}. Choose a folder you may write '

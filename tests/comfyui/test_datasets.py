@@ -321,8 +321,8 @@ def test_a_raw_text_is_sent_without_the_template(client: Client, core: CoreResul
 def test_a_file_of_styles_with_an_error_is_named_and_does_not_stop_the_built_in_ones(
     client: Client, server: Server, styles: Path
 ) -> None:
-    styles.write_text('shop = "Describe the product."\n[more]\naks = "x"\n', encoding="utf-8")
-    said = f'Line 3 of "{styles}": the style "more" has the key "aks"'
+    styles.write_text('shop = "Describe the product."\n[more]\nasking = "x"\n', encoding="utf-8")
+    said = f'Line 3 of "{styles}": the style "more" has the key "asking"'
     assert choices(client) == ["short", "detailed", "tags", "text", "custom", "raw"]
     run, node = caption_with(client, "short")
     assert run.error is None

@@ -217,3 +217,21 @@ def test_a_choice_that_is_not_in_the_list(
 ) -> None:
     graph.kept(graph.draw(**{name: graph.text(value)}))
     assert said in failure(client, graph)
+
+
+def test_less_denoise_keeps_more_of_the_given_latents(
+    client: Client, graph: FlowGraph, flow_files: Path
+) -> None:
+    model = graph.flow()
+    given = graph.draw(model, seed=1)
+    kept = [graph.kept(given)]
+    kept += [
+        graph.kept(graph.sampled(model, [given, 0], seed=2, steps=10, denoise=denoise))
+        for denoise in (0.2, 0.5, 1.0)
+    ]
+    run = finished(client, graph)
+    first, *others = (latents(flow_files, run, node).ravel() for node in kept)
+    little, half, all_anew = (float(np.corrcoef(first, other)[0, 1]) for other in others)
+    assert little > 0.9
+    assert half > 0.6
+    assert abs(all_anew) < 0.4 < half

@@ -25,7 +25,7 @@ from .known import ALL
 _PACK = Path(__file__).parents[2]
 _SENT = _PACK / "tests" / "browser" / "golden"
 _WIDTH, _HEIGHT, _MARGIN = 640, 400, 24
-_GROUND, _INK, _FAINT = (24, 26, 31), (238, 238, 238), (150, 156, 168)
+_GROUND, _INK, _FAINT = (52, 56, 66), (238, 238, 238), (165, 171, 183)
 _TEXT_PX, _LABEL_PX = 24, 16
 _LINE_PX = 32
 _LABEL_WIDTH = 120

@@ -84,7 +84,7 @@ def test_an_empty_file_and_one_of_a_windows_editor_are_read(tmp_path: Path, cont
     [
         ('a = "x"\nb = "y\n', 2, "is not valid TOML"),
         ('a = "x"\na = "y"\n', 2, "is not valid TOML"),
-        ('a = "x"\n\n[b]\nask = "y"\naks = "z"\n', 5, 'the style "b" has the key "aks"'),
+        ('a = "x"\n\n[b]\nask = "y"\nasking = "z"\n', 5, 'the style "b" has the key "asking"'),
         ('a = "x"\n[b]\nraw = true\n', 2, 'the style "b" needs a question in quotes'),
         ('[b]\nask = " "\n', 2, 'the style "b" needs a question in quotes'),
         ('a = "x"\nb = 3\n', 2, "must be a question in quotes, or a table"),

@@ -94,6 +94,12 @@ def test_a_file_says_what_it_is(saved: Path) -> None:
         assert file.metadata() == {"format": "janus-image-tokens-1", "codebook": CODEBOOK}
 
 
+def test_a_file_names_the_model_that_made_it(grid: Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "named.safetensors"
+    ImageTokens(grid=grid, codebook=CODEBOOK, model="janus-shapes").save(path)
+    assert ImageTokens.load(path).model == "janus-shapes"
+
+
 def test_loaded_tokens_do_not_depend_on_their_file(saved: Path, grid: Tensor) -> None:
     loaded = ImageTokens.load(saved)
     saved.write_bytes(b"gone")

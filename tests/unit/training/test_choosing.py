@@ -50,7 +50,6 @@ def test_a_jump_is_what_pixels_differ_by_across_the_border() -> None:
 def test_keeping_four_of_sixteen_takes_half_of_the_row_steps(shapes: Janus) -> None:
     cost = measure_cost(shapes, repeats=1)
     assert cost.row_steps <= 0.6
-    assert cost.seconds <= 0.7  # a single repeat
 
 
 @pytest.mark.slow
