@@ -64,6 +64,8 @@ def open_graph(page, workflow):
         page.evaluate("async workflow => { await app.loadGraphData(workflow) }", workflow)
         page.wait_for_timeout(1500)
         if page.evaluate(_TYPES) == sorted(node["type"] for node in workflow["nodes"]):
+            if workflow["nodes"]:
+                page.evaluate(_FIT, list(_ROOM))  # what lies outside is not laid out, and shows no pictures
             return
     raise AssertionError("the page shows another graph")
 
@@ -88,7 +90,7 @@ def build(page, nodes, links):
     """
     open_graph(page, _EMPTY)
     ids = page.evaluate(_BUILD, [nodes, links])
-    page.evaluate(_FIT, list(_ROOM))  # what lies outside is not laid out
+    page.evaluate(_FIT, list(_ROOM))
     return ids
 
 

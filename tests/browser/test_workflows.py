@@ -20,11 +20,11 @@ NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 RIGHT_AFTER_INSTALL = [name for name, template in ALL.items() if template.runs_as_installed()]
 pytestmark = pytest.mark.browser
 
-_BROKEN = """app.rootGraph.nodes
-    .filter(node => node.has_errors || !(node.type in LiteGraph.registered_node_types))
+_UNKNOWN = """app.rootGraph.nodes
+    .filter(node => !(node.type in LiteGraph.registered_node_types))
     .map(node => node.type)"""
-_PICTURES = "type => app.rootGraph.nodes.filter(n => n.type === type).map(n => (n.imgs ?? []).length)"
-_HAS_PICTURES = f"type => {{ const all = ({_PICTURES})(type); return all.length > 0 && all.every(Boolean) }}"
+_BROKEN = "app.rootGraph.nodes.filter(node => node.has_errors).map(node => node.type)"
+_HAVE_PICTURES = "ids => ids.every(id => app.rootGraph.getNodeById(id).imgs?.length)"
 _TEXTS = """type => app.rootGraph.nodes
     .filter(node => node.type === type)
     .flatMap(node => node.widgets.map(widget => String(widget.value)))"""
@@ -39,7 +39,9 @@ def without_titles(prompt):
 def test_workflow_opens_without_missing_nodes(page, name):
     load(page, name, EXAMPLE_MODEL)
     assert page.evaluate("app.rootGraph.nodes.length") >= 3
-    assert page.evaluate(_BROKEN) == []
+    assert page.evaluate(_UNKNOWN) == []
+    if name in RIGHT_AFTER_INSTALL:  # the page marks nodes whose files are not there
+        assert page.evaluate(_BROKEN) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,8 +59,10 @@ def test_run_shows_the_result_on_the_page(page, server, name, tmp_path):
     load(page, name, EXAMPLE_MODEL)
     done = run(page, server)
     assert done["status"]["status_str"] == "success"
-    page.wait_for_function(_HAS_PICTURES, arg="PreviewImage", timeout=60_000)
+    pictured = [node for node, ui in done["outputs"].items() if ui.get("images")]
+    page.wait_for_function(_HAVE_PICTURES, arg=pictured, timeout=60_000)
     texts = [text for ui in done["outputs"].values() for text in ui.get("text", [])]
+    assert pictured or texts
     for kind in ("PreviewAny", "JanusAsk", "JanusCaption"):  # also on the node that wrote it
         if texts and page.evaluate(_TEXTS, kind):
             assert any(texts[0][:20] in text for text in page.evaluate(_TEXTS, kind)), kind
