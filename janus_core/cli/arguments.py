@@ -234,6 +234,10 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
         help="picture k uses seed + k; random or -1 takes a new one and prints it (default: 0)",
     )
     made.add_argument("--out", default=".", metavar="DIR", help="where the PNGs go (default: here)")
+    _add_flow_only(made)
+
+
+def _add_flow_only(made: argparse.ArgumentParser) -> None:
     flow = made.add_argument_group("JanusFlow only")
     flow.add_argument("--steps", type=int, metavar="N", help="from noise to picture (default: 30)")
     flow.add_argument(
