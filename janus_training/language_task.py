@@ -80,8 +80,11 @@ class LanguageTask:
             mixtures: sample number to micro-batch.
             pad: id that fills shorter rows.
         """
-        self.model, self.naming, self.stage = model, naming, stage
-        self.mixtures, self.pad = mixtures, pad
+        self.model = model
+        self.naming = naming
+        self.stage = stage
+        self.mixtures = mixtures
+        self.pad = pad
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what learns in this stage."""

@@ -173,7 +173,9 @@ class _Progress:
     """
 
     def __init__(self, recipe: Recipe, is_quiet: bool) -> None:
-        self.samples, self._is_quiet, self._stage = 0, is_quiet, ""
+        self.samples = 0
+        self._is_quiet = is_quiet
+        self._stage = ""
         self._of_a_step = {stage.stage: stage.batch_size * stage.accumulation for stage in recipe.stages}
         self._bar: tqdm | None = None
 

@@ -64,8 +64,11 @@ class Samples:
     def __init__(self, tokenizer: TextTokenizer, sizes: ModelSizes, stage: StageRecipe, offset: int) -> None:
         """Keep what the samples depend on; scenes are numbered from `offset`."""
         config = sizes.to_config()
-        self._tokenizer, self._stage, self._offset = tokenizer, stage, offset
-        self._preprocess, self._image_tokens = config.preprocess, config.vision.num_patches
+        self._tokenizer = tokenizer
+        self._stage = stage
+        self._offset = offset
+        self._preprocess = config.preprocess
+        self._image_tokens = config.vision.num_patches
         self._size_px = sizes.image_size
 
     def batch(self, n: int) -> Batch:

@@ -51,7 +51,9 @@ class Workshop:
             tokenizer_json: content of the tokenizer's file.
             workers: processes that make batches ahead; 0 makes each when it is needed.
         """
-        self.recipe, self.device, self._workers = recipe, device, workers
+        self.recipe = recipe
+        self.device = device
+        self._workers = workers
         self._ahead: Ahead | None = None
         self.tokenizer_json = tokenizer_json or learn_tokenizer(corpus(recipe.seed), recipe.model.vocabulary)
         self.tokenizer = TextTokenizer(self.tokenizer_json, source="the recipe's tokenizer")

@@ -32,7 +32,9 @@ class VisionTask:
             naming: from the decoder's width to all classes; needed in training only.
             batches: sample number to pixel values (b, 3, h, w) and the labels of all patches (b, n, 8).
         """
-        self.seeing, self.naming, self.batches = seeing, naming, batches
+        self.seeing = seeing
+        self.naming = naming
+        self.batches = batches
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what learns."""

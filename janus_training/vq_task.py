@@ -35,7 +35,8 @@ class RestoringTask:
             vq_tokenizer: the learner.
             pictures: sample number to image tokens (b, h', w') and pixel values (b, 3, h, w) in −1..1.
         """
-        self.vq, self.pictures = vq_tokenizer, pictures
+        self.vq = vq_tokenizer
+        self.pictures = pictures
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what turns tokens into pixels."""
@@ -56,7 +57,8 @@ class RecognisingTask:
 
     def __init__(self, vq_tokenizer: VQTokenizer, pictures: TokensAndPixels) -> None:
         """Keep what to train, as `RestoringTask` does."""
-        self.vq, self.pictures = vq_tokenizer, pictures
+        self.vq = vq_tokenizer
+        self.pictures = pictures
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what turns pixels into latents."""

@@ -127,7 +127,8 @@ class DrawingStep:
         self._options = options
         assert options.cfg_weight is not None
         assert options.min_p is not None
-        self._cfg_weight, self._min_p = options.cfg_weight, options.min_p
+        self._cfg_weight = options.cfg_weight
+        self._min_p = options.min_p
         self._judged_by = judged_by
         is_wanted = self._cfg_weight != 1 or judged_by == "prompt"
         # without a use for it, or where both rows are equal, the second half of the batch changes nothing
