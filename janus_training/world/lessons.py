@@ -31,7 +31,8 @@ _SHARES: dict[str, float] = {
     "compare": 1.0,
     "content": 0.5,
     "ground": 0.5,
-    "absent": 0.5,
+    "absent": 1.0,
+    "fit": 1.5,
     "outside": 0.7,
 }
 _STYLE_WEIGHTS = (0.4, 0.35, 0.2, 0.05)  # short, detailed, tags, text

@@ -16,6 +16,7 @@ from .asking import (
     ask_size,
     ask_where,
 )
+from .asking_fit import ask_fit
 from .asking_yes_no import ask_comparison, ask_mix_up, ask_yes_no
 from .dice import Dice, new_dice, shuffled
 from .outside import outside_question
@@ -35,6 +36,7 @@ _BUILDERS: dict[str, Callable[[Scene, Dice], Question | None]] = {
     "ground": ask_ground,
     "absent": ask_absent,
     "mix_up": ask_mix_up,
+    "fit": ask_fit,
 }
 _OUTSIDE_SEEDS = 2**40
 QUESTION_KINDS: tuple[str, ...] = (*_BUILDERS, "outside")

@@ -19,18 +19,25 @@ from .vocabulary import COLOURS, NUMBER_WORDS, OPPOSITE, SHAPES
 
 def phrase(scene: Scene) -> str:
     """Return the short caption of a scene as a phrase: "a red circle above a blue square"."""
-    return _phrase(facts_of(scene))
+    return phrase_of(facts_of(scene))
 
 
 def near_phrase(scene: Scene, seed: int) -> str:
     """Return a scene's phrase with one colour, shape, number or the relation changed, so that it is wrong."""
-    dice = new_dice("near caption", seed)
-    facts = facts_of(scene)
-    facts = replace(facts, mentions=only_names(facts.mentions))
+    return phrase_of(near_facts(only_what_is_named(facts_of(scene)), new_dice("near caption", seed)))
+
+
+def only_what_is_named(facts: Facts) -> Facts:
+    """Return facts without sizes and places, which short captions do not tell."""
+    return replace(facts, mentions=only_names(facts.mentions))
+
+
+def near_facts(facts: Facts, dice: Dice) -> Facts:
+    """Change one colour, shape, number or the relation, so that the facts do not hold any more."""
     for change in shuffled(dice, (_other_sort, _other_count, _other_relation)):
         changed = change(facts, dice)
         if changed is not None:
-            return _phrase(changed)
+            return changed
     raise AssertionError("a colour can always be changed")
 
 
@@ -41,7 +48,8 @@ def foreign_phrase(scene: Scene, seed: int) -> str:
     return next(phrase(other) for other in others if not set(facts_of(other).counts()) <= present)
 
 
-def _phrase(facts: Facts) -> str:
+def phrase_of(facts: Facts) -> str:
+    """Return facts as the phrase of a short caption."""
     caption = short_caption(facts).removesuffix(".")
     return caption[0].lower() + caption[1:]
 
