@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         models_in,
     )
     from .checkpoints.load import Checkpoint, read_checkpoint
+    from .converting.convert import Conversion, convert
     from .downloads.download import DownloadPlan, plan_download, run_download
     from .downloads.pace import TransferPace
     from .downloads.published import PUBLISHED
@@ -70,8 +71,16 @@ if TYPE_CHECKING:
     from .loading import assemble, assemble_flow, load_autoregressive, load_janus
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
+    from .one_file import has_model_text, read_model_text
     from .options import Compute, DrawOptions, Guidance, TextOptions
-    from .residency.memory import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
+    from .residency.memory import (
+        VQ_TOGETHER,
+        answer_bytes,
+        count_parameters,
+        decode_bytes,
+        draw_bytes,
+        stored_bytes,
+    )
     from .residency.parts import Part, Task, parts_for, split_parts
 
 
@@ -91,6 +100,7 @@ _ROOMS = {
     "Choice": "generation.choosing",
     "Compute": "options",
     "ConfigError": "errors",
+    "Conversion": "converting.convert",
     "DownloadError": "errors",
     "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
@@ -143,6 +153,8 @@ _ROOMS = {
     "caption_request": "inputs.prompting",
     "carried_by": "inputs.carried_tokens",
     "check_picture": "inputs.pictures",
+    "convert": "converting.convert",
+    "count_parameters": "residency.memory",
     "decode_bytes": "residency.memory",
     "draw_bytes": "residency.memory",
     "embed_rows": "flow.velocity",
@@ -150,6 +162,7 @@ _ROOMS = {
     "fit_code_colours": "generation.preview",
     "flow_draw_bytes": "flow.flow_memory",
     "guided_away_from": "flow.flow_prompts",
+    "has_model_text": "one_file",
     "is_complete_folder": "checkpoints.folders",
     "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
@@ -166,12 +179,14 @@ _ROOMS = {
     "prompt_row": "flow.flow_prompts",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
+    "read_model_text": "one_file",
     "read_picture": "inputs.pictures",
     "read_presets": "inputs.caption_styles",
     "request_for": "inputs.caption_styles",
     "rows_of_one_length": "flow.velocity",
     "run_download": "downloads.download",
     "split_parts": "residency.parts",
+    "stored_bytes": "residency.memory",
     "style_names": "inputs.caption_styles",
     "survey": "captions.caption_run",
     "to_uint8": "inputs.preprocessing",
@@ -194,6 +209,7 @@ __all__ = [
     "Choice",
     "Compute",
     "ConfigError",
+    "Conversion",
     "DownloadError",
     "DownloadPlan",
     "DrawOptions",
@@ -246,6 +262,8 @@ __all__ = [
     "caption_request",
     "carried_by",
     "check_picture",
+    "convert",
+    "count_parameters",
     "decode_bytes",
     "draw_bytes",
     "embed_rows",
@@ -253,6 +271,7 @@ __all__ = [
     "fit_code_colours",
     "flow_draw_bytes",
     "guided_away_from",
+    "has_model_text",
     "is_complete_folder",
     "is_finished",
     "is_janus_folder",
@@ -269,12 +288,14 @@ __all__ = [
     "prompt_row",
     "read_checkpoint",
     "read_flow_checkpoint",
+    "read_model_text",
     "read_picture",
     "read_presets",
     "request_for",
     "rows_of_one_length",
     "run_download",
     "split_parts",
+    "stored_bytes",
     "style_names",
     "survey",
     "to_uint8",

@@ -21,6 +21,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ..errors import CheckpointError
+from ..one_file import TOKENIZER, read_model_text
 from .byte_level import PROBE, is_byte_level, mended
 
 log = logging.getLogger("janus.inputs")
@@ -186,14 +187,14 @@ def _is_letter(added: dict[str, Any]) -> bool:
 
 
 def read_tokenizer(folder: Path) -> TextTokenizer:
-    """Read the tokenizer of a model folder.
+    """Read the tokenizer of a model folder, or of a model in one file.
 
     Raises:
         CheckpointError: no `tokenizer.json`, a damaged one, or one that lacks a special token.
     """
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER
     try:
-        definition = path.read_text(encoding="utf-8-sig")
+        definition = read_model_text(path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f'"{folder}" has no tokenizer.json{_other_tokenizer(folder)}. Download it from where the weights '
@@ -220,7 +221,7 @@ def _special_names(folder: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
-            content: Any = json.loads((folder / name).read_text(encoding="utf-8-sig"))
+            content: Any = json.loads(read_model_text(folder / name))
         except (OSError, ValueError, RecursionError):
             continue
         for key in ("bos_token", "eos_token", "pad_token"):
