@@ -34,6 +34,7 @@ URL ?= http://127.0.0.1:8188
 templates: $(VENV)/.test
 	$(RUN) -m tools.templates $(URL)
 	$(RUN) -m tools.templates.thumbnails $(URL)
+	$(RUN) -m tools.gallery
 
 # Draws icon and banner anew, from tools/brand.py.
 CHROMIUM ?= chromium
