@@ -21,7 +21,7 @@ from ..options import DrawOptions, OnStep, TextOptions, check_count, check_whole
 from ..outputs import ready_folder
 from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
 from .files import save_picture, unused
-from .models import is_flow, load_autoregressive, model_name
+from .models import drawn_with, is_flow, load_autoregressive, model_name
 from .prompt_files import NamedPrompt, read_prompts
 from .terminal import new_seed, progress, remark, report
 
@@ -110,7 +110,7 @@ class _PictureFiles:
         self._options = options
         self._folder = folder
         self._prompts = prompts
-        self._model = model_name(arguments)
+        self._model = drawn_with(arguments)
         self.first_seed = new_seed(arguments)
         self._each = options.keep_best or arguments.num_images  # pictures of a prompt
         self.wanted = len(prompts) * self._each
@@ -243,7 +243,7 @@ def demo(arguments: Namespace) -> None:
     """Draw three pictures and ask about them."""
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
-    model = model_name(arguments)
+    model = drawn_with(arguments)
     pictures, lines = [], []
     for prompt, seed, questions in _DEMO:
         with progress(arguments, prompt, janus.config.num_image_tokens) as on_step:
