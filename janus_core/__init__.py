@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .adapters.adapter_files import Adapter, adapter_files, described, is_adapter_folder, read_adapter
+    from .adapters.changes import LowRank, Whole, merge_into, stacked
     from .captions.caption_files import Caption, Existing, Sidecars
     from .captions.caption_run import CaptionRun, CaptionTask, CaptionWatch, Survey, survey
     from .captions.finding import find_pictures
@@ -68,11 +70,11 @@ if TYPE_CHECKING:
     from .inputs.turns import Chat, Turn
     from .janus import Janus
     from .janus_flow import JanusFlow
-    from .loading import assemble, assemble_flow, load_autoregressive, load_janus
+    from .loading import assemble, assemble_flow, load_autoregressive, load_janus, shapes_of
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
     from .one_file import has_model_text, read_model_text
-    from .options import Compute, DrawOptions, Guidance, TextOptions
+    from .options import Compute, DrawOptions, Guidance, Lora, TextOptions
     from .residency.memory import (
         VQ_TOGETHER,
         answer_bytes,
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
 
 
 _ROOMS = {
+    "Adapter": "adapters.adapter_files",
     "Answer": "generation.answering",
     "CAPTION_STYLES": "inputs.prompting",
     "CUSTOM_STYLE": "inputs.prompting",
@@ -120,6 +123,8 @@ _ROOMS = {
     "JanusFlowConfig": "flow.flow_config",
     "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
+    "Lora": "options",
+    "LowRank": "adapters.changes",
     "OutputError": "errors",
     "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
@@ -143,6 +148,8 @@ _ROOMS = {
     "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "VQ_TOGETHER": "residency.memory",
+    "Whole": "adapters.changes",
+    "adapter_files": "adapters.adapter_files",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
     "assemble_flow": "loading",
@@ -156,6 +163,7 @@ _ROOMS = {
     "convert": "converting.convert",
     "count_parameters": "residency.memory",
     "decode_bytes": "residency.memory",
+    "described": "adapters.adapter_files",
     "draw_bytes": "residency.memory",
     "embed_rows": "flow.velocity",
     "find_pictures": "captions.finding",
@@ -163,6 +171,7 @@ _ROOMS = {
     "flow_draw_bytes": "flow.flow_memory",
     "guided_away_from": "flow.flow_prompts",
     "has_model_text": "one_file",
+    "is_adapter_folder": "adapters.adapter_files",
     "is_complete_folder": "checkpoints.folders",
     "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
@@ -170,6 +179,7 @@ _ROOMS = {
     "is_unfinished": "downloads.record",
     "load_autoregressive": "loading",
     "load_janus": "loading",
+    "merge_into": "adapters.changes",
     "models_in": "checkpoints.folders",
     "normal_noise": "flow.flow_noise",
     "parts_for": "residency.parts",
@@ -177,6 +187,7 @@ _ROOMS = {
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "prompt_row": "flow.flow_prompts",
+    "read_adapter": "adapters.adapter_files",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
     "read_model_text": "one_file",
@@ -185,7 +196,9 @@ _ROOMS = {
     "request_for": "inputs.caption_styles",
     "rows_of_one_length": "flow.velocity",
     "run_download": "downloads.download",
+    "shapes_of": "loading",
     "split_parts": "residency.parts",
+    "stacked": "adapters.changes",
     "stored_bytes": "residency.memory",
     "style_names": "inputs.caption_styles",
     "survey": "captions.caption_run",
@@ -194,6 +207,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Adapter",
     "Answer",
     "CAPTION_STYLES",
     "CUSTOM_STYLE",
@@ -229,6 +243,8 @@ __all__ = [
     "JanusFlowConfig",
     "JanusFlowModel",
     "JanusModel",
+    "Lora",
+    "LowRank",
     "OutputError",
     "PUBLISHED",
     "Part",
@@ -252,6 +268,8 @@ __all__ = [
     "TransferPace",
     "Turn",
     "VQ_TOGETHER",
+    "Whole",
+    "adapter_files",
     "answer_bytes",
     "assemble",
     "assemble_flow",
@@ -265,6 +283,7 @@ __all__ = [
     "convert",
     "count_parameters",
     "decode_bytes",
+    "described",
     "draw_bytes",
     "embed_rows",
     "find_pictures",
@@ -272,6 +291,7 @@ __all__ = [
     "flow_draw_bytes",
     "guided_away_from",
     "has_model_text",
+    "is_adapter_folder",
     "is_complete_folder",
     "is_finished",
     "is_janus_folder",
@@ -279,6 +299,7 @@ __all__ = [
     "is_unfinished",
     "load_autoregressive",
     "load_janus",
+    "merge_into",
     "models_in",
     "normal_noise",
     "parts_for",
@@ -286,6 +307,7 @@ __all__ = [
     "plan_download",
     "preview_image",
     "prompt_row",
+    "read_adapter",
     "read_checkpoint",
     "read_flow_checkpoint",
     "read_model_text",
@@ -294,7 +316,9 @@ __all__ = [
     "request_for",
     "rows_of_one_length",
     "run_download",
+    "shapes_of",
     "split_parts",
+    "stacked",
     "stored_bytes",
     "style_names",
     "survey",

@@ -76,17 +76,18 @@ class Server:
         has_page: bool = False,
         further_options: Sequence[str] = (),
         further_environment: Mapping[str, str] | None = None,
+        pack: Path = PACK,
     ) -> None:
         self.comfy = comfy
         self.base = base
         for folder in ("custom_nodes", "models/janus", "input", "output", "user", "web"):
             (base / folder).mkdir(parents=True)
         (base / "web" / "index.html").write_text("<html></html>", encoding="utf-8")
-        (base / "custom_nodes" / "janus-nodes").symlink_to(PACK, target_is_directory=True)
-        for pack in packs:
-            (base / "custom_nodes" / pack.name).symlink_to(pack, target_is_directory=True)
+        (base / "custom_nodes" / "janus-nodes").symlink_to(pack, target_is_directory=True)
+        for other in packs:
+            (base / "custom_nodes" / other.name).symlink_to(other, target_is_directory=True)
         self.port = _free_port()
-        names = ["janus-nodes", *(pack.name for pack in packs)]
+        names = ["janus-nodes", *(other.name for other in packs)]
         options = [*_options(comfy, base, self.port, names, preview_method), *further_options]
         if not has_page:  # older releases refuse the installed page package
             options += ["--front-end-root", str(base / "web")]
