@@ -101,6 +101,7 @@ class Machine:
         beneath: site-packages of an environment to build upon, for rows of its Python; it stays as it is.
         libraries: the folder `nvidia` of an installed torch, so that torch alone is fetched for a row.
         torch: what to install for torch where a row does not say.
+        uv: an installer that is faster than pip, where there is one.
     """
 
     interpreters: Mapping[str, str]
@@ -108,16 +109,29 @@ class Machine:
     beneath: Path | None = None
     libraries: Path | None = None
     torch: tuple[str, ...] = _TORCHES
+    uv: str | None = None
 
 
 class Environment:
     """A virtual environment in a folder of its own."""
 
-    def __init__(self, folder: Path, interpreter: str) -> None:
-        subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
+    def __init__(self, folder: Path, interpreter: str, uv: str | None = None) -> None:
+        """Make it.
+
+        Args:
+            folder: for the environment.
+            interpreter: of which it is.
+            uv: the installer to use, which takes a fraction of pip's time; None for pip.
+        """
+        bare = ["--without-pip"] if uv else []
+        subprocess.run([interpreter, "-m", "venv", *bare, str(folder)], check=True)
         self.python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        inside = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-        self.site = Path(self.ask(inside))
+        self._installer = (
+            [uv, "pip", "install", "--quiet", "--python", str(self.python)]
+            if uv
+            else [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        )
+        self.site = Path(self.ask("import sysconfig; print(sysconfig.get_paths()['purelib'])"))
 
     def ask(self, code: str) -> str:
         """Return what a line of Python prints there."""
@@ -125,16 +139,26 @@ class Environment:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def install(self, *requirements: str, alone: bool = False) -> None:
-        """Install requirements by pip, without what they need if they stand alone."""
-        quiet = ["--quiet", "--disable-pip-version-check", *(["--no-deps"] if alone else [])]
-        subprocess.run([str(self.python), "-m", "pip", "install", *quiet, *requirements], check=True)
+        """Install requirements, without what they need if they stand alone."""
+        if requirements:
+            subprocess.run([*self._installer, *(["--no-deps"] if alone else []), *requirements], check=True)
+
+    def has(self, requirements: Sequence[str]) -> list[bool]:
+        """Tell of each requirement whether it is there: at its version where it is pinned, else at any."""
+        versions = self.versions([_name(one) for one in requirements])
+        return [
+            versions.get(_name(one)) == (one.partition("==")[2] or versions.get(_name(one), "none"))
+            for one in requirements
+        ]
 
     def versions(self, names: Sequence[str]) -> dict[str, str]:
         """Return the versions of the packages that are there."""
         code = (
-            "import importlib.metadata as m, json, sys\n"
-            f"have = {{d.metadata['Name'].lower().replace('_', '-'): d.version for d in m.distributions()}}\n"
-            f"print(json.dumps({{n: m.version(n) for n in {list(names)!r} if n in have}}))"
+            "import importlib.metadata as m, json\n"
+            "have = {}\n"
+            "for d in m.distributions():\n"
+            "    have.setdefault(d.metadata['Name'].lower().replace('_', '-'), d.version)\n"
+            f"print(json.dumps({{n: have[n] for n in {list(names)!r} if n in have}}))"
         )
         found: dict[str, str] = json.loads(self.ask(code))
         return {"python": self.ask("import platform; print(platform.python_version())"), **found}
@@ -149,7 +173,7 @@ def requirements_of(release: Path) -> list[str]:
 
 def prepare(row: Row, folder: Path, machine: Machine) -> Environment:
     """Make a row's environment."""
-    made = Environment(folder, machine.interpreters[row.python])
+    made = Environment(folder, machine.interpreters[row.python], machine.uv)
     is_upon = machine.beneath is not None and f"python{row.python}" in machine.beneath.parts
     if is_upon:
         (made.site / "beneath.pth").write_text(f"{machine.beneath}\n", encoding="utf-8")
@@ -167,12 +191,13 @@ def prepare(row: Row, folder: Path, machine: Machine) -> Environment:
     asked = requirements_of(machine.releases[row.comfyui]) if row.comfyui else []
     engine = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
     wanted = {_name(one): one for one in (*engine, *asked, *row.packages) if _name(one) not in _TORCHES}
-    made.install(*wanted.values(), *_NEEDED)
+    needed = [*wanted.values(), *_NEEDED]
+    made.install(*(one for one, is_there in zip(needed, made.has(needed), strict=True) if not is_there))
     return made
 
 
 def _name(requirement: str) -> str:
-    return re.split(r"[<>=~ ]", requirement)[0].lower()
+    return re.split(r"[<>=~ ]", requirement)[0].lower().replace("_", "-")
 
 
 def closing_line(output: str) -> str:
@@ -210,6 +235,7 @@ def run_row(row: Row, machine: Machine) -> Result:
         if row.comfyui:
             release = machine.releases[row.comfyui]
             named = {"COMFYUI_PATH": str(release), "COMFYUI_PYTHON": str(made.python)}
+            named["COMFYUI_START_S"] = str(_PATIENCE_S // 2)  # beside other work a server starts slowly
             smoke = run_tests(sys.executable, SMOKE, named)
     finally:
         shutil.rmtree(folder)
@@ -301,6 +327,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--comfyui", action="append", default=[], metavar="RELEASE=FOLDER")
     parser.add_argument("--beneath", type=Path, help="site-packages of an environment to build upon")
     parser.add_argument("--libraries", type=Path, help="folder nvidia of an installed torch, to be shared")
+    parser.add_argument("--uv", help="an installer that is faster than pip")
     parser.add_argument("--torch", nargs="+", default=_TORCHES, help="requirements of the torch family")
     return parser.parse_args()
 
@@ -314,6 +341,7 @@ def main() -> None:
         beneath=given.beneath,
         libraries=given.libraries,
         torch=tuple(given.torch),
+        uv=given.uv,
     )
     results = read_results()
     for row in (row for row in ROWS if row.name in given.rows):

@@ -88,6 +88,8 @@ def test_an_environment_tells_what_is_in_it(tmp_path: Path) -> None:
     assert set(versions) == {"python", "pip"}
     assert versions["python"].startswith("{}.{}.".format(*sys.version_info[:2]))
     assert made.site.is_relative_to(tmp_path)
+    there = ["pip", f"pip=={versions['pip']}", "pip==0.1", "none-of-that-name", "pip>=1"]
+    assert made.has(there) == [True, True, False, False, True]
 
 
 def test_a_row_that_is_unknown_is_refused() -> None:
