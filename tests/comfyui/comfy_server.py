@@ -21,7 +21,7 @@ HOW_TO_GET_ONE = (
     "--cpu), or set COMFYUI_PATH to its folder, and COMFYUI_PYTHON to its Python where that is not in .venv "
     "there."
 )
-_START_S = 300
+_START_S = float(os.environ.get("COMFYUI_START_S", "300"))
 _STOP_S = 20
 
 
