@@ -11,6 +11,8 @@ from PIL import Image
 from test_loading import NODES
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+LOCALES = PACK / "locales"
+LANGUAGES = sorted(path.name for path in LOCALES.iterdir())
 _LARGEST_PX, _LARGEST_BYTES = 1200, 300_000
 
 
@@ -26,9 +28,26 @@ def test_every_help_page_belongs_to_a_node() -> None:
     assert {path.name for path in (PACK / "web" / "docs").iterdir()} == set(NODES)
 
 
-def test_the_english_texts_reach_the_page(client: Client) -> None:
-    texts = client.get("/i18n")["en"]["nodeDefs"]
-    assert {name for name in texts if name.startswith("Janus")} == set(NODES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_texts_of_every_language_reach_the_page(client: Client, language: str) -> None:
+    sent = {
+        name: texts
+        for name, texts in client.get("/i18n")[language]["nodeDefs"].items()
+        if name.startswith("Janus")
+    }
+    kept = json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert list(sent) == list(kept)
+    assert sent == kept
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_texts_and_schemas_have_the_same_inputs_and_outputs(client: Client, language: str) -> None:
+    texts, schemas = client.get("/i18n")[language]["nodeDefs"], client.get("/object_info")
+    for name in NODES:
+        node = schemas[name]
+        inputs = {*node["input"].get("required", {}), *node["input"].get("optional", {})}
+        assert set(texts[name]["inputs"]) == inputs, name
+        assert list(texts[name]["outputs"]) == [str(place) for place in range(len(node["output"]))], name
 
 
 def test_the_example_workflows_are_offered(client: Client) -> None:
