@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import urllib.parse
 
 import pytest
@@ -17,15 +18,20 @@ _LARGEST_PX, _LARGEST_BYTES = 1200, 300_000
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_every_node_has_its_help_page(client: Client, name: str) -> None:
-    page = client.get_bytes(f"/extensions/janus-nodes/docs/{name}/en.md").decode()
+def test_every_node_has_its_help_page_and_picture(client: Client, name: str) -> None:
+    docs = "/extensions/janus-nodes/docs"  # where the page looks for the language's, then for any
     title = client.get(f"/object_info/{name}")[name]["display_name"]
+    page = client.get_bytes(f"{docs}/{name}/en.md").decode()
     assert page.splitlines()[0] == f"# {title}"
-    assert len(page) > 100
+    assert client.get_bytes(f"{docs}/{name}.md").decode() == page
+    for text in (page, client.get_bytes(f"{docs}/{name}/zh.md").decode()):
+        [picture] = re.findall(r"!\[.+\]\((.+)\)", text)
+        with Image.open(io.BytesIO(client.get_bytes(f"{docs}/{picture}"))) as shown:
+            assert shown.format == "JPEG"
 
 
 def test_every_help_page_belongs_to_a_node() -> None:
-    assert {path.name for path in (PACK / "web" / "docs").iterdir()} == set(NODES)
+    assert {path.stem for path in (PACK / "web" / "docs").iterdir()} == set(NODES)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
