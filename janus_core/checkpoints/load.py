@@ -239,15 +239,17 @@ def _refuse(names: Iterable[str], what: str, cure: str, files: CheckpointFiles) 
     listed = sorted(names)
     if listed:
         count = f"{len(listed)} tensors are" if len(listed) > 1 else "1 tensor is"
-        raise CheckpointError(f'Cannot load "{files.folder}": {count} {what}, first "{listed[0]}". {cure}.')
+        raise CheckpointError(
+            f'Cannot load "{files.folder}": {count} {what}, first "{listed[0]:.120}". {cure}.'
+        )
 
 
 def _check_dtypes(published: dict[str, Tensor], files: CheckpointFiles) -> None:
     for name, tensor in published.items():
         if tensor.dtype not in _DTYPES:
             raise CheckpointError(
-                f'Cannot load "{files.folder}": "{name}" is stored as {tensor.dtype}. Quantised checkpoints '
-                "are not supported; use one in float32, bfloat16 or float16."
+                f'Cannot load "{files.folder}": "{name:.120}" is stored as {tensor.dtype}. Quantised '
+                "checkpoints are not supported; use one in float32, bfloat16 or float16."
             )
 
 

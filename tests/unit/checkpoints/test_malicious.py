@@ -245,6 +245,9 @@ FOLDERS: dict[str, tuple[Make, str]] = {
         "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
         "generation_config.json",
     )},
+    "a name of 10,000 letters": (
+        pickled(lambda tensors: {**tensors, "x" * 10_000: torch.zeros(1)}), "1 tensor is unexpected"
+    ),
     "folder linked to itself": (linked("sub", "."), "success"),
 }  # fmt: skip
 
