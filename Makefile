@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 GROUP := $(RUN) tools/install_group.py
 
-.PHONY: demo test test-comfyui test-browser templates coverage lint format bench house clean
+.PHONY: demo test test-comfyui test-browser templates brand archive coverage lint format bench house clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m janus_core demo --out out/demo
@@ -34,6 +34,17 @@ URL ?= http://127.0.0.1:8188
 templates: $(VENV)/.test
 	$(RUN) -m tools.templates $(URL)
 	$(RUN) -m tools.templates.thumbnails $(URL)
+	$(RUN) -m tools.gallery
+
+# Draws icon and banner anew, from tools/brand.py.
+CHROMIUM ?= chromium
+brand: $(VENV)/.installed
+	$(RUN) -m tools.brand $(CHROMIUM)
+
+# What the registry gets, in out/node.zip, without a registry's tools.
+archive: $(VENV)/.test
+	mkdir -p out
+	$(RUN) -m tools.archive out/node.zip
 
 # Lines and branches that `make test` reaches, by file; nothing fails below a figure.
 coverage: $(VENV)/.test

@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .adapters.adapter_files import Adapter, adapter_files, described, is_adapter_folder, read_adapter
+    from .adapters.changes import LowRank, Whole, merge_into, stacked
     from .captions.caption_files import Caption, Existing, Sidecars
     from .captions.caption_run import CaptionRun, CaptionTask, CaptionWatch, Survey, survey
     from .captions.finding import find_pictures
@@ -67,15 +69,16 @@ if TYPE_CHECKING:
     from .inputs.turns import Chat, Turn
     from .janus import Janus
     from .janus_flow import JanusFlow
-    from .loading import assemble, assemble_flow, load_autoregressive, load_janus
+    from .loading import assemble, assemble_flow, load_autoregressive, load_janus, shapes_of
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
-    from .options import Compute, DrawOptions, Guidance, TextOptions
+    from .options import Compute, DrawOptions, Guidance, Lora, TextOptions
     from .residency.memory import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
     from .residency.parts import Part, Task, parts_for, split_parts
 
 
 _ROOMS = {
+    "Adapter": "adapters.adapter_files",
     "Answer": "generation.answering",
     "CAPTION_STYLES": "inputs.prompting",
     "CUSTOM_STYLE": "inputs.prompting",
@@ -110,6 +113,8 @@ _ROOMS = {
     "JanusFlowConfig": "flow.flow_config",
     "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
+    "Lora": "options",
+    "LowRank": "adapters.changes",
     "OutputError": "errors",
     "PUBLISHED": "downloads.published",
     "Part": "residency.parts",
@@ -133,6 +138,8 @@ _ROOMS = {
     "TransferPace": "downloads.pace",
     "Turn": "inputs.turns",
     "VQ_TOGETHER": "residency.memory",
+    "Whole": "adapters.changes",
+    "adapter_files": "adapters.adapter_files",
     "answer_bytes": "residency.memory",
     "assemble": "loading",
     "assemble_flow": "loading",
@@ -144,12 +151,14 @@ _ROOMS = {
     "carried_by": "inputs.carried_tokens",
     "check_picture": "inputs.pictures",
     "decode_bytes": "residency.memory",
+    "described": "adapters.adapter_files",
     "draw_bytes": "residency.memory",
     "embed_rows": "flow.velocity",
     "find_pictures": "captions.finding",
     "fit_code_colours": "generation.preview",
     "flow_draw_bytes": "flow.flow_memory",
     "guided_away_from": "flow.flow_prompts",
+    "is_adapter_folder": "adapters.adapter_files",
     "is_complete_folder": "checkpoints.folders",
     "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
@@ -157,6 +166,7 @@ _ROOMS = {
     "is_unfinished": "downloads.record",
     "load_autoregressive": "loading",
     "load_janus": "loading",
+    "merge_into": "adapters.changes",
     "models_in": "checkpoints.folders",
     "normal_noise": "flow.flow_noise",
     "parts_for": "residency.parts",
@@ -164,6 +174,7 @@ _ROOMS = {
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "prompt_row": "flow.flow_prompts",
+    "read_adapter": "adapters.adapter_files",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
     "read_picture": "inputs.pictures",
@@ -171,7 +182,9 @@ _ROOMS = {
     "request_for": "inputs.caption_styles",
     "rows_of_one_length": "flow.velocity",
     "run_download": "downloads.download",
+    "shapes_of": "loading",
     "split_parts": "residency.parts",
+    "stacked": "adapters.changes",
     "style_names": "inputs.caption_styles",
     "survey": "captions.caption_run",
     "to_uint8": "inputs.preprocessing",
@@ -179,6 +192,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Adapter",
     "Answer",
     "CAPTION_STYLES",
     "CUSTOM_STYLE",
@@ -213,6 +227,8 @@ __all__ = [
     "JanusFlowConfig",
     "JanusFlowModel",
     "JanusModel",
+    "Lora",
+    "LowRank",
     "OutputError",
     "PUBLISHED",
     "Part",
@@ -236,6 +252,8 @@ __all__ = [
     "TransferPace",
     "Turn",
     "VQ_TOGETHER",
+    "Whole",
+    "adapter_files",
     "answer_bytes",
     "assemble",
     "assemble_flow",
@@ -247,12 +265,14 @@ __all__ = [
     "carried_by",
     "check_picture",
     "decode_bytes",
+    "described",
     "draw_bytes",
     "embed_rows",
     "find_pictures",
     "fit_code_colours",
     "flow_draw_bytes",
     "guided_away_from",
+    "is_adapter_folder",
     "is_complete_folder",
     "is_finished",
     "is_janus_folder",
@@ -260,6 +280,7 @@ __all__ = [
     "is_unfinished",
     "load_autoregressive",
     "load_janus",
+    "merge_into",
     "models_in",
     "normal_noise",
     "parts_for",
@@ -267,6 +288,7 @@ __all__ = [
     "plan_download",
     "preview_image",
     "prompt_row",
+    "read_adapter",
     "read_checkpoint",
     "read_flow_checkpoint",
     "read_picture",
@@ -274,7 +296,9 @@ __all__ = [
     "request_for",
     "rows_of_one_length",
     "run_download",
+    "shapes_of",
     "split_parts",
+    "stacked",
     "style_names",
     "survey",
     "to_uint8",

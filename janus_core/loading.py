@@ -9,13 +9,16 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 
 import torch
+from torch import nn
 
+from .adapters.adapter_files import Adapters, read_adapters
+from .adapters.changes import merge_into
 from .checkpoints.folders import is_janusflow_folder, resolve_model
 from .checkpoints.load import Checkpoint, assign_weights, read_checkpoint_and_model
 from .errors import SamplingError
@@ -25,7 +28,7 @@ from .janus import Janus
 from .janus_flow import JanusFlow
 from .model.layers import Operations
 from .model.model import JanusModel, build_model
-from .options import Compute
+from .options import Compute, Lora
 from .residency.placement import Placement
 
 log = logging.getLogger("janus.loading")
@@ -97,6 +100,7 @@ def load_janus(
     dtype: DTypeName | torch.dtype = "auto",
     device: str | torch.device = "auto",
     operations: Operations | None = None,
+    loras: Sequence[Lora] = (),
 ) -> Janus | JanusFlow:
     """Load a model folder of any published layout; a JanusFlow folder gives a `JanusFlow`.
 
@@ -106,13 +110,15 @@ def load_janus(
             converted when a task first needs them. The VQ tokenizer computes in float32.
         device: "auto", "cpu", "cuda", "mps" or a torch device.
         operations: namespace of layer classes; default `torch.nn`.
+        loras: adapters, merged into the weights when a task first needs them.
 
     Raises:
-        CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such dtype or device.
+        CheckpointError, ConfigError: the folder or an adapter cannot be used. SamplingError: no such dtype
+            or device.
     """
     if is_janusflow_folder(resolve_model(path)):
-        return _timed(_load_flow, path, dtype, device, operations)
-    return load_autoregressive(path, dtype=dtype, device=device, operations=operations)
+        return _timed(_load_flow, path, dtype, device, operations, loras)
+    return load_autoregressive(path, dtype=dtype, device=device, operations=operations, loras=loras)
 
 
 def load_autoregressive(
@@ -121,24 +127,26 @@ def load_autoregressive(
     dtype: DTypeName | torch.dtype = "auto",
     device: str | torch.device = "auto",
     operations: Operations | None = None,
+    loras: Sequence[Lora] = (),
 ) -> Janus:
     """Load a model folder as `load_janus`, for those who want image tokens; refuses a JanusFlow folder."""
-    return _timed(_load_autoregressive, path, dtype, device, operations)
+    return _timed(_load_autoregressive, path, dtype, device, operations, loras)
 
 
 def _timed(
-    load: Callable[[Path, Compute, Operations | None], Loaded],
+    load: Callable[[Path, Compute, Operations | None, Sequence[Lora]], Loaded],
     path: str | os.PathLike[str],
     dtype: DTypeName | torch.dtype,
     device: str | torch.device,
     operations: Operations | None,
+    loras: Sequence[Lora],
 ) -> Loaded:
     """Load a folder, having decided where and in which dtype it computes, and say how long it took."""
     started, folder = time.perf_counter(), resolve_model(path)
     place = choose_device(device)
     # Layers of a caller's own may stream their weights; torch's stay where they are put.
     compute = Compute(device=place, dtype=choose_dtype(dtype, place), is_resident=operations is None)
-    loaded = load(folder, compute, operations)
+    loaded = load(folder, compute, operations, loras)
     log.info(
         "Janus: loaded %s in %s on %s in %.1f s",
         folder.name,
@@ -149,23 +157,39 @@ def _timed(
     return loaded
 
 
-def _load_autoregressive(folder: Path, compute: Compute, operations: Operations | None) -> Janus:
+def _load_autoregressive(
+    folder: Path, compute: Compute, operations: Operations | None, loras: Sequence[Lora]
+) -> Janus:
     checkpoint, model = read_checkpoint_and_model(folder)
+    adapters = read_adapters(loras, shapes_of(model), folder.name)
     if operations is not None:
         model = build_model(checkpoint.config, operations)
     janus = assemble(checkpoint, model, compute, **_resting(compute))
-    if compute.is_resident:
-        janus = replace(janus, owner=Placement(janus.model, compute, janus.vq_dtype))
-    return janus
+    return _owned(janus, compute, janus.vq_dtype, adapters)
 
 
-def _load_flow(folder: Path, compute: Compute, operations: Operations | None) -> JanusFlow:
+def _load_flow(
+    folder: Path, compute: Compute, operations: Operations | None, loras: Sequence[Lora]
+) -> JanusFlow:
     checkpoint, model = read_flow_checkpoint(folder)
+    adapters = read_adapters(loras, shapes_of(model), folder.name)
     if operations is not None:
         model = build_flow_model(checkpoint.config, operations)
     janus = assemble_flow(checkpoint, model, compute, **_resting(compute))
+    return _owned(janus, compute, compute.dtype, adapters)
+
+
+def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
+    """Return the shapes of all tensors of a built model, by our names."""
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _owned(janus: Loaded, compute: Compute, vq_dtype: torch.dtype, adapters: Adapters) -> Loaded:
+    """Return a model with its adapters: merged by its owner, or at once into a host's layers."""
+    janus = replace(janus, adapters=adapters.names)
     if compute.is_resident:
-        janus = replace(janus, owner=Placement(janus.model, compute, compute.dtype))
+        return replace(janus, owner=Placement(janus.model, compute, vq_dtype, adapters.stack))
+    merge_into(janus.model, adapters.stack)
     return janus
 
 

@@ -5,6 +5,7 @@ Ranges are checked once, when an options object is created; nothing below checks
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -18,6 +19,7 @@ from .errors import PromptError, SamplingError, shown
 CFG_WEIGHT = 5.0  # the authors' guidance, where a model's folder recommends no other
 MOST_CFG_WEIGHT = 100  # far beyond any use
 MOST_PICTURES = 2**16  # of one call; more are drawn by several
+MOST_STRENGTH = 100  # of an adapter, as ComfyUI's own nodes allow
 MIN_P = 0.0  # off, as the published models and the reference draw
 
 
@@ -226,3 +228,19 @@ class DrawOptions:
             cfg_weight=recommended.cfg_weight if self.cfg_weight is None else self.cfg_weight,
             min_p=0.0 if self.temperature == 0 else min_p,  # greedy: the argmax over all tokens
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """An adapter to use with a model.
+
+    Attributes:
+        path: a PEFT folder, or a .safetensors file.
+        strength: −100 … 100; 1 is as it was trained, 0 leaves the model as it is.
+    """
+
+    path: str | os.PathLike[str]
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("strength", self.strength, -MOST_STRENGTH, MOST_STRENGTH)

@@ -137,10 +137,11 @@ def _pass_gates(run: Path, stage: StageRecipe, position: Position, measure: Meas
 
 
 def learning_rate(stage: StageRecipe, step: int) -> float:
-    """Return the learning rate of a step counted from 0: linear warm-up, then a cosine."""
+    """Return the learning rate of a step counted from 0: linear warm-up, a plateau, a cosine at the end."""
     if step < stage.warmup_steps:
         return stage.learning_rate * (step + 1) / stage.warmup_steps
-    done = (step - stage.warmup_steps) / max(stage.steps - stage.warmup_steps, 1)
+    falls_from = max(stage.warmup_steps, stage.steps * (1 - stage.decay))
+    done = max(step - falls_from, 0.0) / max(stage.steps - falls_from, 1)
     return stage.learning_rate * (_FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 

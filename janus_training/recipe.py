@@ -147,6 +147,8 @@ class StageRecipe:
         accumulation: micro-batches of one optimiser step.
         learning_rate: highest, after the warm-up; a cosine leads down to a twentieth of it.
         warmup_steps: steps of linear warm-up.
+        decay: share of the steps, the last ones, over which the rate falls. Below 1 a run may be ended early
+            or late without having been planned so, since all before is the same.
         weight_decay: of matrices.
         mix: shares of understanding, text and generation (the paper's multimodal : text : text-to-image).
         questions: about each picture of understanding, every one a sequence of its own behind that picture.
@@ -162,6 +164,7 @@ class StageRecipe:
     learning_rate: float
     accumulation: int = 1
     warmup_steps: int = 50
+    decay: float = 1.0
     weight_decay: float = 0.05
     mix: tuple[float, float, float] = (0.0, 0.0, 0.0)
     questions: int = 8
@@ -180,6 +183,8 @@ class StageRecipe:
                 f'Stage "{self.stage}": steps, batch_size, accumulation, questions and learning_rate must be '
                 "above 0."
             )
+        if not 0 <= self.decay <= 1:
+            raise ConfigError(f'Stage "{self.stage}": decay is a share of the steps, got {self.decay}.')
         if self.stage in ("drawing", "mix") and (
             len(self.mix) != 3 or not sum(self.mix) > 0 or min(self.mix) < 0
         ):

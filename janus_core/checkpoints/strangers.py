@@ -56,8 +56,8 @@ def remark_on_adapters(folder: Path) -> None:
     found = adapters_in(folder)
     if found:
         log.warning(
-            'Janus: "%s" holds an adapter (%s) beside its weights. It is NOT used: adapters cannot be '
-            "loaded yet. Merge it into the weights (merge_and_unload) to see its effect.",
+            'Janus: "%s" holds an adapter (%s) beside its weights. It is NOT used unasked: choose it in '
+            "Janus LoRA, or give it with --lora, to see its effect.",
             folder,
             found[0],
         )
@@ -67,8 +67,8 @@ def what_lies_there(folder: Path) -> str | None:
     """Return what a folder without a model's files is instead, as the rest of a sentence, or None."""
     if adapters_in(folder):
         return (
-            f"is an adapter{_base_of(folder)}, not a whole model, and adapters cannot be loaded yet. Merge "
-            "it into its base model (merge_and_unload, then save_pretrained) and choose the result."
+            f"is an adapter{_base_of(folder)}, not a whole model. Load its base model, and choose the "
+            "adapter in Janus LoRA, or give it with --lora."
         )
     names = sorted(path.name for path in folder.iterdir())
     for name in names:

@@ -32,12 +32,12 @@ def fit_names(names: Iterable[str], wanted: Collection[str]) -> dict[str, str]:
 
     A name that fits in no way is kept.
     """
-    names, bare = list(names), {_bare(name): name for name in wanted}
+    names, bare = list(names), {bare_name(name): name for name in wanted}
     prefix = _prefix(names, wanted)
 
     def fitted(name: str) -> str:
         short = name.removeprefix(prefix)
-        return name if name in wanted else short if short in wanted else bare.get(_bare(short), name)
+        return name if name in wanted else short if short in wanted else bare.get(bare_name(short), name)
 
     return {name: fitted(name) for name in names}
 
@@ -52,7 +52,8 @@ def _prefix(names: Iterable[str], wanted: Collection[str]) -> str:
     return max(prefixes, key=lambda prefix: (prefixes[prefix], -len(prefix)), default="")
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """Return a name without the words that wrappers put into it."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 

@@ -23,6 +23,7 @@ _ROOMS = {
     "decode": "encode_decode",
     "inspect": "inspect_model",
     "download": "download_model",
+    "extract-lora": "extract_lora",
 }
 _OVERVIEW = """examples:
   janus demo
@@ -97,6 +98,12 @@ another one, and carry prompt, seed and options inside.
 
 Weights are mapped from the disk, not loaded, and no model is built.
 """,
+    "extract-lora": """
+  janus extract-lora Janus-Pro-1B path/to/my-finetune -o style.safetensors --rank 32
+  janus draw "a lighthouse" --model Janus-Pro-1B --lora style.safetensors:0.8
+
+Without the ending .safetensors a folder is written as PEFT reads it.
+""",
     "download": """
   janus download Janus-Pro-1B
   janus download Janus-Pro-7B --into path/to/ComfyUI/models/janus
@@ -122,6 +129,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_answering(commands, with_model)
     for add in (_add_draw, _add_encode, _add_decode, _add_inspect):
         add(commands, with_model)
+    _add_extract(commands, common)
     _add_download(commands, common)
     _add_train(commands)
     return parser.parse_args(argv)
@@ -149,6 +157,13 @@ def _with_model(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="to compute in (default: auto)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="an adapter, .safetensors or a PEFT folder, and how strongly (default: 1); may be repeated",
+    )
     return made
 
 
@@ -165,7 +180,8 @@ def _command(
     )
 
     def execute(arguments: argparse.Namespace) -> Any:  # imports torch, so only now
-        return getattr(import_module(f".{_ROOMS[name]}", __package__), name)(arguments)
+        room = import_module(f".{_ROOMS[name]}", __package__)
+        return getattr(room, name.replace("-", "_"))(arguments)
 
     made.set_defaults(execute=execute)
     return made
@@ -281,6 +297,14 @@ def _add_decode(commands: Any, common: argparse.ArgumentParser) -> None:
 def _add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
     made = _command(commands, common, "inspect", "show what a model folder holds and what memory it needs")
     made.add_argument("folder", nargs="?", metavar="MODEL", help="default: --model")
+
+
+def _add_extract(commands: Any, common: argparse.ArgumentParser) -> None:
+    made = _command(commands, common, "extract-lora", "make an adapter of what two models differ in")
+    made.add_argument("base", metavar="BASE", help="model folder: what the adapter will be used with")
+    made.add_argument("tuned", metavar="TUNED", help="model folder: what it is to become")
+    made.add_argument("-o", "--out", required=True, metavar="FILE", help="a .safetensors, or a PEFT folder")
+    made.add_argument("--rank", type=int, default=32, metavar="N", help="of each matrix (default: 32)")
 
 
 def _add_download(commands: Any, common: argparse.ArgumentParser) -> None:

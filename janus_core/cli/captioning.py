@@ -11,23 +11,26 @@ from pathlib import Path
 from ..captions.caption_files import Caption, CaptionFile, CaptionStore, Existing, Sidecars
 from ..captions.caption_run import CaptionRun, CaptionTask, CaptionWatch, survey
 from ..errors import SamplingError
-from ..inputs.caption_styles import CaptionRequest
-from ..inputs.prompting import caption_request
+from ..inputs.caption_styles import CaptionRequest, read_presets, request_for
+from ..inputs.prompting import CUSTOM_STYLE
 from ..options import OnStep, TextOptions, check_count
 from .models import load
 from .terminal import new_seed, print_beside_bar, progress, remark, report
 from .text_flags import text_options
 
+_STYLE = "detailed"  # where neither a style nor a question is given
+
 
 def caption(arguments: Namespace) -> int:
     """Describe pictures; what is finished is written at once and skipped the next time."""
     options = text_options(arguments)
+    request = _request(arguments)
     check_count("--batch-size", arguments.batch_size)
     share = _share(arguments.shard)
     store = _store(arguments, share[1])
     seen = survey(arguments.paths, store, recursive=arguments.recursive, share=share)
     task = CaptionTask(
-        request=CaptionRequest(text=arguments.question or caption_request(arguments.style)),
+        request=request,
         options=options,
         seed=new_seed(arguments, options.temperature),
         prefix=arguments.prefix,
@@ -53,6 +56,13 @@ def caption(arguments: Namespace) -> int:
     for message in run.failed:
         print(f"janus: {message}", file=sys.stderr)
     return 1 if run.failed else 0
+
+
+def _request(arguments: Namespace) -> CaptionRequest:
+    """Return what is asked of every picture: a style, a question, or both."""
+    presets = read_presets(Path(arguments.styles)) if arguments.styles else {}
+    style = arguments.style or (CUSTOM_STYLE if arguments.question is not None else _STYLE)
+    return request_for(style, arguments.question or "", presets)
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -13,13 +13,15 @@ from pathlib import Path
 
 from ..errors import OutputError, SamplingError
 from ..generation.sketch import Sketch
+from ..inputs.carried_tokens import TOKENS_NOTE, write_note
 from ..inputs.image_tokens import Drawn, ImageTokens
+from ..inputs.preprocessing import to_uint8
 from ..janus import Janus
 from ..options import DrawOptions, OnStep, TextOptions, check_count, check_whole
 from ..outputs import ready_folder
 from .draw_flow import FLOW_FLAGS, draw_flow, refuse_flags
 from .files import save_picture, unused
-from .models import is_flow, load_autoregressive, model_name
+from .models import drawn_with, is_flow, load_autoregressive, model_name
 from .prompt_files import NamedPrompt, read_prompts
 from .terminal import new_seed, progress, remark, report
 
@@ -108,7 +110,7 @@ class _PictureFiles:
         self._options = options
         self._folder = folder
         self._prompts = prompts
-        self._model = model_name(arguments)
+        self._model = drawn_with(arguments)
         self.first_seed = new_seed(arguments)
         self._each = options.keep_best or arguments.num_images  # pictures of a prompt
         self.wanted = len(prompts) * self._each
@@ -187,21 +189,22 @@ class _PictureFiles:
         )
 
     def _keep(self, drawn: Drawn, prompt: NamedPrompt) -> None:
-        for image, grid, seed in zip(drawn.images, drawn.tokens.grid, drawn.seeds, strict=True):
+        for row, (image, seed) in enumerate(zip(drawn.images, drawn.seeds, strict=True)):
             is_numbered = prompt.stem is not None and self._arguments.num_images == 1
             name = f"{prompt.stem}.png" if is_numbered else f"{prompt.stem or 'janus'}_{seed}.png"
-            path = unused(self._folder / name)
+            path, pixels = unused(self._folder / name), to_uint8(image[None])[0]
             notes = {
                 "prompt": prompt.text,
                 "negative_prompt": self._arguments.negative,
                 "seed": str(seed),
                 "options": json.dumps(vars(self._options)),
                 "model": self._model,
+                TOKENS_NOTE: write_note(drawn.tokens, row, pixels),
             }
             self.files.append(str(path))  # before writing: an interruption in between still counts the file
             save_picture(image, path, notes)
             self.seeds.append(seed)
-            self.token_ids.append(grid.flatten().tolist())
+            self.token_ids.append(drawn.tokens.grid[row].flatten().tolist())
 
     def say_what_is_missing(self) -> None:
         """Tell on stderr what an early end has kept."""
@@ -240,7 +243,7 @@ def demo(arguments: Namespace) -> None:
     """Draw three pictures and ask about them."""
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
-    model = model_name(arguments)
+    model = drawn_with(arguments)
     pictures, lines = [], []
     for prompt, seed, questions in _DEMO:
         with progress(arguments, prompt, janus.config.num_image_tokens) as on_step:

@@ -21,7 +21,7 @@ from ..janus_flow import JanusFlow
 from ..options import OnStep, check_count
 from ..outputs import ready_folder
 from .files import ready_file, save_picture, unused
-from .models import load, model_name
+from .models import drawn_with, load, model_name
 from .terminal import new_seed, progress, remark, report
 
 # What belongs to one kind of model, with the value that a flag has where it is not given.
@@ -103,7 +103,7 @@ class _Drawing:
         self._arguments = arguments
         self._options = options
         self._vae = vae
-        self._model = model_name(arguments)
+        self._model = drawn_with(arguments)
         self._latents: list[Tensor] = []
         self.files: list[str] = []
         self.seeds: list[int] = []

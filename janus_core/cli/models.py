@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
+from ..adapters.adapter_files import adapter_name, described
 from ..checkpoints.folders import bundled_models, is_janusflow_folder, resolve_model
-from ..errors import CheckpointError
+from ..errors import CheckpointError, SamplingError
 from ..janus import Janus
 from ..janus_flow import JanusFlow
 from ..loading import load_janus
+from ..options import Lora
 
 _DEFAULT = "janus-shapes"
 
@@ -34,6 +37,12 @@ def model_name(arguments: Namespace) -> str:
     return resolve_model(chosen_model(arguments)).resolve().name
 
 
+def drawn_with(arguments: Namespace) -> str:
+    """Return the model's name and its adapters, for what pictures carry."""
+    loras = [described(adapter_name(lora.path), lora.strength) for lora in chosen_loras(arguments)]
+    return " + ".join((model_name(arguments), *loras))
+
+
 def is_flow(arguments: Namespace) -> bool:
     """Tell whether the chosen model is a JanusFlow, which draws by rectified flow."""
     return is_janusflow_folder(resolve_model(chosen_model(arguments)))
@@ -41,7 +50,32 @@ def is_flow(arguments: Namespace) -> bool:
 
 def load(arguments: Namespace) -> Janus | JanusFlow:
     """Load the chosen model as --dtype and --device say."""
-    return load_janus(chosen_model(arguments), dtype=arguments.dtype, device=arguments.device)
+    return load_janus(
+        chosen_model(arguments),
+        dtype=arguments.dtype,
+        device=arguments.device,
+        loras=chosen_loras(arguments),
+    )
+
+
+def chosen_loras(arguments: Namespace) -> tuple[Lora, ...]:
+    """Return the adapters of --lora, each with the strength behind its last colon, else 1.
+
+    Raises:
+        SamplingError: a strength is out of its range.
+    """
+    return tuple(_lora(text) for text in arguments.lora)
+
+
+def _lora(text: str) -> Lora:
+    path, _, number = text.rpartition(":")
+    if path and not Path(text).exists():  # a name may hold a colon itself, as C:\\style.safetensors does
+        try:
+            return Lora(path=path, strength=float(number))
+        except ValueError as error:
+            if isinstance(error, SamplingError):
+                raise
+    return Lora(path=text)
 
 
 def load_autoregressive(arguments: Namespace) -> Janus:

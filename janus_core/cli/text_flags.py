@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..options import TextOptions
 
-STYLES = ("short", "detailed", "tags", "text")
-
 
 def add_ask_flags(made: argparse.ArgumentParser) -> None:
     """Add what `ask` takes."""
@@ -22,8 +20,15 @@ def add_ask_flags(made: argparse.ArgumentParser) -> None:
 def add_caption_flags(made: argparse.ArgumentParser) -> None:
     """Add what `caption` takes."""
     _add_picture_flags(made)
-    made.add_argument("--style", choices=STYLES, default="detailed", help="default: detailed")
-    made.add_argument("--question", metavar="TEXT", help="ask this instead of a style's instruction")
+    made.add_argument(
+        "--style", metavar="NAME",
+        help="short, detailed, tags, text, or one of --styles (default: detailed); raw sends --question as "
+        "the whole prompt",
+    )  # fmt: skip
+    made.add_argument("--styles", metavar="FILE", help="your own styles: a captions.toml")
+    made.add_argument(
+        "--question", metavar="TEXT", help="ask this; with --style, ask it besides what the style asks"
+    )
     made.add_argument("--shard", default="1/1", metavar="K/N", help="caption only share K of N, one per card")
     _add_target_flags(made.add_argument_group("where captions go"))
     _add_text_flags(made)

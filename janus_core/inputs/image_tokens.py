@@ -89,6 +89,14 @@ class ImageTokens:
                 "was interrupted. Go on with it in Janus Draw (image_tokens), or by draw --tokens."
             )
 
+    def is_decodable(self, codebook: str, codebook_size: int, side: int) -> bool:
+        """Tell whether a model with this codebook and grid side can decode the tokens."""
+        try:
+            self.check_decodable(codebook, codebook_size, side)
+        except ImageError:
+            return False
+        return True
+
     def check_drawable(self, codebook: str, codebook_size: int, side: int) -> None:
         """Raise ImageError unless a model with this codebook and grid side can go on from the tokens."""
         if self.codebook != codebook:

@@ -24,7 +24,7 @@ def refuse_endless_steps(definition: dict[str, Any]) -> None:
     for name in _STEPS:
         objects = list(_objects(definition.get(name)))
         for pattern in (found["Regex"] for found in objects if isinstance(found.get("Regex"), str)):
-            if _repeats_a_repeat(pattern):
+            if repeats_a_repeat(pattern):
                 raise ValueError(
                     f"its {name} has the pattern {shown(pattern)}, which can take hours for one line of text"
                 )
@@ -50,7 +50,7 @@ def _objects(part: Any) -> Iterator[dict[str, Any]]:
             waiting += found
 
 
-def _repeats_a_repeat(pattern: str) -> bool:
+def repeats_a_repeat(pattern: str) -> bool:
     """Tell whether a pattern repeats a group that repeats or branches itself, such as (a+)+ or (a|b)*.
 
     Such a pattern tries every way to cut a text into pieces, which are exponentially many.

@@ -35,6 +35,8 @@ class LoadedModel:
         tokenizer: the text tokenizer.
         compute: where everything is computed, and the dtype of seeing and language.
         name: of the folder it was read from; empty if it was not read from one.
+        adapters: what was added to its weights, as people read it: "style × 0.8". Models of one name with
+            other adapters have other weights.
         owner: of the weights, asked before each computation to have them in place; None if they always are.
     """
 
@@ -43,11 +45,13 @@ class LoadedModel:
     compute: Compute
     owner: WeightOwner | None = None
     name: str = ""
+    adapters: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return what a person would call it: "janus-shapes, float32, CPU"."""
         dtype, place = str(self.compute.dtype).removeprefix("torch."), self.compute.device.type.upper()
-        return f"{self.name or 'a Janus model without a name'}, {dtype}, {place}"
+        called = " + ".join((self.name or "a Janus model without a name", *self.adapters))
+        return f"{called}, {dtype}, {place}"
 
     def ready(self, *tasks: Task, memory_required: int) -> Compute:
         """Have the weights of tasks in place and that many bytes free; return where to compute."""

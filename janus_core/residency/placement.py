@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 
+from ..adapters.changes import Stack, merge_into
 from ..flow.flow_model import JanusFlowModel
 from ..model.model import JanusModel
 from ..options import Compute
@@ -31,19 +32,30 @@ class WeightOwner(Protocol):
 
 
 class Placement:
-    """Owner that moves each module to the device when a task first needs it, and leaves it there."""
+    """Owner that moves each module to the device when a task first needs it, and leaves it there.
 
-    def __init__(self, model: JanusModel | JanusFlowModel, compute: Compute, vq_dtype: torch.dtype) -> None:
+    Adapters are merged then, in float32, so that what no task needs is never changed.
+    """
+
+    def __init__(
+        self,
+        model: JanusModel | JanusFlowModel,
+        compute: Compute,
+        vq_dtype: torch.dtype,
+        adapters: Stack | None = None,
+    ) -> None:
         """Move nothing yet.
 
         Args:
             model: with weights resting on the CPU.
             compute: where, and in which dtype, seeing and language compute.
             vq_dtype: of the VQ tokenizer there.
+            adapters: what they do to the model's tensors.
         """
         self._model = model
         self._compute = compute
         self._vq_dtype = vq_dtype
+        self._adapters = adapters or {}
         self._there: set[str] = set()  # paths of the modules moved so far
 
     def ready(self, *tasks: Task, memory_required: int = 0) -> Compute:
@@ -55,5 +67,6 @@ class Placement:
                     is_vq = part_of(name) == "vq_tokenizer"
                     dtype = self._vq_dtype if is_vq else self._compute.dtype
                     self._model.get_submodule(name).to(self._compute.device, dtype)
+                    merge_into(self._model, self._adapters, under=name)
                     self._there.add(name)
         return self._compute

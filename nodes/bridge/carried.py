@@ -85,7 +85,12 @@ def encode_or_read(
     Returns: the tokens, and remarks on where they came from.
     """
     marks = [pixel_fingerprint(picture) if carried.tokens else "" for picture in pictures]
-    known = {mark: one.tokens.grid[0] for mark, one in carried.tokens.items() if _is_of(one.tokens, janus)}
+    of_the_model = (janus.codebook, janus.config.vq.codebook_size, janus.config.grid_side)
+    known = {
+        mark: one.tokens.grid[0]
+        for mark, one in carried.tokens.items()
+        if one.tokens.is_decodable(*of_the_model)
+    }
     todo = [picture for picture, mark in zip(pictures, marks, strict=True) if mark not in known]
     encoded = iter(encode(todo).grid if todo else ())
     rows = [known[mark] if mark in known else next(encoded) for mark in marks]
@@ -93,10 +98,3 @@ def encode_or_read(
     said = [f"The image tokens were read from {', '.join(names)}, not encoded."] if names else []
     tokens = ImageTokens(grid=torch.stack(rows), codebook=janus.codebook, model=janus.name)
     return tokens, [*said, *carried.problems]
-
-
-def _is_of(tokens: ImageTokens, janus: Janus) -> bool:
-    """Tell whether a model can decode tokens."""
-    side, codes = janus.config.grid_side, janus.config.vq.codebook_size
-    is_one_grid = tokens.codebook == janus.codebook and tuple(tokens.grid.shape[1:]) == (side, side)
-    return is_one_grid and bool((tokens.grid >= 0).all() and (tokens.grid < codes).all())

@@ -38,7 +38,7 @@ def one_load_per_model():
     from janus_core.cli import models
 
     load_janus = models.load_janus
-    load_once = functools.cache(lambda folder, dtype, device: load_janus(folder, dtype=dtype, device=device))
+    load_once = functools.cache(load_janus)
     with pytest.MonkeyPatch.context() as patch:
         folder = models.resolve_model  # of a bundled model's name too
         patch.setattr(models, "load_janus", lambda path, **how: load_once(folder(path).resolve(), **how))

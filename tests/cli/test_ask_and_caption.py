@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from janus_core import CAPTION_STYLES
-from janus_core.cli import text_flags
+from janus_core.inputs.prompting import caption_request
 
 from .conftest import PICTURES
 
@@ -115,5 +114,37 @@ def test_own_question_replaces_the_style(janus, pictures):
     assert asked != styled
 
 
-def test_caption_offers_the_styles_that_there_are():
-    assert tuple(CAPTION_STYLES) == text_flags.STYLES
+def test_a_question_with_a_style_is_asked_besides(janus, pictures):
+    both = ("caption", pictures / "tiny.png", "--json", "--style", "short", "--question", "Why?", *SHORT)
+    joined = f"{caption_request('short')} Why?"
+    assert (
+        janus(*both)[1] == janus("caption", pictures / "tiny.png", "--json", "--question", joined, *SHORT)[1]
+    )
+
+
+def test_own_styles_come_from_a_file(janus, pictures, tmp_path):
+    (tmp_path / "captions.toml").write_text('lamp = "Where is the lamp?"\n[bare]\nask = "A"\nraw = true\n')
+    picture = pictures / "tiny.png"
+
+    def captioned(*flags):
+        return janus("caption", picture, "--json", *flags, *SHORT)[1]
+
+    own = ("--styles", tmp_path / "captions.toml")
+    assert captioned(*own, "--style", "lamp") == captioned("--question", "Where is the lamp?")
+    assert captioned(*own, "--style", "bare") == captioned("--style", "raw", "--question", "A")
+    assert captioned("--style", "raw", "--question", "A") != captioned("--question", "A")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--style", "lamp"), "no caption style"),
+        (("--style", "raw"), "question is empty"),
+        (("--question", " "), "question is empty"),
+        (("--styles", "nowhere.toml"), "nowhere.toml"),
+    ],
+)
+def test_a_style_that_asks_nothing_is_refused(janus, pictures, flags, said):
+    code, out, err = janus("caption", pictures / "tiny.png", *flags, *SHORT)
+    assert (code, out) == (1, "")
+    assert said in err

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from janus_core import ImageTokens, Janus, load_janus, read_checkpoint, to_uint8
 
@@ -203,6 +204,31 @@ def test_encode_then_decode_gives_a_picture_of_the_models_size(janus, tmp_path):
     assert janus("decode", kept, "-o", picture)[0] == 0
     with Image.open(picture) as decoded:
         assert decoded.size == (64, 64)
+
+
+def test_a_drawn_picture_is_encoded_by_the_tokens_it_carries(janus, tmp_path):
+    drawn = json.loads(janus("draw", PROMPT, "-n", 2, "--json", "--out", tmp_path)[1])
+    mine, kept = tmp_path / "mine.png", tmp_path / "t.safetensors"
+    with Image.open(drawn["files"][1]) as picture:  # another program's save, which loses the notes
+        Image.fromarray(np.asarray(picture)).save(mine)
+    code, out, err = janus("encode", *drawn["files"], mine, "-o", kept, "--json")
+    [first, second, encoded] = json.loads(out)["token_ids"]
+    assert code == 0
+    assert [first, second] == drawn["token_ids"]
+    assert encoded != second  # random weights restore no picture
+    assert f"read from {', '.join(drawn['files'])}, not encoded" in err
+
+
+def test_a_picture_that_was_changed_is_encoded_anew(janus, tmp_path):
+    [path] = json.loads(janus("draw", PROMPT, "--json", "--out", tmp_path)[1])["files"]
+    with Image.open(path) as picture:
+        notes = PngInfo()
+        for key, text in picture.text.items():
+            notes.add_itxt(key, text)
+        picture.rotate(90).save(tmp_path / "turned.png", pnginfo=notes)
+    code, _, err = janus("encode", tmp_path / "turned.png", "-o", tmp_path / "t.safetensors")
+    assert code == 0
+    assert "not encoded" not in err
 
 
 def test_several_decoded_pictures_get_numbers(janus, tmp_path):

@@ -76,17 +76,18 @@ class Server:
         has_page: bool = False,
         further_options: Sequence[str] = (),
         further_environment: Mapping[str, str] | None = None,
+        pack: Path = PACK,
     ) -> None:
         self.comfy = comfy
         self.base = base
         for folder in ("custom_nodes", "models/janus", "input", "output", "user", "web"):
             (base / folder).mkdir(parents=True, exist_ok=True)
         (base / "web" / "index.html").write_text("<html></html>", encoding="utf-8")
-        _link(base / "custom_nodes" / "janus-nodes", PACK)
-        for pack in packs:
-            _link(base / "custom_nodes" / pack.name, pack)
+        _link(base / "custom_nodes" / "janus-nodes", pack)
+        for other in packs:
+            _link(base / "custom_nodes" / other.name, other)
         self.port = _free_port()
-        names = ["janus-nodes", *(pack.name for pack in packs)]
+        names = ["janus-nodes", *(other.name for other in packs)]
         options = [*_options(comfy, base, self.port, names, preview_method), *further_options]
         if not has_page:  # older releases refuse the installed page package
             options += ["--front-end-root", str(base / "web")]

@@ -17,7 +17,6 @@ from safetensors.numpy import load_file, save_file
 
 PAGES = GOLDEN.parents[1] / "browser" / "golden"
 SIDE_PX, STEPS = 64, 6
-MIDDLE = ("block_1", "attn_1", "block_2")
 
 
 @pytest.fixture(scope="module", autouse=True)

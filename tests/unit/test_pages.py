@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,6 +19,8 @@ HEADING = re.compile(r"^#+ +(.+)$", flags=re.MULTILINE)
 NAMED = re.compile(
     r"`((?:janus_core|janus_training|nodes|tests|docs|tools|benchmarks|web|locales|workflows)/[\w./-]*)`"
 )
+# `a` in `file.py`, or `a` and `b` in `file.py`: what the file defines.
+DEFINED = re.compile(r"`(\w+)`(?: and `(\w+)`)?,? in `([\w/]+\.py)`")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
 
@@ -53,6 +56,23 @@ def missing_files(text: str) -> list[str]:
     return [name for name in named if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()]
 
 
+def defined_names(path: Path) -> set[str]:
+    """Return the classes, functions and constants that a file of ours defines, methods among them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return found
+
+
+def strange_names(text: str) -> list[str]:
+    """Return the names that a page puts into files which do not define them."""
+    placed = [(name, path) for first, second, path in DEFINED.findall(text) for name in (first, second)]
+    return [f"{name} in {path}" for name, path in placed if name and name not in defined_names(ROOT / path)]
+
+
 def test_there_are_pages() -> None:
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= {page.name for page in PAGES}
 
@@ -65,6 +85,19 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 @each_page
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert missing_files(page.read_text(encoding="utf-8")) == []
+
+
+def test_every_name_on_the_page_of_papers_is_defined_where_it_is_said_to_be() -> None:
+    text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    assert len(DEFINED.findall(text)) > 30
+    assert strange_names(text) == []
+
+
+def test_a_name_in_another_file_would_be_noticed() -> None:
+    assert strange_names("`guide` in `janus_core/generation/sampling.py`") == []
+    assert strange_names("`guide` in `janus_core/generation/noise.py`") == [
+        "guide in janus_core/generation/noise.py"
+    ]
 
 
 def test_every_decision_is_in_the_list_of_decisions() -> None:

@@ -47,3 +47,25 @@ def test_the_bridge_knows_no_node(path):
     themes = {theme.stem for theme in NODES if theme.parent.name == "nodes"} - {"__init__", "types", "compat"}
     if path.parent.name == "bridge":
         assert not {module.split(".")[0] for level, module, _ in imports(path) if level == 2} & themes
+
+
+def unused_inputs(source):
+    """Return the inputs of nodes, as node.input, that `execute` takes and never reads."""
+    unused = []
+    for node in ast.walk(ast.parse(source)):
+        methods = node.body if isinstance(node, ast.ClassDef) else []
+        for method in (found for found in methods if getattr(found, "name", "") == "execute"):
+            given = {argument.arg for argument in [*method.args.args, *method.args.kwonlyargs]} - {"cls"}
+            read = {name.id for name in ast.walk(method) if isinstance(name, ast.Name)}
+            unused += [f"{node.name}.{name}" for name in sorted(given - read)]
+    return unused
+
+
+@each_file
+def test_every_input_of_a_node_is_used(path):
+    assert unused_inputs(path.read_text(encoding="utf-8")) == []
+
+
+def test_an_input_without_effect_would_be_noticed():
+    source = "class Draw:\n    @classmethod\n    def execute(cls, prompt, top_p):\n        return prompt\n"
+    assert unused_inputs(source) == ["Draw.top_p"]

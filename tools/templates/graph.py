@@ -23,7 +23,7 @@ _SLOT, _WIDGET, _TEXT = 20, 24, 110  # heights of a row, in pixels of the page
 _MARGIN = 20
 _PICTURE = 330  # added where the page shows pictures on a node
 _SHOWS_PICTURES = ("PreviewImage", "SaveImage", "LoadImage")
-_SHOWS_TEXT = ("PreviewAny", "JanusCaption", "JanusAsk", "JanusChoose", "JanusScore")
+_SHOWS_TEXT = ("PreviewAny", "JanusLoad", "JanusCaption", "JanusAsk", "JanusChoose", "JanusScore")
 
 
 @dataclass(frozen=True)

@@ -305,7 +305,7 @@ GGUF = "a GGUF file, made for llama.cpp"
 STRANGERS: dict[str, tuple[dict[str, str], str]] = {
     "an adapter": (
         {"adapter_config.json": '{"base_model_name_or_path": "deepseek-ai/Janus-Pro-7B"}'},
-        'is an adapter for "deepseek-ai/Janus-Pro-7B", not a whole model, and adapters cannot be loaded yet',
+        'is an adapter for "deepseek-ai/Janus-Pro-7B", not a whole model. Load its base model',
     ),
     "an adapter's weights": ({"adapter_model.bin": "x"}, "is an adapter, not a whole model"),
     "GGUF": ({"Janus-Pro-1B-Q4.gguf": "GGUF", "README.md": "x"}, f'holds "Janus-Pro-1B-Q4.gguf", {GGUF}'),

@@ -123,6 +123,21 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine(step: int, expec
 
 
 @pytest.mark.parametrize(
+    ("step", "expected"), [(4, 0.5), (10, 1.0), (88, 1.0), (99, 0.525), (110, 0.05), (500, 0.05)]
+)
+def test_with_a_decay_the_rate_stays_until_the_last_share(step: int, expected: float) -> None:
+    stage = replace(STAGE, decay=0.2)
+
+    assert learning_rate(stage, step) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1])
+def test_a_decay_is_a_share(decay: float) -> None:
+    with pytest.raises(ConfigError, match="decay is a share"):
+        replace(STAGE, decay=decay)
+
+
+@pytest.mark.parametrize(
     ("batch", "mix", "expected"),
     [
         (64, (5, 1, 4), (32, 6, 26)),

@@ -1,0 +1,50 @@
+"""The gallery, from the descriptions of the templates: `python -m tools.gallery` writes docs/gallery.md.
+
+Its pictures are the templates' thumbnails, which `make templates` makes anew from what the templates give.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+from .templates.drawing import DRAWING
+from .templates.graph import Template
+from .templates.other_models import OTHER_MODELS
+from .templates.understanding import UNDERSTANDING
+
+PAGE = Path(__file__).parents[1] / "docs" / "gallery.md"
+_INTRODUCTION = """# Gallery
+
+What each template gives, as it comes: nothing was chosen, and the seed is in the template. Those of
+`janus-shapes` run as they are; the others name the model that they need, and show what they do in words until
+you have it. In ComfyUI they are in the template browser under *janus-nodes*.
+
+Pictures and page are made anew by one command, `make templates` with a running ComfyUI.
+"""
+_THEMES = {"Seeing": UNDERSTANDING, "Drawing": DRAWING, "With other models": OTHER_MODELS}
+
+
+def _entry(name: str, template: Template) -> str:
+    file = f"../workflows/{quote(name)}"
+    _, *paragraphs = (" ".join(part.split()) for part in template.note.split("\n\n"))
+    words = paragraphs[0].replace("|", "\\|")
+    return f"### {name}\n\n{words}\n\n[![{name}]({file}.jpg)]({file}.json)\n"
+
+
+def page() -> str:
+    """Return the page: a heading for each theme, and for each template its words, picture and file."""
+    parts = [_INTRODUCTION]
+    for theme, templates in _THEMES.items():
+        parts.append(f"## {theme}\n")
+        parts += [_entry(name, template) for name, template in templates.items()]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
