@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError, SamplingError
+from ..errors import CheckpointError, ConfigError, SamplingError, shown
 from ..inputs.image_tokens import codebook_identity
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..model.config import JanusConfig, LanguageConfig
@@ -26,7 +26,7 @@ from ..options import PUBLISHED_GUIDANCE, Guidance
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .gaps import refuse_gaps
-from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
+from .layout import CheckpointFiles, Layout, find_files, read_optional_json
 from .names import POSITIONS, is_unused, published_names, to_ours
 from .strangers import remark_on_adapters
 from .weight_files import read_weight_file
@@ -160,7 +160,7 @@ def _usable(key: str, name: str, value: Any, fallback: float) -> float:
         log.warning(
             "Janus: generation_config.json recommends a %s of %s; %s Drawing takes %g instead.",
             key,
-            show(value),
+            shown(value),
             reason,
             fallback,
         )
@@ -239,15 +239,17 @@ def _refuse(names: Iterable[str], what: str, cure: str, files: CheckpointFiles) 
     listed = sorted(names)
     if listed:
         count = f"{len(listed)} tensors are" if len(listed) > 1 else "1 tensor is"
-        raise CheckpointError(f'Cannot load "{files.folder}": {count} {what}, first "{listed[0]}". {cure}.')
+        raise CheckpointError(
+            f'Cannot load "{files.folder}": {count} {what}, first "{listed[0]:.120}". {cure}.'
+        )
 
 
 def _check_dtypes(published: dict[str, Tensor], files: CheckpointFiles) -> None:
     for name, tensor in published.items():
         if tensor.dtype not in _DTYPES:
             raise CheckpointError(
-                f'Cannot load "{files.folder}": "{name}" is stored as {tensor.dtype}. Quantised checkpoints '
-                "are not supported; use one in float32, bfloat16 or float16."
+                f'Cannot load "{files.folder}": "{name:.120}" is stored as {tensor.dtype}. Quantised '
+                "checkpoints are not supported; use one in float32, bfloat16 or float16."
             )
 
 

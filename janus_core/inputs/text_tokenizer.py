@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,8 +21,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, PromptError
+from ..reading import parse_json, read_small_text
 from .byte_level import PROBE, is_byte_level, mended
+from .text_steps import refuse_endless_steps
 
 log = logging.getLogger("janus.inputs")
 
@@ -80,8 +83,10 @@ class TextTokenizer:
         Raises:
             CheckpointError: the content is damaged or a special token is missing.
         """
+        self._source = source
         try:
-            parsed = json.loads(definition)
+            parsed = parse_json(definition)
+            refuse_endless_steps(parsed)
             self._build(parsed)
             survives = self._survives()
             if not survives and is_byte_level(parsed):
@@ -89,9 +94,8 @@ class TextTokenizer:
                 survives = self._survives()
                 if survives:
                     log.warning(_MENDED, source)
-        except BaseException as error:  # the tokenizers library panics with one
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+        except BaseException as error:
+            _pass_on_endings(error)
             raise CheckpointError(
                 f'Cannot read the tokenizer "{source}": {str(error)[:200]}. Fetch the file again.'
             ) from error
@@ -135,7 +139,8 @@ class TextTokenizer:
         A lone surrogate, as Python reads bytes that are not UTF-8 from a terminal, becomes a question mark.
         """
         text = text.encode("utf-8", "replace").decode("utf-8")
-        ids = self._plain.encode(text, add_special_tokens=False).ids
+        with self._panics_named():
+            ids = self._plain.encode(text, add_special_tokens=False).ids
         return [self._true_ids.get(token, token) for token in ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -143,11 +148,25 @@ class TextTokenizer:
         # The library would decode added letters as the bytes that they stand for in other tokens.
         pieces = [(is_letter, list(ids)) for is_letter, ids in groupby(token_ids, self._letters.__contains__)]
         return "".join(
-            "".join(map(self._letters.__getitem__, ids))
-            if is_letter
-            else self._whole.decode(ids, skip_special_tokens=True)
+            "".join(map(self._letters.__getitem__, ids)) if is_letter else self._text_of(ids)
             for is_letter, ids in pieces
         )
+
+    def _text_of(self, token_ids: list[int]) -> str:
+        with self._panics_named():
+            return self._whole.decode(token_ids, skip_special_tokens=True)
+
+    @contextmanager
+    def _panics_named(self) -> Iterator[None]:
+        """Turn whatever the library raises at one text into a PromptError that names the tokenizer."""
+        try:
+            yield
+        except BaseException as error:
+            _pass_on_endings(error)
+            raise PromptError(
+                f'The tokenizer "{self._source}" fails at this text: {str(error)[:200]}. Fetch '
+                "tokenizer.json from where the weights come from, or write another text."
+            ) from error
 
     def _find_special(self, source: str, names: dict[str, str]) -> SpecialTokens:
         def find(texts: Iterable[str | None], what: str) -> int:
@@ -173,6 +192,12 @@ class TextTokenizer:
         )
 
 
+def _pass_on_endings(error: BaseException) -> None:
+    """Raise again what ends the process; the tokenizers library panics with a BaseException of its own."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+
+
 def _id_of(text: str, tokenizer: Tokenizer) -> int:
     """Return the id of a token that the tokenizer is known to have."""
     found = tokenizer.token_to_id(text)
@@ -193,7 +218,7 @@ def read_tokenizer(folder: Path) -> TextTokenizer:
     """
     path = folder / "tokenizer.json"
     try:
-        definition = path.read_text(encoding="utf-8-sig")
+        definition = read_small_text(path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f'"{folder}" has no tokenizer.json{_other_tokenizer(folder)}. Download it from where the weights '
@@ -220,8 +245,8 @@ def _special_names(folder: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
-            content: Any = json.loads((folder / name).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
+            content: Any = parse_json(read_small_text(folder / name))
+        except (OSError, ValueError):
             continue
         for key in ("bos_token", "eos_token", "pad_token"):
             value = content.get(key) if isinstance(content, dict) else None
