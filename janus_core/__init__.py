@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         models_in,
     )
     from .checkpoints.load import Checkpoint, read_checkpoint
+    from .converting.convert import Conversion, convert
     from .downloads.download import DownloadPlan, plan_download, run_download
     from .downloads.pace import TransferPace
     from .downloads.published import PUBLISHED
@@ -72,8 +73,16 @@ if TYPE_CHECKING:
     from .loading import assemble, assemble_flow, load_autoregressive, load_janus, shapes_of
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
+    from .one_file import has_model_text, read_model_text
     from .options import Compute, DrawOptions, Guidance, Lora, TextOptions
-    from .residency.memory import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
+    from .residency.memory import (
+        VQ_TOGETHER,
+        answer_bytes,
+        count_parameters,
+        decode_bytes,
+        draw_bytes,
+        stored_bytes,
+    )
     from .residency.parts import Part, Task, parts_for, split_parts
 
 
@@ -94,6 +103,7 @@ _ROOMS = {
     "Choice": "generation.choosing",
     "Compute": "options",
     "ConfigError": "errors",
+    "Conversion": "converting.convert",
     "DownloadError": "errors",
     "DownloadPlan": "downloads.download",
     "DrawOptions": "options",
@@ -150,6 +160,8 @@ _ROOMS = {
     "caption_request": "inputs.prompting",
     "carried_by": "inputs.carried_tokens",
     "check_picture": "inputs.pictures",
+    "convert": "converting.convert",
+    "count_parameters": "residency.memory",
     "decode_bytes": "residency.memory",
     "described": "adapters.adapter_files",
     "draw_bytes": "residency.memory",
@@ -158,6 +170,7 @@ _ROOMS = {
     "fit_code_colours": "generation.preview",
     "flow_draw_bytes": "flow.flow_memory",
     "guided_away_from": "flow.flow_prompts",
+    "has_model_text": "one_file",
     "is_adapter_folder": "adapters.adapter_files",
     "is_complete_folder": "checkpoints.folders",
     "is_finished": "generation.endings",
@@ -177,6 +190,7 @@ _ROOMS = {
     "read_adapter": "adapters.adapter_files",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
+    "read_model_text": "one_file",
     "read_picture": "inputs.pictures",
     "read_presets": "inputs.caption_styles",
     "request_for": "inputs.caption_styles",
@@ -185,6 +199,7 @@ _ROOMS = {
     "shapes_of": "loading",
     "split_parts": "residency.parts",
     "stacked": "adapters.changes",
+    "stored_bytes": "residency.memory",
     "style_names": "inputs.caption_styles",
     "survey": "captions.caption_run",
     "to_uint8": "inputs.preprocessing",
@@ -208,6 +223,7 @@ __all__ = [
     "Choice",
     "Compute",
     "ConfigError",
+    "Conversion",
     "DownloadError",
     "DownloadPlan",
     "DrawOptions",
@@ -264,6 +280,8 @@ __all__ = [
     "caption_request",
     "carried_by",
     "check_picture",
+    "convert",
+    "count_parameters",
     "decode_bytes",
     "described",
     "draw_bytes",
@@ -272,6 +290,7 @@ __all__ = [
     "fit_code_colours",
     "flow_draw_bytes",
     "guided_away_from",
+    "has_model_text",
     "is_adapter_folder",
     "is_complete_folder",
     "is_finished",
@@ -291,6 +310,7 @@ __all__ = [
     "read_adapter",
     "read_checkpoint",
     "read_flow_checkpoint",
+    "read_model_text",
     "read_picture",
     "read_presets",
     "request_for",
@@ -299,6 +319,7 @@ __all__ = [
     "shapes_of",
     "split_parts",
     "stacked",
+    "stored_bytes",
     "style_names",
     "survey",
     "to_uint8",

@@ -29,6 +29,7 @@ from .janus_flow import JanusFlow
 from .model.layers import Operations
 from .model.model import JanusModel, build_model
 from .options import Compute, Lora
+from .quantised.linear import put_into
 from .residency.placement import Placement
 
 log = logging.getLogger("janus.loading")
@@ -227,6 +228,7 @@ def assemble(
             every tensor as mapped from the file, for layers that convert at each use.
     """
     weights = checkpoint.state_dict
+    put_into(model, checkpoint.quantised, weights_on)
     if weights_dtype is not None:
         weights = {
             name: tensor.to(weights_on, torch.float32 if name.startswith("vq_tokenizer.") else weights_dtype)
@@ -254,6 +256,7 @@ def assemble_flow(
 ) -> JanusFlow:
     """Give a built JanusFlow model its weights and return it ready for use; see `assemble`."""
     weights = checkpoint.state_dict
+    put_into(model, checkpoint.quantised, weights_on)
     if weights_dtype is not None:
         weights = {name: tensor.to(weights_on, weights_dtype) for name, tensor in weights.items()}
     assign_weights(model, weights)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from janus_core.checkpoints.load import read_checkpoint
 from janus_core.errors import ConfigError, OutputError
 from janus_core.loading import choose_device, choose_dtype, load_autoregressive
+from janus_core.one_file import read_model_text
 
 from .charts import draw_curves, picture_grid, read_curves
 from .gates import check_figures, measure_figure
@@ -142,7 +143,7 @@ def _begin_with(start: str, recipe: Recipe, device: torch.device, workers: int) 
             f'The sizes of "{start}" are not those of the recipe "{recipe.name}". Give a recipe with the '
             "sizes of that model, or begin with nothing."
         )
-    words = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+    words = read_model_text(checkpoint.folder / "tokenizer.json")
     workshop = Workshop(recipe, device, words, workers)
     workshop.model.load_state_dict(checkpoint.state_dict)
     return workshop

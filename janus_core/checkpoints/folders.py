@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, JanusError
+from ..one_file import CONFIG, TOKENIZER, has_model_text
 from .layout import find_files, read_json, recognise
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -132,26 +133,26 @@ def _name(folder: Path) -> str:
 
 
 def is_janusflow_folder(folder: str | os.PathLike[str]) -> bool:
-    """Tell from its `config.json` whether a folder holds a JanusFlow model; an unreadable one does not."""
+    """Tell from its `config.json` whether a folder, or one file, is a JanusFlow; an unreadable one is not."""
     try:
-        return recognise(read_json(Path(folder) / "config.json"), Path(folder)) == "janusflow"
+        return recognise(read_json(Path(folder) / CONFIG), Path(folder)) == "janusflow"
     except CheckpointError:
         return False
 
 
 def is_janus_folder(folder: str | os.PathLike[str]) -> bool:
-    """Tell from its `config.json` whether `read_checkpoint` may be able to read a folder."""
+    """Tell from its `config.json` whether `read_checkpoint` may be able to read a folder, or one file."""
     try:
-        recognise(read_json(Path(folder) / "config.json"), Path(folder))
+        recognise(read_json(Path(folder) / CONFIG), Path(folder))
     except CheckpointError:
         return False
     return True
 
 
 def is_complete_folder(folder: str | os.PathLike[str]) -> bool:
-    """Tell by names and lengths whether a folder has configuration, tokenizer and whole weight files."""
+    """Tell by names and lengths whether a folder, or one file, has configuration, tokenizer, weights."""
     try:
         find_files(Path(folder))
-        return (Path(folder) / "tokenizer.json").is_file()
+        return has_model_text(Path(folder) / TOKENIZER)
     except (JanusError, OSError):
         return False

@@ -3,6 +3,8 @@
 authors        config.json with `gen_head_config`, weights in .safetensors or .bin
 transformers   config.json with `model_type` "janus", weights in .safetensors
 janusflow      config.json with `vision_gen_enc_config`: the authors' files of the sibling that draws by flow
+
+A model in one file is a folder to this room: see `one_file`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import Any, Literal
 
 from ..downloads.record import refuse_partial
 from ..errors import CheckpointError, DownloadError, shown
-from ..reading import parse_json, read_small_text
+from ..one_file import CONFIG, SUFFIX, has_model_text, is_one_file, read_model_text
+from ..reading import parse_json
 from .strangers import is_adapter_file, kind_by_ending, refuse_pretenders, refuse_unfinished, what_lies_there
 from .weight_files import refuse_cut_off
 
@@ -38,7 +41,7 @@ class CheckpointFiles:
     """One model folder's files.
 
     Attributes:
-        folder: the model folder.
+        folder: the model folder, or the one file that holds a whole model.
         layout: decides the names of its tensors.
         config: parsed `config.json`.
         weights: all weight files, each present and checked.
@@ -59,6 +62,8 @@ def find_files(folder: Path) -> CheckpointFiles:
         DownloadError: a download of ours that is not finished, or whose weights have changed since.
     """
     try:
+        if folder.suffix == SUFFIX and folder.is_file():
+            return _in_one_file(folder)
         _require_folder(folder)
         refuse_partial(folder)
         _require_config(folder)
@@ -70,6 +75,17 @@ def find_files(folder: Path) -> CheckpointFiles:
         raise
     except OSError as error:
         raise CheckpointError(f'Cannot look into "{folder}": {error}. Check the path.') from error
+
+
+def _in_one_file(path: Path) -> CheckpointFiles:
+    check_weight_file(path)
+    if not is_one_file(path):
+        raise CheckpointError(
+            f'Cannot load "{path}": it has no {CONFIG} in its header, so it is no model in one file. Give '
+            "the folder that it lies in, or make one file of that with janus convert."
+        )
+    config = read_json(path / CONFIG)
+    return CheckpointFiles(folder=path, layout=recognise(config, path), config=config, weights=(path,))
 
 
 def _require_folder(folder: Path) -> None:
@@ -242,7 +258,7 @@ def check_weight_file(path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; anything else is a CheckpointError that names the file."""
     try:
-        text = read_small_text(path)
+        text = read_model_text(path)
         if text.startswith(_LFS_MARK):
             raise CheckpointError(
                 f'"{path}" is a Git-LFS pointer of a few lines. Run "git lfs pull" in the folder, or '
@@ -264,4 +280,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_optional_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or return an empty one where there is no such file."""
-    return read_json(path) if path.exists() else {}
+    return read_json(path) if has_model_text(path) else {}

@@ -10,7 +10,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +23,13 @@ from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..model.config import JanusConfig, LanguageConfig
 from ..model.model import JanusModel, build_model
 from ..options import PUBLISHED_GUIDANCE, Guidance
+from ..quantised.weight import QuantisedWeight
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .gaps import refuse_gaps
 from .layout import CheckpointFiles, Layout, find_files, read_optional_json
 from .names import POSITIONS, is_unused, published_names, to_ours
+from .quantised_files import set_apart
 from .strangers import remark_on_adapters
 from .weight_files import read_weight_file
 from .wrappers import fit_names, is_of_an_adapter
@@ -53,6 +55,8 @@ class Checkpoint:
         layout: of the files.
         codebook: identity of the VQ codebook.
         guidance: recommended by the folder.
+        quantised: matrices of decoder layers that are stored in fewer bits, by the path of their layer; they
+            are not in `state_dict`.
     """
 
     config: JanusConfig
@@ -62,6 +66,7 @@ class Checkpoint:
     layout: Layout
     codebook: str
     guidance: Guidance = PUBLISHED_GUIDANCE
+    quantised: dict[str, QuantisedWeight] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | None = None) -> Checkpoint:
@@ -103,8 +108,10 @@ def read_checkpoint_and_model(
     tokenizer = read_tokenizer(files.folder)
     check_vocabulary(config.language, tokenizer, files.folder)
     published = read_all(files, read_tensors or read_weight_file)
+    apart = set_apart(published, files)
     model = build_structure(lambda: build_model(config), files)
     state_dict = to_our_names(published, model, files)
+    quantised = apart.put_back(state_dict)
     refuse_gaps(state_dict, tokenizer.vocab_size, files.folder)
     remark_on_adapters(files.folder)
     checkpoint = Checkpoint(
@@ -115,6 +122,7 @@ def read_checkpoint_and_model(
         layout=files.layout,
         codebook=codebook_identity(state_dict["vq_tokenizer.codebook.weight"]),
         guidance=read_guidance(files.folder),
+        quantised=quantised,
     )
     return checkpoint, model
 
@@ -248,8 +256,8 @@ def _check_dtypes(published: dict[str, Tensor], files: CheckpointFiles) -> None:
     for name, tensor in published.items():
         if tensor.dtype not in _DTYPES:
             raise CheckpointError(
-                f'Cannot load "{files.folder}": "{name:.120}" is stored as {tensor.dtype}. Quantised '
-                "checkpoints are not supported; use one in float32, bfloat16 or float16."
+                f'Cannot load "{files.folder}": "{name:.120}" is stored as {tensor.dtype}, and nothing says '
+                "by which scale. Use a file that janus convert or ComfyUI wrote, or the original model."
             )
 
 

@@ -95,11 +95,11 @@ _JANUSFLOW = (
 _TABLES = {"authors": _AUTHORS, "transformers": _TRANSFORMERS, "janusflow": _JANUSFLOW}
 
 # Tensors in files that no computation reads: SigLIP's pooling head, training statistics of the codebook,
-# tables that old versions of transformers saved, leftovers of training and of profilers.
+# tables that old versions of transformers saved, leftovers of training and of profilers, the tokenizer.
 _UNUSED = re.compile(
     r".*(\.attn_pool\..*|quantize\.(codebook_used|cluster_size|embed_avg|initted)|\.position_ids"
     r"|\.rotary_emb\.(inv_freq|cos_cached|sin_cached)|\.num_batches_tracked|(^|\.)total_(ops|params)"
-    r"|gen_vision_model\.loss\..*)"
+    r"|gen_vision_model\.loss\..*|tokenizer_json)"
 )
 
 _PLACEHOLDER = re.compile(r"\{(2k\+2|\w+)\}")

@@ -52,8 +52,8 @@ def adapters_in(folder: Path) -> list[str]:
 
 
 def remark_on_adapters(folder: Path) -> None:
-    """Warn that an adapter beside base weights is not used."""
-    found = adapters_in(folder)
+    """Warn that an adapter beside base weights is not used; beside one file it may be another model's."""
+    found = adapters_in(folder) if folder.is_dir() else []
     if found:
         log.warning(
             'Janus: "%s" holds an adapter (%s) beside its weights. It is NOT used unasked: choose it in '

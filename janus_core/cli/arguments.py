@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import Any
 
 from ..downloads.published import PUBLISHED
+from .convert_flags import EXAMPLES as _CONVERT_EXAMPLES
+from .convert_flags import add_convert_flags
 from .text_flags import add_ask_flags, add_caption_flags, add_choose_flags, add_score_flags, seed
 
 _PUBLISHED = tuple(PUBLISHED)
@@ -24,6 +26,7 @@ _ROOMS = {
     "inspect": "inspect_model",
     "download": "download_model",
     "extract-lora": "extract_lora",
+    "convert": "convert_model",
 }
 _OVERVIEW = """examples:
   janus demo
@@ -32,6 +35,7 @@ _OVERVIEW = """examples:
   janus caption photos/ --style detailed --sidecar --model path/to/Janus-Pro-1B
   janus inspect path/to/Janus-Pro-1B
   janus download Janus-Pro-1B
+  janus convert path/to/Janus-Pro-1B -o Janus-Pro-1B_bf16.safetensors
 
 janus COMMAND --help explains one command. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
 """
@@ -111,6 +115,7 @@ Without the ending .safetensors a folder is written as PEFT reads it.
 Needs huggingface_hub, which comes with transformers. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are
 honoured. An interrupted download goes on where it stopped.
 """,
+    "convert": _CONVERT_EXAMPLES,
 }
 
 
@@ -131,6 +136,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         add(commands, with_model)
     _add_extract(commands, common)
     _add_download(commands, common)
+    add_convert_flags(_command(commands, common, "convert", "write a model as one file, or as a folder"))
     _add_train(commands)
     return parser.parse_args(argv)
 
@@ -148,7 +154,7 @@ def _with_model(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(add_help=False, parents=[common])
     group = made.add_argument_group("model")
     group.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="model folder (default: the bundled janus-shapes)"
+        "--model", metavar="NAME_OR_PATH", help="model folder or file (default: the bundled janus-shapes)"
     )
     group.add_argument(
         "--dtype",

@@ -1,11 +1,13 @@
-"""`inspect`: what a model folder holds and what memory it needs, without loading the weights."""
+"""`inspect`: what a model folder, or one file, holds and what memory it needs, without loading it."""
 
 from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from ..flow.flow_config import JanusFlowConfig
 from ..flow.flow_memory import flow_draw_bytes
 from ..model.config import JanusConfig, LanguageConfig
 from ..model.kv_cache import kv_cache_bytes
-from ..residency.memory import draw_bytes, weight_bytes
+from ..one_file import has_model_text
+from ..quantised.weight import QuantisedWeight
+from ..residency.memory import draw_bytes, stored_bytes, weight_bytes
 from ..residency.parts import PARTS, Part, part_of, split_parts
 from .models import chosen_model
 from .terminal import report
@@ -65,7 +69,7 @@ def describe(name_or_path: str) -> dict[str, Any]:
     with _remarks() as said:
         checkpoint = read_checkpoint(name_or_path)
     config, special = checkpoint.config, checkpoint.tokenizer.special
-    counts = _count(checkpoint.state_dict, PARTS)
+    counts = _count(checkpoint.state_dict, checkpoint.quantised, PARTS)
     uses_tokens = special.user is not None and special.assistant is not None and not config.old_roles
     return {
         **_files_line(files),
@@ -74,8 +78,10 @@ def describe(name_or_path: str) -> dict[str, Any]:
         "decoder": _decoder(config.language),
         "codebook": checkpoint.codebook,
         "parameters": counts,
-        "stored as": _dtypes(checkpoint.state_dict),
-        "memory": {name: _need(config, counts, dtype) for name, dtype in _COMPUTED_IN.items()},
+        "stored as": _dtypes(checkpoint.state_dict, checkpoint.quantised),
+        "memory": {
+            name: _need(config, counts, checkpoint.quantised, dtype) for name, dtype in _COMPUTED_IN.items()
+        },
         "special tokens": vars(special),
         "role words": "<|User|>, <|Assistant|>" if uses_tokens else "User, Assistant",
         "problems": [
@@ -90,7 +96,7 @@ def _describe_flow(files: CheckpointFiles) -> dict[str, Any]:
     with _remarks() as said:
         checkpoint, model = read_flow_checkpoint(files.folder)
     config = checkpoint.config
-    counts = _count(checkpoint.state_dict, split_parts(model))
+    counts = _count(checkpoint.state_dict, checkpoint.quantised, split_parts(model))
     return {
         **_files_line(files),
         "image size": config.vision.image_size,
@@ -98,8 +104,11 @@ def _describe_flow(files: CheckpointFiles) -> dict[str, Any]:
         f"{config.num_latent_tokens} tokens; {config.vision.num_patches} seen",
         "decoder": _decoder(config.language),
         "parameters": counts,
-        "stored as": _dtypes(checkpoint.state_dict),
-        "memory": {name: _flow_need(config, counts["total"], dtype) for name, dtype in _COMPUTED_IN.items()},
+        "stored as": _dtypes(checkpoint.state_dict, checkpoint.quantised),
+        "memory": {
+            name: _flow_need(config, stored_bytes(checkpoint.state_dict, checkpoint.quantised, dtype), dtype)
+            for name, dtype in _COMPUTED_IN.items()
+        },
         "special tokens": vars(checkpoint.tokenizer.special),
         "role words": "User, Assistant",
         "problems": [
@@ -116,11 +125,15 @@ def _files_line(files: CheckpointFiles) -> dict[str, str]:
     }
 
 
-def _count(state_dict: dict[str, Tensor], parts: Iterable[Part]) -> dict[str, int]:
+def _count(
+    state_dict: dict[str, Tensor], quantised: dict[str, QuantisedWeight], parts: Iterable[Part]
+) -> dict[str, int]:
     """Return the parameters of each part, and of all."""
     counts = dict.fromkeys(map(str, parts), 0)
     for name, tensor in state_dict.items():
         counts[part_of(name)] += tensor.numel()
+    for name, weight in quantised.items():
+        counts[part_of(name)] += prod(weight.shape)
     return {**counts, "total": sum(counts.values())}
 
 
@@ -134,13 +147,14 @@ def _decoder(language: LanguageConfig) -> dict[str, int]:
     }
 
 
-def _dtypes(state_dict: dict[str, Tensor]) -> list[str]:
-    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state_dict.values()})
+def _dtypes(state_dict: dict[str, Tensor], quantised: dict[str, QuantisedWeight]) -> list[str]:
+    formats = Counter(weight.format.name for weight in quantised.values())
+    plain = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state_dict.values()})
+    return [*plain, *(f"{count} matrices in {name}" for name, count in formats.items())]
 
 
-def _flow_need(config: JanusFlowConfig, parameters: int, dtype: torch.dtype) -> dict[str, int]:
+def _flow_need(config: JanusFlowConfig, weights: int, dtype: torch.dtype) -> dict[str, int]:
     """Return bytes: of the weights, of all that drawing one guided picture takes."""
-    weights = parameters * dtype.itemsize
     return {
         "weights": weights,
         "drawing": weights + flow_draw_bytes(config, _ROWS, _PROMPT_TOKENS, dtype),
@@ -161,9 +175,13 @@ def _remarks() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def _need(config: JanusConfig, counts: dict[str, int], dtype: torch.dtype) -> dict[str, int]:
+def _need(
+    config: JanusConfig, counts: dict[str, int], quantised: dict[str, QuantisedWeight], dtype: torch.dtype
+) -> dict[str, int]:
     """Return bytes: of the weights, of one guided picture's KV cache, of all that drawing it takes."""
-    weights = weight_bytes(config, counts["total"], counts["vq_tokenizer"], dtype)
+    plain = counts["total"] - sum(prod(weight.shape) for weight in quantised.values())
+    weights = weight_bytes(config, plain, counts["vq_tokenizer"], dtype)
+    weights += sum(weight.nbytes for weight in quantised.values())
     cache = kv_cache_bytes(config.language, _ROWS, _PROMPT_TOKENS + config.num_image_tokens, dtype)
     return {
         "weights": weights,
@@ -182,6 +200,8 @@ def _problems(folder: Path, *, has_placeholder: bool) -> list[str]:
         problems.append(
             "the tokenizer has no image placeholder; the next free id stands in, which changes nothing"
         )
-    if not (folder / "preprocessor_config.json").exists() and not (folder / "processor_config.json").exists():
+    if not any(
+        has_model_text(folder / name) for name in ("preprocessor_config.json", "processor_config.json")
+    ):
         problems.append("no preprocessor_config.json; the published values are used")
     return problems

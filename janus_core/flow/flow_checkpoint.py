@@ -6,7 +6,7 @@ What holds for every published folder is in the room of the checkpoints; nothing
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -22,11 +22,13 @@ from ..checkpoints.load import (
     read_guidance,
     to_our_names,
 )
+from ..checkpoints.quantised_files import set_apart
 from ..checkpoints.strangers import remark_on_adapters
 from ..checkpoints.weight_files import read_weight_file
 from ..errors import CheckpointError, ConfigError
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..options import Guidance
+from ..quantised.weight import QuantisedWeight
 from .flow_config import JanusFlowConfig
 from .flow_files import parse_janusflow
 from .flow_model import JanusFlowModel, build_flow_model
@@ -43,6 +45,7 @@ class FlowCheckpoint:
         state_dict: tensors under our names, complete and of right shape, mapped from the file.
         folder: where it came from.
         cfg_weight: the guidance that its makers recommend.
+        quantised: as in `Checkpoint`.
     """
 
     config: JanusFlowConfig
@@ -50,6 +53,7 @@ class FlowCheckpoint:
     state_dict: dict[str, Tensor]
     folder: Path
     cfg_weight: float = FLOW_CFG_WEIGHT
+    quantised: dict[str, QuantisedWeight] = field(default_factory=dict)
 
 
 def read_flow_checkpoint(
@@ -77,8 +81,10 @@ def read_flow_checkpoint(
     tokenizer = read_tokenizer(files.folder)
     check_vocabulary(config.language, tokenizer, files.folder)
     published = read_all(files, read_tensors or read_weight_file)
+    apart = set_apart(published, files)
     model = build_structure(lambda: build_flow_model(config), files)
     state_dict = to_our_names(published, model, files)
+    quantised = apart.put_back(state_dict)
     # The convolutional networks begin with zeros in places, and nobody has seen whether training leaves any.
     looked_at = {name: tensor for name, tensor in state_dict.items() if not name.startswith("flow.")}
     refuse_gaps(looked_at, tokenizer.vocab_size, files.folder)
@@ -89,6 +95,7 @@ def read_flow_checkpoint(
         state_dict=state_dict,
         folder=files.folder,
         cfg_weight=read_guidance(files.folder, Guidance(cfg_weight=FLOW_CFG_WEIGHT)).cfg_weight,
+        quantised=quantised,
     )
     return checkpoint, model
 

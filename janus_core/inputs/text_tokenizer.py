@@ -22,7 +22,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ..errors import CheckpointError, PromptError
-from ..reading import parse_json, read_small_text
+from ..one_file import TOKENIZER, read_model_text
+from ..reading import parse_json
 from .byte_level import PROBE, is_byte_level, mended
 from .text_steps import refuse_endless_steps
 
@@ -211,14 +212,14 @@ def _is_letter(added: dict[str, Any]) -> bool:
 
 
 def read_tokenizer(folder: Path) -> TextTokenizer:
-    """Read the tokenizer of a model folder.
+    """Read the tokenizer of a model folder, or of a model in one file.
 
     Raises:
         CheckpointError: no `tokenizer.json`, a damaged one, or one that lacks a special token.
     """
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER
     try:
-        definition = read_small_text(path)
+        definition = read_model_text(path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f'"{folder}" has no tokenizer.json{_other_tokenizer(folder)}. Download it from where the weights '
@@ -245,7 +246,7 @@ def _special_names(folder: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
-            content: Any = parse_json(read_small_text(folder / name))
+            content: Any = parse_json(read_model_text(folder / name))
         except (OSError, ValueError):
             continue
         for key in ("bos_token", "eos_token", "pad_token"):

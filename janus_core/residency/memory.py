@@ -5,13 +5,18 @@ Estimates are upper bounds of what is allocated at once: KV cache, widest activa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
+
 import torch
+from torch import Tensor
 
 from ..flow.flow_config import JanusFlowConfig
 from ..generation.noise import block_cells, block_words
 from ..generation.spelling import SCORED_TOGETHER
 from ..model.config import JanusConfig
 from ..model.kv_cache import kv_cache_bytes
+from ..quantised.weight import QuantisedWeight
 
 _FLOAT = 4  # bytes; logits, noise and the VQ tokenizer are float32
 _NOISE_BLOCKS = 2 + 8  # noise in use and being made, and the int64 words alive meanwhile, in units of noise
@@ -124,6 +129,21 @@ def decode_bytes(config: JanusConfig, pictures: int) -> int:
     widest = config.vq.base_channels * max(config.vq.channel_multipliers[:2])
     area = config.vision.image_size**2
     return pictures * area * widest * _VQ_MAPS * _FLOAT
+
+
+def count_parameters(state_dict: Mapping[str, Tensor], quantised: Mapping[str, QuantisedWeight]) -> int:
+    """Return the number of a checkpoint's parameters, whatever they are stored in."""
+    return sum(tensor.numel() for tensor in state_dict.values()) + sum(
+        prod(weight.shape) for weight in quantised.values()
+    )
+
+
+def stored_bytes(
+    state_dict: Mapping[str, Tensor], quantised: Mapping[str, QuantisedWeight], dtype: torch.dtype
+) -> int:
+    """Return the bytes of all weights: quantised ones as they are stored, the others in a dtype."""
+    plain = sum(tensor.numel() for tensor in state_dict.values()) * dtype.itemsize
+    return plain + sum(weight.nbytes for weight in quantised.values())
 
 
 def weight_bytes(config: JanusConfig, parameters: int, vq_parameters: int, dtype: torch.dtype) -> int:

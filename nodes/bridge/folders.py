@@ -1,7 +1,7 @@
 """Folders of models and token files: names in a combo to paths on disk, and back.
 
-A model's name is the bare name of a folder. What a combo sends is untrusted and is checked before it becomes
-a path.
+A model's name is the bare name of a folder, or of a file that holds a whole model. What a combo sends is
+untrusted and is checked before it becomes a path.
 """
 
 import contextlib
@@ -32,6 +32,9 @@ NOTHING_INSTALLED = "(no Janus model installed)"
 
 _SETTLED_NS = 2_000_000_000  # no less than the coarsest clock of a file system, FAT's two seconds
 
+# Where models in one file may lie beside ours: where people put what reads text.
+_TEXT_ENCODERS = "text_encoders"
+
 # Folders that other packs use, searched so that nobody downloads twice.
 _SHARED_FOLDERS = ("Janus-Pro", "LLM", "deepseek-ai")
 
@@ -57,7 +60,7 @@ def model_choices() -> list[str]:
 
 
 def model_folder(name: str) -> Path:
-    """Return the folder of a model's name.
+    """Return the folder of a model's name, or the file that holds it.
 
     Raises:
         CheckpointError: not a bare name, or not installed; the message says what to do.
@@ -128,8 +131,9 @@ def model_state(name: str) -> str:
 
 
 def folder_state(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return path, size and time of every file, to notice that a model was replaced."""
-    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    """Return path, size and time of every file of a model, to notice that it was replaced."""
+    inside = folder.iterdir() if folder.is_dir() else [folder]
+    files = sorted(path for path in inside if path.is_file())
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
@@ -152,7 +156,20 @@ def _installed_folders() -> dict[str, Path]:
                 continue  # gone since
             if _is_janus(str(model.folder), stamp):
                 found.setdefault(model.name, []).append(model.folder)
+    for file in _one_files():
+        found.setdefault(file.name, []).append(file)
     return {name: _most_complete(places) for name, places in found.items()}
+
+
+def _one_files() -> Iterator[Path]:
+    """Find models in one file, also in subfolders; whether a file is one stands in its header."""
+    for key in (KEY, _TEXT_ENCODERS):
+        known = folder_paths.get_filename_list(key) if key in folder_paths.folder_names_and_paths else []
+        for name in known:
+            path = folder_paths.get_full_path(key, name) if name.endswith(".safetensors") else None
+            with contextlib.suppress(OSError):  # gone since
+                if path is not None and _is_janus(path, Path(path).stat().st_mtime_ns):
+                    yield Path(path)
 
 
 def _most_complete(places: list[Path]) -> Path:
@@ -161,9 +178,10 @@ def _most_complete(places: list[Path]) -> Path:
     return next((place for place in places if is_complete_folder(place)), places[0])
 
 
-@lru_cache(maxsize=256)
-def _is_janus(folder: str, _config_mtime_ns: int) -> bool:
-    return is_janus_folder(folder)
+@lru_cache(maxsize=4096)
+def _is_janus(place: str, _mtime_ns: int) -> bool:
+    """Tell it of a folder, or of one file, and remember it until its configuration changes."""
+    return is_janus_folder(place)
 
 
 def token_choices() -> list[str]:

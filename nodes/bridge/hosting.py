@@ -29,6 +29,7 @@ from ...janus_core import (
     assemble_flow,
     build_flow_model,
     build_model,
+    count_parameters,
     draw_bytes,
     fit_code_colours,
     flow_draw_bytes,
@@ -37,7 +38,9 @@ from ...janus_core import (
     read_checkpoint,
     read_flow_checkpoint,
     split_parts,
+    stored_bytes,
 )
+from . import quantised
 from .flow_sampling import FlowBaseModel
 from .remarks import World, read_world
 
@@ -161,10 +164,10 @@ def _stays_in_place(patcher: mp.ModelPatcher) -> bool:
 
 
 def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
-    """Read a model folder and wrap it for ComfyUI.
+    """Read a model folder, or a model in one file, and wrap it for ComfyUI.
 
     Args:
-        folder: in any published layout.
+        folder: in any published layout, or the file.
         dtype: of the arithmetic; "auto" asks ComfyUI.
         residency: fast keeps the model whole on the device if ComfyUI can make room, offload streams it, auto
             decides by size.
@@ -177,12 +180,15 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     device = mm.get_torch_device()
     kind = _FLOW if is_janusflow_folder(folder) else _AUTOREGRESSIVE
     checkpoint = kind.read(folder)
-    parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    parameters = count_parameters(checkpoint.state_dict, checkpoint.quantised)
     stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
     compute = _DTYPES.get(dtype) or _arithmetic(device, parameters, stored)
-    need = parameters * compute.itemsize + kind.draw_bytes(checkpoint.config, compute)
+    weights = stored_bytes(checkpoint.state_dict, checkpoint.quantised, compute)
+    need = weights + kind.draw_bytes(checkpoint.config, compute)
     is_fast = residency == "fast" or (residency == "auto" and _fits(need, device))
-    operations = _layers(is_fast, device)
+    is_quantised = bool(checkpoint.quantised)
+    operations = quantised.layers(checkpoint, compute, device) if is_quantised else _layers(is_fast, device)
+    checkpoint = quantised.as_core_takes_it(checkpoint)
     model = kind.build(checkpoint.config, operations)
     offload = mm.unet_offload_device()
     janus = kind.assemble(
@@ -190,7 +196,7 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         model,
         Compute(device=device, dtype=compute),
         weights_on=offload,
-        weights_dtype=compute if is_fast else None,
+        weights_dtype=compute if is_fast and not is_quantised else None,
     )
     if hasattr(mm, "archive_model_dtypes"):  # paged weights are converted to the dtype that it records
         mm.archive_model_dtypes(model)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...janus_core import PUBLISHED, CheckpointError
+from ...janus_core import PUBLISHED, CheckpointError, has_model_text, read_model_text
 
 KEY = "janus_remarks"
 """Under which the page finds remarks among a node's results; core's own page shows `text` only."""
@@ -63,16 +63,16 @@ class World:
 
 
 def read_world(folder: Path) -> World | None:
-    """Return the world of a model's folder; None for a model without such a file.
+    """Return the world of a model's folder, or of one in one file; None for a model without such a text.
 
     Raises:
         CheckpointError: there is a file, and it does not say what it should.
     """
     path = folder / _FILE
-    if not path.is_file():
+    if not has_model_text(path):
         return None
     try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        said: dict[str, Any] = json.loads(read_model_text(path))
         words = frozenset(str(word).lower() for word in said["words"])
         return World(model=folder.name, knows=str(said["knows"]), words=words, instead=str(said["instead"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -8,8 +8,10 @@ from pathlib import Path
 from unittest import mock
 
 import folder_paths
-from janus_pack.janus_core import CheckpointError
-from janus_pack.nodes.bridge import folders
+import torch
+from janus_pack.janus_core import CheckpointError, convert
+from janus_pack.nodes.bridge import folders, hosting
+from safetensors.torch import save_file
 
 PUBLISHED = ["Janus-Pro-1B", "Janus-Pro-7B", "Janus-1.3B", "JanusFlow-1.3B"]
 
@@ -107,6 +109,24 @@ def check_an_unfinished_model_is_named_by_its_path_instead_of_a_download(models:
         shutil.copytree(models / "janus-tiny", folder)
         (folder / "pytorch_model-00002-of-00002.bin").unlink()
         assert folders.model_folder("Janus-Pro-1B") == folder
+
+
+def check_models_in_one_file_are_listed_by_their_names(models: Path) -> None:
+    with installation() as base:
+        encoders = base / "text_encoders"
+        for folder in (base / "janus" / "deeper", encoders):
+            folder.mkdir(parents=True)
+        folder_paths.add_model_folder_path("text_encoders", str(encoders))
+        convert(models / "janus-tiny", base / "janus" / "deeper" / "one.safetensors")
+        convert(models / "janusflow-tiny", encoders / "flow.safetensors")
+        save_file({"weight": torch.ones(1)}, encoders / "clip.safetensors")
+        assert folders.model_choices() == ["one.safetensors", "flow.safetensors", *PUBLISHED]
+        assert folders.model_folder("flow.safetensors") == encoders / "flow.safetensors"
+        before = folders.model_state("one.safetensors")
+        os.utime(base / "janus" / "deeper" / "one.safetensors", ns=(1, 1))
+        assert folders.model_state("one.safetensors") != before
+        loaded = hosting.host(folders.model_folder("one.safetensors"), "float32", "auto")
+        assert str(loaded) == "one.safetensors, float32, CPU"
 
 
 def check_the_case_of_letters_does_not_matter(models: Path) -> None:

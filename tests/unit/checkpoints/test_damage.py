@@ -100,7 +100,7 @@ BLOCK = "vision_model.vision_tower.blocks.1."
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 4180000000\n"
 NOT_JSON = 'config.json" as JSON: '
 UNREADABLE = 'model.safetensors": '
-QUANTISED = "Quantised checkpoints are not supported; use one in float32, bfloat16 or float16"
+QUANTISED = "and nothing says by which scale. Use a file that janus convert or ComfyUI wrote"
 NO_PLAIN_NAME = "which is not a plain file name"
 
 CONFIG_CASES: dict[str, tuple[Damage, str]] = {

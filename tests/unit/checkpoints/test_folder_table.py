@@ -212,7 +212,9 @@ BUILDS: dict[str, list[Build]] = {
         changed(lambda tensors: tensors | {"vision_model.norm.num_batches_tracked": torch.tensor(3)})
     ],
     "an adapter that was not merged": [changed(lambda tensors: tensors | {LORA: torch.zeros(4, 4)})],
-    "8-bit integers": [changed(lambda t: t | {"gen_embed.weight": t["gen_embed.weight"].to(torch.int8)})],
+    "8-bit integers without a scale": [
+        changed(lambda t: t | {"gen_embed.weight": t["gen_embed.weight"].to(torch.int8)})
+    ],
     "the state of an optimiser": [pickled(lambda _: {"state": {}, "param_groups": []})],
     "a tensor too few": [changed(without_one)],
     "an adapter beside the weights": [write("adapter_config.json", "{}")],
