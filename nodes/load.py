@@ -28,7 +28,8 @@ class JanusLoad(io.ComfyNode):
             inputs=[
                 widget(
                     io.Combo.Input, "model", options=folders.model_choices(),
-                    tooltip="A folder in models/janus, or a published model: one that is not installed is "
+                    tooltip="A folder or .safetensors file in models/janus, such a file in "
+                    "models/text_encoders, or a published model: one that is not installed is "
                     "downloaded when the node runs (Janus-1.3B and Janus-Pro-1B 4.2 GB, Janus-Pro-7B 14.8 "
                     "GB). Janus-Pro-1B needs about 5 GB of memory, Janus-Pro-7B 16 GB; both can also be "
                     "streamed with less. janus-shapes comes with the pack and is for trying things out: it "

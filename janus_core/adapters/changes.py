@@ -13,6 +13,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ..quantised.linear import expand_layer
+
 _ROWS_AT_ONCE = 2048  # of a matrix while it is merged
 
 
@@ -92,6 +94,8 @@ def stacked(adapters: Iterable[tuple[Sequence[Change], float]]) -> Stack:
 def merge_into(model: nn.Module, stack: Stack, under: str = "") -> None:
     """Give a model's parameters their changes; tensors that they shared with others stay as they are.
 
+    A quantised matrix that is changed is expanded first, and stays so.
+
     Args:
         model: whose parameters have the names of `stack`.
         stack: the changes.
@@ -99,6 +103,7 @@ def merge_into(model: nn.Module, stack: Stack, under: str = "") -> None:
     """
     for name, changes in stack.items():
         if not under or name.startswith(f"{under}."):
+            expand_layer(model, name)
             parameter = model.get_parameter(name)
             parameter.data = merged(parameter.data, changes)
 

@@ -25,8 +25,8 @@ _ROOMS = {
     "decode": "encode_decode",
     "inspect": "inspect_model",
     "download": "download_model",
-    "extract-lora": "extract_lora",
     "convert": "convert_model",
+    "extract-lora": "extract_lora",
 }
 _OVERVIEW = """examples:
   janus demo

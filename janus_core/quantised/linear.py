@@ -102,3 +102,25 @@ def put_into(model: nn.Module, weights: Mapping[str, QuantisedWeight], device: t
     for path, weight in weights.items():
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, QuantisedLinear(weight.on(device)))
+
+
+def expand_layer(model: nn.Module, parameter: str) -> None:
+    """Make a quantised layer plain again, in the dtype of its block's norms, so that it can be changed.
+
+    Args:
+        model: it may hold the layer.
+        parameter: full name of the layer's weight; that of any other parameter changes nothing.
+    """
+    path = parameter.rpartition(".")[0]
+    layer = model.get_submodule(path)
+    if not isinstance(layer, QuantisedLinear):
+        return
+    block, part, name = path.rsplit(".", 2)
+    dtype = next(model.get_submodule(block).parameters()).dtype
+    matrix = layer.weight.dequantised(torch.float32)
+    if layer.weight.smoothing is not None:  # multiplying inputs is multiplying columns
+        matrix = matrix * layer.weight.smoothing.float().reshape(1, -1)
+    with torch.device("meta"):
+        plain = nn.Linear(layer.in_features, layer.out_features, bias=False)
+    plain.weight = nn.Parameter(matrix.to(dtype), requires_grad=False)
+    setattr(model.get_submodule(f"{block}.{part}"), name, plain.eval())

@@ -24,7 +24,6 @@ from janus_pack.janus_core.checkpoints import load
 from janus_pack.janus_core.checkpoints.load import assign_weights
 from janus_pack.janus_core.converting.quantising import KINDS
 from janus_pack.janus_core.quantised.formats import FORMATS
-from janus_pack.nodes.ask_caption import JanusCaption
 from janus_pack.nodes.bridge import hosting, quantised
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -180,14 +179,13 @@ def check_a_large_model_between_two_descriptions_costs_no_second_reading(models:
             stack.enter_context(mock.patch.object(load, "read_weight_file", reader))
             model = hosting.host(path, "float32", "fast")
             files = reader.call_count
-            first = JanusCaption.execute(model, _PICTURE[None], max_new_tokens=4).result[0]
-            assert all(part.model.device is not None for part in model.get_models())
+            first = model.janus.caption([_PICTURE], options=TextOptions(max_new_tokens=4))
             mm.unload_all_models()
             large = mp.ModelPatcher(torch.nn.Linear(1000, 1000), mm.get_torch_device(), torch.device("cpu"))
             mm.load_models_gpu([large])
             assert not {id(part) for part in model.get_models()} & {
                 id(one.model) for one in mm.current_loaded_models
             }
-            assert JanusCaption.execute(model, _PICTURE[None], max_new_tokens=4).result[0] == first
+            assert model.janus.caption([_PICTURE], options=TextOptions(max_new_tokens=4)) == first
             assert files == (1 if kind else 2)
             assert reader.call_count == files

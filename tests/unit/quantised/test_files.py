@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from janus_core import CheckpointError, ConfigError, Janus, TextOptions, convert, load_janus, read_checkpoint
+from janus_core.adapters.changes import Place, Whole, merge_into
 from janus_core.cli.inspect_model import describe
 from janus_core.converting.quantising import KINDS
 from janus_core.errors import JanusError
@@ -119,6 +120,19 @@ def test_rows_that_no_whole_vectors_fill_are_expanded() -> None:
     x = torch.ones(1, 172)
     assert not linear._multiplies_int8(weight, x)
     assert torch.equal(QuantisedLinear(weight)(x), q.float().sum(dim=1)[None])
+
+
+def test_an_adapter_expands_the_matrix_that_it_changes(files: dict[str, Path]) -> None:
+    janus = load_janus(files["int8"], dtype="float32", device="cpu")
+    path = "language.language_model.layers.0.self_attn.q_proj"
+    layer = janus.model.get_submodule(path)
+    assert isinstance(layer, QuantisedLinear)
+    place = Place(tensor=f"{path}.weight", first_row=0, shape=torch.Size((64, 64)))
+    change = Whole(place=place, value=torch.ones(64, 64), is_added=True)
+    merge_into(janus.model, {f"{path}.weight": [(change, 0.5)]})
+    changed = janus.model.get_submodule(path).weight
+    assert torch.allclose(changed.float(), layer.weight.dequantised(torch.float32) + 0.5, atol=0.01)
+    assert isinstance(janus.model.get_submodule(path.replace("q_proj", "k_proj")), QuantisedLinear)
 
 
 def test_a_quantised_layer_does_not_learn(files: dict[str, Path]) -> None:
