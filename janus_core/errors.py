@@ -10,8 +10,21 @@
     ├── DownloadError(OSError)         a published model cannot be fetched, or its files are not as they came
     └── OutputError(OSError)           a result cannot be written where it was asked for
 
-Each message says what happened, where, and what to do.
+Each message says what happened, where, and what to do. `shown` puts a value into one, whatever it is.
 """
+
+import reprlib
+
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 3, 80, 80
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, shortened where it is long or deeply nested."""
+    try:
+        return _short.repr(value)
+    except Exception:  # noqa: BLE001 - an object's own repr, or an integer of too many digits
+        return f"a value of the type {type(value).__name__}"
 
 
 class JanusError(Exception):

@@ -6,11 +6,12 @@ Such a file is read like a folder: "model.safetensors/config.json" is the text t
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from .reading import LARGEST_TEXT, parse_json, read_small_file
 
 SUFFIX = ".safetensors"
 CONFIG = "config.json"
@@ -19,7 +20,6 @@ TOKENIZER_TENSOR = "tokenizer_json"
 """The uint8 tensor whose bytes are `tokenizer.json`, as other models in one file have it."""
 
 _LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
-_LARGEST_TOKENIZER = 2**26  # bytes; a published one has 5 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,7 @@ def _header(path: Path, size: int, _mtime_ns: int) -> Header:
             raise OSError("its header is cut off")
         if length > _LARGEST_HEADER:
             raise ValueError("its header is larger than the format allows")
-        try:
-            content = json.loads(file.read(length))
-        except RecursionError as error:
-            raise ValueError("its header is broken") from error
+        content = parse_json(file.read(length).decode("utf-8"))
     if not isinstance(content, dict):
         raise ValueError("its header lists no tensors")
     texts = content.pop("__metadata__", None) or {}
@@ -97,7 +94,7 @@ def read_model_text(path: Path) -> str:
         FileNotFoundError: there is none. OSError, ValueError: it cannot be read, or is not UTF-8.
     """
     if not path.parent.is_file():
-        return path.read_bytes().decode("utf-8-sig")  # line ends stay as they are
+        return read_small_file(path).decode("utf-8-sig")  # line ends stay as they are
     header = read_header(path.parent)
     if path.name == TOKENIZER:
         return _tokenizer(path.parent, header).decode("utf-8-sig")
@@ -112,7 +109,7 @@ def _tokenizer(path: Path, header: Header) -> bytes:
         raise FileNotFoundError(f"it has no tensor {TOKENIZER_TENSOR}")
     try:
         first, end = entry["data_offsets"]
-        if entry["dtype"] != "U8" or not 0 <= first <= end <= first + _LARGEST_TOKENIZER:
+        if entry["dtype"] != "U8" or not 0 <= first <= end <= first + LARGEST_TEXT:
             raise ValueError(TOKENIZER_TENSOR)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"its tensor {TOKENIZER_TENSOR} is no text") from error

@@ -14,10 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .errors import SamplingError
+from .errors import PromptError, SamplingError, shown
 
 CFG_WEIGHT = 5.0  # the authors' guidance, where a model's folder recommends no other
 MOST_CFG_WEIGHT = 100  # far beyond any use
+MOST_PICTURES = 2**16  # of one call; more are drawn by several
 MOST_STRENGTH = 100  # of an adapter, as ComfyUI's own nodes allow
 MIN_P = 0.0  # off, as the published models and the reference draw
 
@@ -67,31 +68,37 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise SamplingError unless `value` is a number in [low, high]."""
     # booleans are numbers to Python; NaN fails both comparisons
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
-        raise SamplingError(f"{name} is {value!r}; it must be between {low} and {high}.")
+        raise SamplingError(f"{name} is {shown(value)}; it must be between {low} and {high}.")
 
 
 def check_above_zero(name: str, value: float, high: float) -> None:
     """Raise SamplingError unless `value` is a number above 0 and at most `high`."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= high:
-        raise SamplingError(f"{name} is {value!r}; it must be above 0 and at most {high}.")
+        raise SamplingError(f"{name} is {shown(value)}; it must be above 0 and at most {high}.")
 
 
 def check_whole(name: str, value: int, low: int, high: int) -> None:
     """Raise SamplingError unless `value` is a whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
-        raise SamplingError(f"{name} is {value!r}; it must be a whole number between {low} and {high}.")
+        raise SamplingError(f"{name} is {shown(value)}; it must be a whole number between {low} and {high}.")
 
 
 def check_count(name: str, value: int) -> None:
     """Raise SamplingError unless `value` is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise SamplingError(f"{name} is {value!r}; it must be at least 1.")
+        raise SamplingError(f"{name} is {shown(value)}; it must be at least 1.")
+
+
+def check_text(name: str, value: str) -> None:
+    """Raise PromptError unless `value` is a text, which a link in a graph does not see to."""
+    if not isinstance(value, str):
+        raise PromptError(f"{name} is {shown(value)}; it must be a text. Connect or write one.")
 
 
 def whole_seed(seed: int) -> int:
     """Return a seed as a Python int; raise SamplingError if it is not a whole number."""
     if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise SamplingError(f"seed is {seed!r}; it must be a whole number.")
+        raise SamplingError(f"seed is {shown(seed)}; it must be a whole number.")
     return int(seed)  # numpy's integers would overflow in seed + i
 
 
@@ -124,8 +131,9 @@ class TextOptions:
         check_range("top_p", self.top_p, 1e-6, 1)  # 0 would be greedy, which temperature 0 says already
         check_range("min_p", self.min_p, 0, 1)
         check_range("repetition_penalty", self.repetition_penalty, 0.1, 10)
-        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
-            raise SamplingError(f"stop is {self.stop!r}; it must be a list of texts that are not empty.")
+        is_list = isinstance(self.stop, Sequence) and not isinstance(self.stop, str)
+        if not is_list or not all(isinstance(text, str) and text for text in self.stop):
+            raise SamplingError(f"stop is {shown(self.stop)}; it must be a list of texts that are not empty.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,11 +212,11 @@ class DrawOptions:
             keep_best: see the class.
         """
         return cls(
-            cfg_weight=None if cfg_weight == 0 else cfg_weight,
+            cfg_weight=None if isinstance(cfg_weight, Real) and cfg_weight == 0 else cfg_weight,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            min_p=None if min_p < 0 else min_p,
+            min_p=None if isinstance(min_p, Real) and min_p < 0 else min_p,
             keep_best=keep_best,
         )
 

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .conversing import Conversing
-from .errors import ImageError
+from .errors import ImageError, shown
 from .generation.batches import in_chunks
 from .generation.canvas import Source
 from .generation.contest import Contest
@@ -28,12 +28,14 @@ from .model.config import JanusConfig
 from .model.layers import full_precision_convolutions
 from .model.model import JanusModel
 from .options import (
+    MOST_PICTURES,
     PUBLISHED_GUIDANCE,
     DrawOptions,
     Guidance,
     OnStep,
     OnTokens,
     check_count,
+    check_whole,
     whole_seed,
 )
 from .residency.memory import VQ_TOGETHER, decode_bytes, draw_bytes
@@ -94,7 +96,7 @@ class Painting(Conversing):
             SamplingError: a count below 1, more to be kept than are drawn, or scores that are no numbers;
                 `rows` tells of which pictures.
         """
-        check_count("num_images", num_images)
+        check_whole("num_images", num_images, 1, MOST_PICTURES)
         check_count("batch_size", batch_size)
         seed = whole_seed(seed)
         pictures = plan_pictures(
@@ -166,9 +168,11 @@ class Painting(Conversing):
         Raises:
             SamplingError: the number is below 1. ImageError: it is not that of the tokens.
         """
-        check_count("num_images", num_images)
+        check_whole("num_images", num_images, 1, MOST_PICTURES)
         if tokens is None:
             return ImageTokens.undrawn(num_images, self.config.grid_side, self.codebook)
+        if not isinstance(tokens, ImageTokens):
+            raise ImageError(f"{shown(tokens)} are no image tokens. Connect those of a Janus node.")
         count = how_many(len(tokens), num_images)
         return replace(tokens, grid=tokens.grid.expand(count, -1, -1).clone())
 

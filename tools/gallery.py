@@ -22,6 +22,14 @@ you have it. In ComfyUI they are in the template browser under *janus-nodes*.
 
 Pictures and page are made anew by one command, `make templates` with a running ComfyUI.
 """
+_MINIATURE = """## What the miniature draws
+
+The first drawings of each kind that its evaluation makes, right and wrong ones alike: first combinations that
+training never showed. `janus-train evaluate janus-shapes --out out/evaluation` makes the sheet anew, as
+`evaluation.png`; figures are on the [model's card](../janus_core/bundled/janus-shapes/README.md).
+
+![Drawings of janus-shapes, each with its prompt](janus-shapes.png)
+"""
 _THEMES = {"Seeing": UNDERSTANDING, "Drawing": DRAWING, "With other models": OTHER_MODELS}
 
 
@@ -38,7 +46,7 @@ def page() -> str:
     for theme, templates in _THEMES.items():
         parts.append(f"## {theme}\n")
         parts += [_entry(name, template) for name, template in templates.items()]
-    return "\n".join(parts)
+    return "\n".join([*parts, _MINIATURE])
 
 
 def main() -> None:

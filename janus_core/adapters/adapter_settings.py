@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checkpoints.layout import show
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
+from ..inputs.text_steps import repeats_a_repeat
 
 # Keys of adapter_config.json that change what an adapter computes, by what they are called.
 _REFUSED = {
@@ -77,13 +77,13 @@ def parse_settings(config: Mapping[str, Any], name: str) -> AdapterSettings:
     """
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
-        raise refused(name, f"of the kind {show(kind)}")
+        raise refused(name, f"of the kind {shown(kind)}")
     for key, what in _REFUSED.items():
         if config.get(key):
             raise refused(name, what)
     begun = config.get("init_lora_weights")
     if isinstance(begun, str) and begun.lower().startswith(_CHANGES_BASE):
-        raise refused(name, f"one that also changes its base model (init_lora_weights {show(begun)})")
+        raise refused(name, f"one that also changes its base model (init_lora_weights {shown(begun)})")
     pattern = config.get("alpha_pattern") or {}
     if not isinstance(pattern, Mapping):
         raise _damaged(name, "alpha_pattern", pattern)
@@ -116,11 +116,13 @@ def _regex(pattern: Any, name: str) -> str:
         re.compile(pattern)
     except (re.error, TypeError, RecursionError, OverflowError) as error:
         raise _damaged(name, "alpha_pattern", pattern) from error
+    if repeats_a_repeat(str(pattern)):  # matched with every name of the model
+        raise _damaged(name, "alpha_pattern", pattern)
     return str(pattern)
 
 
 def _damaged(name: str, key: str, value: Any) -> CheckpointError:
     return CheckpointError(
-        f'The configuration of the adapter "{name}" says {key} {show(value)}, which cannot be. Fetch the '
+        f'The configuration of the adapter "{name}" says {key} {shown(value)}, which cannot be. Fetch the '
         "adapter again."
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 from ..model.config import (
     AlignerConfig,
     GenerationHeadConfig,
@@ -21,7 +21,6 @@ from ..model.config import (
     VQConfig,
 )
 from .config_sections import Section, three_numbers
-from .layout import show
 
 log = logging.getLogger("janus.checkpoints")
 
@@ -106,7 +105,7 @@ def parse_authors_vision(params: Section) -> VisionConfig:
     select = params.content.get("select_layer", -1)
     if not isinstance(select, int) or select < -layers:  # −1: the last layer
         raise ConfigError(
-            f"The configuration's vision select_layer is {show(select)}; −{layers} … {layers} can be used."
+            f"The configuration's vision select_layer is {shown(select)}; −{layers} … {layers} can be used."
         )
     # the authors' tower can normalise pixels itself, instead of the preprocessor; no published model does
     normalises = params.content.get("pixel_mean") is not None and params.content.get("pixel_std") is not None
@@ -187,7 +186,7 @@ def _plain_rope(section: Section) -> dict[str, Any]:
     is_off = rope.get("factor") == 1 and kind in _PLAIN_AT_ONE and not _SCALES_ATTENTION & rope.keys()
     if kind != "default" and not is_off:
         raise ConfigError(
-            f"The configuration scales rotary positions ({show(kind)}); only plain ones are computed."
+            f"The configuration scales rotary positions ({shown(kind)}); only plain ones are computed."
         )
     for place in (section, Section(rope, f"{section.name}.rope_parameters")):
         place.refuse("partial_rotary_factor", (1,), "only whole heads are rotated")

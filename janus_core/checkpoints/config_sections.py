@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..errors import ConfigError
-from .layout import show
+from ..errors import ConfigError, shown
 
+_SMALLEST = 1e-30  # of numbers above 0: what is smaller may be 0 in float32
 _LARGEST = 1_000_000  # far above every size of a Janus; a larger number means a damaged file
 
 
@@ -20,7 +20,7 @@ class Section:
     def __init__(self, content: Any, name: str, fallbacks: dict[str, Any] | None = None) -> None:
         if not isinstance(content, dict):
             raise ConfigError(
-                f"The configuration's {name} is {show(content)}, not an object. Fetch config.json again."
+                f"The configuration's {name} is {shown(content)}, not an object. Fetch config.json again."
             )
         self.content = content
         self.name = name
@@ -47,7 +47,7 @@ class Section:
         found = self.value(key)
         if not isinstance(found, list | tuple) or not 1 <= len(found) <= 16:
             raise ConfigError(
-                f"The configuration's {self.name}.{key} is {show(found)}, not a list of whole numbers."
+                f"The configuration's {self.name}.{key} is {shown(found)}, not a list of whole numbers."
             )
         return tuple(_integer(item, f"{self.name}.{key}", _LARGEST) for item in found)
 
@@ -59,14 +59,14 @@ class Section:
         """Raise if a key that changes the arithmetic has a value that this package does not compute."""
         found = self.content.get(key)
         if found is not None and found not in harmless:
-            raise ConfigError(f"The configuration sets {self.name}.{key} to {show(found)}: {why}.")
+            raise ConfigError(f"The configuration sets {self.name}.{key} to {shown(found)}: {why}.")
 
 
 def _integer(value: Any, name: str, most: int, least: int = 1) -> int:
     # JSON's true is an int to Python
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ConfigError(
-            f"The configuration's {name} is {show(value)}, not a whole number from {least} to {most}."
+            f"The configuration's {name} is {shown(value)}, not a whole number from {least} to {most}."
         )
     return value
 
@@ -74,9 +74,9 @@ def _integer(value: Any, name: str, most: int, least: int = 1) -> int:
 def _number(value: Any, name: str, *, positive: bool = True) -> float:
     # the bound comes first: a JSON integer may be too large for a float
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
-    if not is_number or not math.isfinite(value) or (positive and value <= 0):
+    if not is_number or not math.isfinite(value) or (positive and value < _SMALLEST):
         raise ConfigError(
-            f"The configuration's {name} is {show(value)}, not a{' positive' if positive else ''} number."
+            f"The configuration's {name} is {shown(value)}, not a{' positive' if positive else ''} number."
         )
     return float(value)
 
@@ -84,5 +84,5 @@ def _number(value: Any, name: str, *, positive: bool = True) -> float:
 def three_numbers(value: Any, name: str, *, positive: bool) -> tuple[float, ...]:
     """Return a value as three finite numbers, one a colour channel; `name` is its key, for the message."""
     if not isinstance(value, list | tuple) or len(value) != 3:
-        raise ConfigError(f"The configuration's {name} is {show(value)}, not three numbers.")
+        raise ConfigError(f"The configuration's {name} is {shown(value)}, not three numbers.")
     return tuple(_number(item, name, positive=positive) for item in value)

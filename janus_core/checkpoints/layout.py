@@ -9,18 +9,17 @@ A model in one file is a folder to this room: see `one_file`.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..downloads.record import refuse_partial
-from ..errors import CheckpointError, DownloadError
+from ..errors import CheckpointError, DownloadError, shown
 from ..one_file import CONFIG, SUFFIX, has_model_text, is_one_file, read_model_text
+from ..reading import parse_json
 from .strangers import is_adapter_file, kind_by_ending, refuse_pretenders, refuse_unfinished, what_lies_there
 from .weight_files import refuse_cut_off
 
@@ -34,16 +33,7 @@ _Look = Callable[[Path], tuple[tuple[Path, ...], str]]
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SHARD = re.compile(r"(?P<stem>.+-)(?P<number>\d{1,5})-of-(?P<total>\d{1,5})(?P<suffix>\.\w+)")
 _LFS_MARK = "version https://git-lfs"
-_LARGEST_JSON = 2**26  # bytes; the index of a thousand tensors has 100 kB
 _FETCH_AGAIN = "Fetch it again from where it was published."
-
-_short = reprlib.Repr()
-_short.maxlevel, _short.maxstring, _short.maxother = 3, 80, 80
-
-
-def show(value: object) -> str:
-    """Return a value from a file for a message, shortened where it is long or deeply nested."""
-    return _short.repr(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +125,7 @@ def recognise(config: dict[str, Any], folder: Path) -> Layout:
             "model, for example Janus-Pro-1B."
         )
     raise CheckpointError(
-        f'"{folder}" is not a Janus model: its config.json says model_type {show(model_type)}. Choose a '
+        f'"{folder}" is not a Janus model: its config.json says model_type {shown(model_type)}. Choose a '
         "folder of Janus-1.3B, Janus-Pro-1B, Janus-Pro-7B or a fine-tune of them."
     )
 
@@ -237,7 +227,7 @@ def _names_in_index(index: Path) -> list[str]:
     for name in names:
         if not _is_file_name(name):
             raise CheckpointError(
-                f'"{index}" names the shard {show(name)}, which is not a plain file name. {_FETCH_AGAIN}'
+                f'"{index}" names the shard {shown(name)}, which is not a plain file name. {_FETCH_AGAIN}'
             )
     return sorted(set(names))
 
@@ -268,24 +258,20 @@ def check_weight_file(path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; anything else is a CheckpointError that names the file."""
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is not a file")
-        if path.exists() and path.stat().st_size > _LARGEST_JSON:
-            raise OSError(f"it is larger than {_LARGEST_JSON // 2**20} MiB")
         text = read_model_text(path)
         if text.startswith(_LFS_MARK):
             raise CheckpointError(
                 f'"{path}" is a Git-LFS pointer of a few lines. Run "git lfs pull" in the folder, or '
                 "download the file itself."
             )
-        content = json.loads(text)
+        content = parse_json(text)
     except CheckpointError:
         raise
     except FileNotFoundError as error:
         raise CheckpointError(
             f'"{path.parent}" has no {path.name}. Download the whole model folder, not only the weights.'
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f'Cannot read "{path}" as JSON: {error}. {_FETCH_AGAIN}') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'"{path}" holds {type(content).__name__}, not a JSON object. {_FETCH_AGAIN}')

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError, SamplingError
+from ..errors import CheckpointError, ConfigError, SamplingError, shown
 from ..inputs.image_tokens import codebook_identity
 from ..inputs.text_tokenizer import TextTokenizer, read_tokenizer
 from ..model.config import JanusConfig, LanguageConfig
@@ -27,7 +27,7 @@ from ..quantised.weight import QuantisedWeight
 from .config_files import parse_authors, parse_transformers
 from .folders import resolve_model
 from .gaps import refuse_gaps
-from .layout import CheckpointFiles, Layout, find_files, read_optional_json, show
+from .layout import CheckpointFiles, Layout, find_files, read_optional_json
 from .names import POSITIONS, is_unused, published_names, to_ours
 from .quantised_files import set_apart
 from .strangers import remark_on_adapters
@@ -168,7 +168,7 @@ def _usable(key: str, name: str, value: Any, fallback: float) -> float:
         log.warning(
             "Janus: generation_config.json recommends a %s of %s; %s Drawing takes %g instead.",
             key,
-            show(value),
+            shown(value),
             reason,
             fallback,
         )
@@ -247,15 +247,17 @@ def _refuse(names: Iterable[str], what: str, cure: str, files: CheckpointFiles) 
     listed = sorted(names)
     if listed:
         count = f"{len(listed)} tensors are" if len(listed) > 1 else "1 tensor is"
-        raise CheckpointError(f'Cannot load "{files.folder}": {count} {what}, first "{listed[0]}". {cure}.')
+        raise CheckpointError(
+            f'Cannot load "{files.folder}": {count} {what}, first "{listed[0]:.120}". {cure}.'
+        )
 
 
 def _check_dtypes(published: dict[str, Tensor], files: CheckpointFiles) -> None:
     for name, tensor in published.items():
         if tensor.dtype not in _DTYPES:
             raise CheckpointError(
-                f'Cannot load "{files.folder}": "{name}" is stored as {tensor.dtype}, and nothing says by '
-                "which scale. Use a file that janus convert or ComfyUI wrote, or the original model."
+                f'Cannot load "{files.folder}": "{name:.120}" is stored as {tensor.dtype}, and nothing says '
+                "by which scale. Use a file that janus convert or ComfyUI wrote, or the original model."
             )
 
 

@@ -5,11 +5,11 @@ Messages name what was found and say what to do. Looks at names and first bytes 
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..reading import parse_json, read_small_text
 
 log = logging.getLogger("janus.checkpoints")
 
@@ -85,10 +85,10 @@ def kind_by_ending(path: Path) -> str | None:
 
 def _base_of(folder: Path) -> str:
     try:
-        base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+        base = parse_json(read_small_text(folder / "adapter_config.json"))["base_model_name_or_path"]
     except (OSError, ValueError, LookupError, TypeError):
         return ""
-    return f' for "{base}"' if isinstance(base, str) and base else ""
+    return f' for "{base:.80}"' if isinstance(base, str) and base else ""
 
 
 def _training_state(folder: Path, names: list[str]) -> str | None:

@@ -13,10 +13,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from .wrappers import find_table, is_training_state
 
 _ZIP_MARK = b"PK\x03\x04"
+_LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors library too
 # How torch's unpickler says that a file asks for more than tensors; anything else it says means damage.
 _CODE = re.compile(
     r"(?:GLOBAL|Unsupported class) ([\w.]+)|unrecognized function|Can only (?:build|create)|TorchScript"
@@ -58,6 +59,8 @@ def _require_length(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         if length + 8 > size:
             raise OSError("its header is cut off")
+        if length > _LARGEST_HEADER:
+            raise OSError(f"its header claims {length:,} bytes")
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
         raise OSError("its header lists no tensors")
@@ -90,7 +93,17 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             "is the state of an optimiser" if is_training_state(content) else "is no table of named tensors"
         )
         raise CheckpointError(f'"{path}" {what}, not a model. Fetch the model weights again.')
-    return {name: tensor.detach() for name, tensor in table.items()}
+    return {name: _backed(name, tensor, path) for name, tensor in table.items()}
+
+
+def _backed(name: str, tensor: Tensor, path: Path) -> Tensor:
+    """Return a tensor for whose every number there is one in the file; a pickle may claim any size."""
+    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        raise CheckpointError(
+            f'"{path}" claims {tensor.numel():,} numbers for {shown(name)} and holds fewer. Fetch the model '
+            "weights again."
+        )
+    return tensor.detach()
 
 
 def _is_plain_zip(path: Path) -> bool:

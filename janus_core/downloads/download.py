@@ -6,7 +6,6 @@ download loses nothing and no half file is ever taken for a whole one. Nothing t
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import DownloadError
+from ..reading import parse_json, read_small_text
 from .hub import TransientFailure, UnreachableError, endpoint, given_up, look_up, receive_file
 from .published import PublishedModel, published_model
 from .record import (
@@ -193,8 +193,14 @@ def _check_index(plan: DownloadPlan) -> None:
     """Refuse weights whose index names files that were not among those offered."""
     for file in plan.record.files:
         if file.name.endswith(".index.json"):
-            content = json.loads((plan.folder / file.name).read_text(encoding="utf-8"))
-            named = set(content.get("weight_map", {}).values())
+            try:
+                content = parse_json(read_small_text(plan.folder / file.name))
+                named = set(content.get("weight_map", {}).values())
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                raise DownloadError(
+                    f'"{file.name}" of "{plan.record.repository}" is no index of weight files: '
+                    f"{error!s:.200}. The publisher has to correct this."
+                ) from error
             absent = sorted(named - {other.name for other in plan.record.files})
             if absent:
                 raise DownloadError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import DownloadError
+from ..reading import parse_json, read_small_text
 from .published import is_fixed
 
 RECORD = ".janus-download.json"
@@ -80,7 +81,7 @@ def read_record(folder: Path) -> DownloadRecord | None:
     """
     path = folder / RECORD
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8")))
+        return _parse(parse_json(read_small_text(path)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -67,7 +67,7 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Tensor:
         with safe_open(path, framework="pt") as file:
             noise = file.get_tensor(_NOISE_KEY) if _NOISE_KEY in file.keys() else None  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise ImageError(f'Cannot read noise from "{name}": {error}. Check the file.') from error
+        raise ImageError(f'Cannot read noise from "{name}": {error!s:.200}. Check the file.') from error
     if noise is None:
         raise ImageError(f'"{name}" has no tensor called "{_NOISE_KEY}". Store the noise under that name.')
     check_latents(noise, shape, f'The noise in "{name}"')

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import SamplingError
 from ..inputs.preprocessing import Fit
 from ..model.language_model import LanguageModel
-from ..options import DrawOptions, check_count, check_range, check_whole
+from ..options import MOST_PICTURES, DrawOptions, check_range, check_whole
 from .steps import Sequences
 
 _PULL = 64.0  # logits that strength 0.5 adds to the source's own token
@@ -46,7 +46,7 @@ class RedrawOptions:
 
     def __post_init__(self) -> None:
         check_range("strength", self.strength, 0, 1)
-        check_count("num_images", self.num_images)
+        check_whole("num_images", self.num_images, 1, MOST_PICTURES)
         check_whole("candidates", self.candidates, 1, 64)
         if self.drawing.keep_best:
             raise SamplingError("keep_best is for drawing whole pictures; to redraw one, use candidates.")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import PromptError
+from ..errors import PromptError, shown
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.model import TextLanguage
-from ..options import Compute
+from ..options import Compute, check_text
 from .answering import Prompts
 from .noise import gumbel_noise
 from .prefill import check_context, pad_left, prefill, shared_words
@@ -44,6 +44,10 @@ def checked_choices(choices: Sequence[str]) -> list[str]:
     Raises:
         PromptError: fewer than two, an empty one, or the same twice.
     """
+    if not isinstance(choices, Sequence):
+        raise PromptError(f"The choices are {shown(choices)}; they must be texts, one a line.")
+    for choice in choices:
+        check_text("A choice", choice)
     texts = [choice.strip() for choice in choices]
     if "" in texts:
         raise PromptError(f"Choice {texts.index('') + 1} is empty. Write an answer there, or leave it out.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import PromptError
+from ..errors import PromptError, shown
 from ..inputs.prompting import PromptPlan, plan_drawing, unconditional
 from ..inputs.text_tokenizer import TextTokenizer
+from ..options import check_text
 from .canvas import Source
 
 
@@ -45,6 +46,9 @@ def plan_pictures(
     Raises:
         PromptError: there is no prompt.
     """
+    check_text("The negative prompt", negative_prompt)
+    if not isinstance(prompts, Sequence):
+        raise PromptError(f"The prompt is {shown(prompts)}; it must be a text. Connect or write one.")
     if not prompts:
         raise PromptError("There is no prompt to draw. Give at least one, which may be empty.")
     planned: list[DrawPlan] = []

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import PromptError
 from ..inputs.text_tokenizer import TextTokenizer
 from ..model.model import TextLanguage
-from ..options import Compute, check_whole
+from ..options import Compute, check_text, check_whole
 from .answering import Prompts
 from .canvas import extended
 from .prefill import check_context, pad_left, prefill, shared_words
@@ -62,6 +62,8 @@ def score_question(prompt: str, question: str = SCORE_QUESTION) -> str:
     Raises:
         PromptError: there is no question, or a prompt without a place in it, or a place without a prompt.
     """
+    check_text("The prompt", prompt)
+    check_text("The question", question)
     said = prompt.strip().removesuffix(".")
     if not question.strip():
         raise PromptError(f'The question is empty. Ask something, such as "{SCORE_QUESTION}".')

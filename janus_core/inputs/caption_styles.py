@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, PromptError
+from ..reading import read_small_file
 from .pictures import Picture
 from .prompting import CAPTION_STYLES, CUSTOM_STYLE, caption_request
 from .turns import Turn
@@ -61,7 +62,7 @@ def request_for(
     presets = presets or {}
     known = style_names(presets)
     if style not in known:
-        raise PromptError(f'There is no caption style "{style}". Choose one of {", ".join(known)}.')
+        raise PromptError(f'There is no caption style "{style!s:.80}". Choose one of {", ".join(known)}.')
     if style in (CUSTOM_STYLE, RAW_STYLE) and not question.strip():
         raise PromptError(
             f'The caption style "{style}" asks nothing by itself, and the question is empty. Write what you '
@@ -86,8 +87,8 @@ def read_presets(path: Path) -> dict[str, CaptionRequest]:
     loads, failure = _toml()
     try:
         parsed: dict[str, Any] = loads(content)
-    except failure as error:
-        raise ConfigError(f'"{path}" is not valid TOML: {error}. Correct the file.') from error
+    except (failure, ValueError, RecursionError) as error:  # too many digits, or nested too deeply
+        raise ConfigError(f'"{path}" is not valid TOML: {error!s:.200}. Correct the file.') from error
     presets = {}
     for name, value in parsed.items():
         try:
@@ -126,7 +127,7 @@ def _preset(name: str, value: Any) -> CaptionRequest:
 def _text_of(path: Path) -> str:
     """Return the content of a file that may begin with a byte order mark."""
     try:
-        content = path.read_bytes()
+        content = read_small_file(path)
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1

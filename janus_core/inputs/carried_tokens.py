@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from ..errors import ImageError
+from ..reading import parse_json
 from .image_tokens import ImageTokens
 from .opening import open_file, pillow_failures_named
 from .pictures import Picture, read_picture
@@ -83,20 +84,20 @@ def read_note(note: str, source: str) -> CarriedTokens:
         ImageError: it is something else, or damaged.
     """
     try:
-        said: dict[str, Any] = json.loads(note)
+        said: dict[str, Any] = parse_json(note)
         if said["format"] != _FORMAT or said["kind"] not in ("<u2", "<u4"):
             raise ValueError("another format")
         rows, columns = (int(side) for side in said["grid"])
         raw = base64.b64decode(said["tokens"], validate=True)
         ids = np.frombuffer(raw, dtype=said["kind"]).reshape(rows, columns)
         grid = torch.from_numpy(ids.astype(np.int64))[None]
-        return CarriedTokens(
-            tokens=ImageTokens(grid=grid, codebook=str(said["codebook"]), model=str(said["model"])),
-            pixels=str(said["pixels"]),
-        )
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        codebook, model, pixels = (said[key] for key in ("codebook", "model", "pixels"))
+        if not all(isinstance(text, str) for text in (codebook, model, pixels)):
+            raise ValueError("its codebook, model or fingerprint is no text")
+        return CarriedTokens(tokens=ImageTokens(grid=grid, codebook=codebook, model=model), pixels=pixels)
+    except (ValueError, KeyError, TypeError, OverflowError, binascii.Error) as error:
         raise ImageError(
-            f'The image tokens inside "{source}" cannot be read: {error}. Encode the picture instead.'
+            f'The image tokens inside "{source}" cannot be read: {error!s:.200}. Encode the picture instead.'
         ) from error
 
 

@@ -64,7 +64,7 @@ class ImageTokens:
     def __str__(self) -> str:
         """Return what a person would call them: "4 × 8 × 8 tokens of janus-shapes"."""
         size = " × ".join(str(length) for length in self.grid.shape)
-        return f"{size} tokens of {self.model or f'the codebook {self.codebook}'}"
+        return f"{size} tokens of {self.model or f'the codebook {self.codebook}':.80}"
 
     @classmethod
     def undrawn(cls, count: int, side: int, codebook: str) -> ImageTokens:
@@ -101,8 +101,8 @@ class ImageTokens:
         """Raise ImageError unless a model with this codebook and grid side can go on from the tokens."""
         if self.codebook != codebook:
             raise ImageError(
-                f"These image tokens were made with the codebook {self.codebook}, the model has {codebook}. "
-                "Use them with the model that made them."
+                f"These image tokens were made with the codebook {self.codebook:.80}, the model has "
+                f"{codebook}. Use them with the model that made them."
             )
         if tuple(self.grid.shape[1:]) != (side, side):
             raise ImageError(
@@ -153,7 +153,9 @@ class ImageTokens:
                 metadata = file.metadata() or {}
                 grid = file.get_tensor("grid") if "grid" in file.keys() else None  # noqa: SIM118 - not a container
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-            raise ImageError(f'Cannot read image tokens from "{name}": {error}. Make them again.') from error
+            raise ImageError(
+                f'Cannot read image tokens from "{name}": {error!s:.200}. Make them again.'
+            ) from error
         if grid is None or metadata.get("format") != _FORMAT or not metadata.get("codebook"):
             raise ImageError(
                 f'"{name}" holds no image tokens of Janus. Choose a file that "Save Janus Tokens" or '

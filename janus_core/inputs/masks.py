@@ -44,10 +44,14 @@ def read_masks(mask: Mask) -> list[npt.NDArray[np.float32]]:
 def _values(mask: Mask) -> npt.NDArray[np.float32]:
     if isinstance(mask, Image.Image):
         return np.asarray(mask.convert("L"), dtype=np.float32) / np.float32(255)
-    if isinstance(mask, Tensor):
-        return mask.detach().to("cpu", torch.float32).numpy()
-    if isinstance(mask, np.ndarray):
-        return mask.astype(np.float32)
+    try:
+        if isinstance(mask, Tensor):
+            return mask.detach().to("cpu", torch.float32).numpy()
+        if isinstance(mask, np.ndarray):
+            return mask.astype(np.float32)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ImageError(f"A mask has no values that can be read: {reason}. Give plain numbers.") from error
     raise ImageError(f"A {type(mask).__name__} is no mask. Give a tensor, an array or a PIL picture.")
 
 

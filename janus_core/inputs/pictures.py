@@ -131,8 +131,7 @@ def read_samples(source: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.flo
     name = f"The {str(source.dtype).removeprefix('torch.')} {kind} of shape {tuple(source.shape)}"
     _check_shape(tuple(source.shape), name)
     if isinstance(source, Tensor):
-        source = source.detach().cpu()
-        source = source.float().numpy() if source.is_floating_point() else source.numpy()
+        source = _to_array(source, name)
     if source.dtype == np.uint8:
         samples = source.astype(np.float32) / np.float32(255)
     elif source.dtype.kind == "f":
@@ -142,6 +141,16 @@ def read_samples(source: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.flo
     if samples.shape[2] == 4:  # alpha over white
         samples = samples[..., :3] * samples[..., 3:] + (1 - samples[..., 3:])  # (h, w, 3)
     return samples.repeat(3 // samples.shape[2], axis=2)  # grey to three equal channels
+
+
+def _to_array(source: Tensor, name: str) -> npt.NDArray[np.generic]:
+    """Return a tensor's values; some kinds, such as sparse ones or those without data, have none to give."""
+    try:
+        source = source.detach().cpu()
+        return source.float().numpy() if source.is_floating_point() else source.numpy()
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ImageError(f"{name} has no values that can be read: {reason}. Give a plain one.") from error
 
 
 def check_picture(source: Tensor | npt.NDArray[np.generic]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import PromptError
+from ..options import check_text
 from .text_tokenizer import ASSISTANT, EOS, IMAGE_PLACEHOLDER, USER, SpecialTokens, TextTokenizer
 
 Role = Literal["user", "assistant"]
@@ -46,7 +47,7 @@ def caption_request(style: str, question: str = "") -> str:
     """
     known = (*CAPTION_STYLES, CUSTOM_STYLE)
     if style not in known:
-        raise PromptError(f'There is no caption style "{style}". Choose one of {", ".join(known)}.')
+        raise PromptError(f'There is no caption style "{style!s:.80}". Choose one of {", ".join(known)}.')
     return f"{CAPTION_STYLES.get(style, '')} {question}".strip()
 
 
@@ -111,9 +112,11 @@ def plan_conversation(
     Raises:
         PromptError: the question is empty, a role is unknown, or marks and pictures differ in number.
     """
+    check_text("The system text", system)
     for turn in turns:
+        check_text("A turn's text", turn.text)
         if turn.role not in get_args(Role):
-            raise PromptError(f'A turn has the role "{turn.role}"; use "user" or "assistant".')
+            raise PromptError(f'A turn has the role "{turn.role!s:.80}"; use "user" or "assistant".')
     if not turns or turns[-1].role != "user" or not turns[-1].text.replace(IMAGE_PLACEHOLDER, "").strip():
         raise PromptError("The question is empty. Write what you want to know.")
     if any(turn.is_raw for turn in turns):
@@ -137,6 +140,7 @@ def plan_drawing(prompt: str, tokenizer: TextTokenizer, *, old_roles: bool = Fal
 
     Control tags in the prompt stay plain text. An empty prompt gives the unconditional row.
     """
+    check_text("The prompt", prompt)
     words, text = _role_words(tokenizer, old_roles), prompt.strip()
     asked = f": {text}\n\n" if text else ":"
     ids = _encode(

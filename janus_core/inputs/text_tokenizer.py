@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,9 +21,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, PromptError
 from ..one_file import TOKENIZER, read_model_text
+from ..reading import parse_json
 from .byte_level import PROBE, is_byte_level, mended
+from .text_steps import refuse_endless_steps
 
 log = logging.getLogger("janus.inputs")
 
@@ -81,8 +84,10 @@ class TextTokenizer:
         Raises:
             CheckpointError: the content is damaged or a special token is missing.
         """
+        self._source = source
         try:
-            parsed = json.loads(definition)
+            parsed = parse_json(definition)
+            refuse_endless_steps(parsed)
             self._build(parsed)
             survives = self._survives()
             if not survives and is_byte_level(parsed):
@@ -90,9 +95,8 @@ class TextTokenizer:
                 survives = self._survives()
                 if survives:
                     log.warning(_MENDED, source)
-        except BaseException as error:  # the tokenizers library panics with one
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+        except BaseException as error:
+            _pass_on_endings(error)
             raise CheckpointError(
                 f'Cannot read the tokenizer "{source}": {str(error)[:200]}. Fetch the file again.'
             ) from error
@@ -136,7 +140,8 @@ class TextTokenizer:
         A lone surrogate, as Python reads bytes that are not UTF-8 from a terminal, becomes a question mark.
         """
         text = text.encode("utf-8", "replace").decode("utf-8")
-        ids = self._plain.encode(text, add_special_tokens=False).ids
+        with self._panics_named():
+            ids = self._plain.encode(text, add_special_tokens=False).ids
         return [self._true_ids.get(token, token) for token in ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -144,11 +149,25 @@ class TextTokenizer:
         # The library would decode added letters as the bytes that they stand for in other tokens.
         pieces = [(is_letter, list(ids)) for is_letter, ids in groupby(token_ids, self._letters.__contains__)]
         return "".join(
-            "".join(map(self._letters.__getitem__, ids))
-            if is_letter
-            else self._whole.decode(ids, skip_special_tokens=True)
+            "".join(map(self._letters.__getitem__, ids)) if is_letter else self._text_of(ids)
             for is_letter, ids in pieces
         )
+
+    def _text_of(self, token_ids: list[int]) -> str:
+        with self._panics_named():
+            return self._whole.decode(token_ids, skip_special_tokens=True)
+
+    @contextmanager
+    def _panics_named(self) -> Iterator[None]:
+        """Turn whatever the library raises at one text into a PromptError that names the tokenizer."""
+        try:
+            yield
+        except BaseException as error:
+            _pass_on_endings(error)
+            raise PromptError(
+                f'The tokenizer "{self._source}" fails at this text: {str(error)[:200]}. Fetch '
+                "tokenizer.json from where the weights come from, or write another text."
+            ) from error
 
     def _find_special(self, source: str, names: dict[str, str]) -> SpecialTokens:
         def find(texts: Iterable[str | None], what: str) -> int:
@@ -172,6 +191,12 @@ class TextTokenizer:
             user=self._whole.token_to_id(USER),
             assistant=self._whole.token_to_id(ASSISTANT),
         )
+
+
+def _pass_on_endings(error: BaseException) -> None:
+    """Raise again what ends the process; the tokenizers library panics with a BaseException of its own."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
 
 
 def _id_of(text: str, tokenizer: Tokenizer) -> int:
@@ -221,8 +246,8 @@ def _special_names(folder: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
-            content: Any = json.loads(read_model_text(folder / name))
-        except (OSError, ValueError, RecursionError):
+            content: Any = parse_json(read_model_text(folder / name))
+        except (OSError, ValueError):
             continue
         for key in ("bos_token", "eos_token", "pad_token"):
             value = content.get(key) if isinstance(content, dict) else None

@@ -75,7 +75,7 @@ def read_world(folder: Path) -> World | None:
         said: dict[str, Any] = json.loads(read_model_text(path))
         words = frozenset(str(word).lower() for word in said["words"])
         return World(model=folder.name, knows=str(said["knows"]), words=words, instead=str(said["instead"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f'Cannot read "{path}", which says what the model knows: {type(error).__name__}: {error}. Put '
             "back the file that came with the model, or remove it."

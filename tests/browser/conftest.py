@@ -1,10 +1,8 @@
 """A real ComfyUI page in headless Chromium, with the pack and small models behind it, for two frontends."""
 
-import json
 import os
 import shutil
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "comfyui"), str(HERE)]
 
 from comfy_server import HOW_TO_GET_ONE, Server, find_comfyui, run_project_python
-from page_actions import IS_READY
+from page_start import chromium, launched, open_page, quiet_settings
 
 GOLDEN = HERE.parent / "parity" / "golden"
 INSTALLED, NEWEST = "installed", "1.58.1"
@@ -24,20 +22,6 @@ _HOW_TO_GET_THE_NEWEST = (
     f"NO FRONTEND {NEWEST} FOUND, THE PAGE IS TESTED WITH THE INSTALLED ONE ONLY. `make test-browser` "
     f"fetches it; or set COMFYUI_FRONTEND_PATH to the folder `static` of comfyui-frontend-package=={NEWEST}."
 )
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-_START_MS = 400_000  # a page of 30 MB of scripts, on cores shared with other work
-
-
-def _chromium() -> str | None:
-    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
-    return next((path for path in found if path), None)
 
 
 def _frontend_options(frontend: str) -> list[str]:
@@ -62,17 +46,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     shutil.copytree(GOLDEN / "janusflow-tiny", models / "janusflow-tiny")
     run_project_python(HERE.parent / "comfyui" / "write_random_model.py", models / "janus-random")
     made.start()
-    settings = {
-        "Comfy.TutorialCompleted": True,
-        "Comfy.Minimap.Visible": False,
-        "LiteGraph.Canvas.MaximumFps": 10,  # drawing without a GPU takes the time that the page needs
-    }
-    request_ = urllib.request.Request(
-        f"{made.url}/settings",
-        data=json.dumps(settings).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    urllib.request.urlopen(request_).close()
+    quiet_settings(made)
     yield made
     made.stop()
 
@@ -82,11 +56,10 @@ def browser() -> Iterator["Browser"]:  # noqa: F821 - playwright is optional
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: make test-browser"
     )
-    chromium = _chromium()
-    if chromium is None:
+    if chromium() is None:
         pytest.skip("no Chromium found: install the distribution's package")
     with playwright.sync_playwright() as session:
-        browser = session.chromium.launch(executable_path=chromium, args=_FLAGS)
+        browser = launched(session)
         yield browser
         browser.close()
 
@@ -97,9 +70,5 @@ def page(server: Server, browser: "Browser") -> Iterator["Page"]:  # noqa: F821 
     context = browser.new_context(
         viewport={"width": 1700, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
     )
-    page = context.new_page()
-    page.set_default_timeout(180_000)
-    page.goto(server.url, timeout=_START_MS)
-    page.wait_for_function(IS_READY, timeout=_START_MS)
-    yield page
+    yield open_page(context, server)
     context.close()

@@ -106,13 +106,18 @@ def ask_server(server, path):
 
 def picture(page):
     """Return a picture of all nodes, without the bars of the page."""
-    width, height = page.evaluate(_FIT, list(_ROOM))
+    size = page.evaluate(_FIT, list(_ROOM))
     page.wait_for_timeout(1000)
+    return crop(page, _ROOM[:2], size)
+
+
+def crop(page, top_left, size):
+    """Return a picture of a part of the page with a margin around it."""
     clip = {
-        "x": _ROOM[0] - _MARGIN,
-        "y": _ROOM[1] - _MARGIN,
-        "width": width + 2 * _MARGIN,
-        "height": height + 2 * _MARGIN,
+        "x": top_left[0] - _MARGIN,
+        "y": top_left[1] - _MARGIN,
+        "width": size[0] + 2 * _MARGIN,
+        "height": size[1] + 2 * _MARGIN,
     }
     return Image.open(io.BytesIO(page.screenshot(clip=clip, timeout=180_000))).convert("RGB")
 

@@ -76,11 +76,11 @@ _CUT_OFF = re.compile(r"\n\(cut off at \d+ tokens: raise max_new_tokens\)$")
 class Client:
     """One browser window's worth of connection."""
 
-    def __init__(self, url: str, *, takes_metadata: bool = True) -> None:
+    def __init__(self, url: str, *, takes_metadata: bool = True, silence_s: float = 60) -> None:
         self.url = url
         self.id = uuid.uuid4().hex
         address = f"{url.replace('http', 'ws')}/ws?clientId={self.id}"
-        self._socket = websocket.create_connection(address, timeout=60)
+        self._socket = websocket.create_connection(address, timeout=silence_s)
         flags = {"type": "feature_flags", "data": {"supports_preview_metadata": takes_metadata}}
         self._socket.send(json.dumps(flags))
 

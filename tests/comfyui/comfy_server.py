@@ -21,7 +21,7 @@ HOW_TO_GET_ONE = (
     "--cpu), or set COMFYUI_PATH to its folder, and COMFYUI_PYTHON to its Python where that is not in .venv "
     "there."
 )
-_START_S = 300
+_START_S = float(os.environ.get("COMFYUI_START_S", "300"))
 _STOP_S = 20
 
 
@@ -81,11 +81,11 @@ class Server:
         self.comfy = comfy
         self.base = base
         for folder in ("custom_nodes", "models/janus", "input", "output", "user", "web"):
-            (base / folder).mkdir(parents=True)
+            (base / folder).mkdir(parents=True, exist_ok=True)
         (base / "web" / "index.html").write_text("<html></html>", encoding="utf-8")
-        (base / "custom_nodes" / "janus-nodes").symlink_to(pack, target_is_directory=True)
+        _link(base / "custom_nodes" / "janus-nodes", pack)
         for other in packs:
-            (base / "custom_nodes" / other.name).symlink_to(other, target_is_directory=True)
+            _link(base / "custom_nodes" / other.name, other)
         self.port = _free_port()
         names = ["janus-nodes", *(other.name for other in packs)]
         options = [*_options(comfy, base, self.port, names, preview_method), *further_options]
@@ -105,7 +105,7 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, limit_s: float = _START_S) -> None:
         """Start the process and wait until it answers."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -115,7 +115,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
             )
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + limit_s
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -140,10 +140,21 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """End it without a chance to tidy up, as a crash or a lack of memory does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def log(self) -> str:
         """Return what the server has written so far, without colours."""
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
         return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def _link(place: Path, pack: Path) -> None:
+    place.unlink(missing_ok=True)  # of an earlier server in the same folder
+    place.symlink_to(pack, target_is_directory=True)
 
 
 def _options(comfy: ComfyUI, base: Path, port: int, packs: Sequence[str], preview_method: str) -> list[str]:

@@ -38,7 +38,7 @@ def bare_server(
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("bare")
     pack = PACK if request.param == "folder" else unpacked(folder)
-    server = Server(comfy, folder / "base", [], pack=pack)
+    server = Server(comfy, folder / "base", [], pack=pack, has_page=True)
     server.start()
     yield server
     server.stop()
@@ -48,6 +48,14 @@ def test_the_pack_loads_without_a_word(bare_server: Server) -> None:
     lines = bare_server.log().splitlines()
     assert [line for line in lines if "IMPORT FAILED" in line or "Traceback" in line] == []
     assert [line for line in lines if "janus" in line.lower() and "warn" in line.lower()] == []
+
+
+def test_the_page_is_there_with_what_the_pack_adds_to_it(bare_server: Server) -> None:
+    with Client(bare_server.url) as client:
+        assert b"<script" in client.get_bytes("/")
+        assert "/extensions/janus-nodes/janus.js" in client.get("/extensions")
+        assert "Draw four pictures" in client.get("/workflow_templates")["janus-nodes"]
+        assert client.get_bytes("/extensions/janus-nodes/docs/JanusDraw/en.md").startswith(b"# Janus Draw")
 
 
 def test_it_draws_and_answers_about_what_it_drew(bare_server: Server) -> None:

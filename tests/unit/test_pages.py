@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HELP = ROOT / "web" / "docs"
 FOLDERS = ("docs", "benchmarks", "janus_core", "janus_training", "tests", "tools", "web", ".github")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)>]+)>?\)")
@@ -37,11 +38,13 @@ def anchors(text: str) -> set[str]:
 def broken_links(page: Path, text: str) -> list[str]:
     """Return the targets of a page's relative links that are not there."""
     broken = []
+    # ComfyUI looks for what a help page links to in the folder of all help pages, in every language
+    folder = HELP if HELP in page.parents else page.parent
     for target in LINK.findall(FENCE.sub("", text)):
         if re.match(r"[a-z]+:", target):
             continue
         place, _, anchor = target.partition("#")
-        path = page.parent / unquote(place) if place else page
+        path = folder / unquote(place) if place else page
         is_there = path.exists() and path.resolve().is_relative_to(ROOT.resolve())
         if is_there and anchor:
             is_there = anchor in anchors(path.read_text(encoding="utf-8"))

@@ -201,6 +201,7 @@ def test_a_single_file_is_read_with_the_configuration_in_its_header_or_beside_it
         ({"lora_alpha": math.nan}, "says lora_alpha nan"),
         ({"lora_alpha": 10**400}, "says lora_alpha"),
         ({"alpha_pattern": {"(": 2}}, "says alpha_pattern"),
+        ({"alpha_pattern": {"(a+)+": 2}}, "says alpha_pattern"),
         ({"alpha_pattern": [1]}, "says alpha_pattern"),
     ],
 )
