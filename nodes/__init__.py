@@ -15,6 +15,7 @@ from .keep_tokens import (
     JanusSaveTokens,
 )
 from .load import JanusLoad
+from .lora import JanusLoRA
 from .pick import JanusChoose, JanusScore
 from .redraw import JanusRedraw
 
@@ -29,6 +30,7 @@ class JanusExtension(ComfyExtension):
         page.register()
         return [
             JanusLoad,
+            JanusLoRA,
             JanusCaption,
             JanusAsk,
             JanusCaptionFolder,
