@@ -15,6 +15,7 @@ from .keep_tokens import (
     JanusSaveTokens,
 )
 from .load import JanusLoad
+from .lora import JanusLoRA
 from .other_packs import REPLACEMENTS
 from .pick import JanusChoose, JanusScore
 from .redraw import JanusRedraw
@@ -30,6 +31,7 @@ class JanusExtension(ComfyExtension):
         page.register()
         return [
             JanusLoad,
+            JanusLoRA,
             JanusCaption,
             JanusAsk,
             JanusCaptionFolder,
