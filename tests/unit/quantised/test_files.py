@@ -13,7 +13,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from janus_core import CheckpointError, ConfigError, Janus, TextOptions, convert, load_janus, read_checkpoint
+from janus_core import (
+    CheckpointError,
+    ConfigError,
+    FlowOptions,
+    Janus,
+    JanusFlow,
+    TextOptions,
+    convert,
+    load_janus,
+    read_checkpoint,
+)
 from janus_core.adapters.changes import Place, Whole, merge_into
 from janus_core.cli.inspect_model import describe
 from janus_core.converting.quantising import KINDS
@@ -86,6 +96,15 @@ def test_a_quantised_model_draws_and_answers(files: dict[str, Path]) -> None:
     assert isinstance(janus, Janus)
     assert janus.draw("a cat").images.isfinite().all()
     assert janus.ask("What is it?", [GOLDEN / "images" / "tiny.png"], options=TextOptions(max_new_tokens=4))
+
+
+def test_a_flow_model_is_quantised_like_the_others(tmp_path: Path) -> None:
+    made = convert(GOLDEN / "janusflow-tiny", tmp_path / "flow.safetensors", quantise="int8")
+    flow = load_janus(tmp_path / "flow.safetensors", dtype="float32", device="cpu")
+    assert isinstance(flow, JanusFlow)
+    held = [layer for layer in flow.model.modules() if isinstance(layer, QuantisedLinear)]
+    assert len(held) == made.quantised > 0
+    assert flow.draw("a cat", options=FlowOptions(steps=1)).latents.isfinite().all()
 
 
 def test_moving_keeps_the_stored_numbers(files: dict[str, Path]) -> None:
