@@ -222,7 +222,7 @@ def host(
         base: the same model with fewer adapters, whose other weights are shared where both are converted.
 
     Raises:
-        CheckpointError, ConfigError: folder or adapter cannot be used. SamplingError: no such dtype or residency.
+        CheckpointError, ConfigError: folder or adapter cannot be used. SamplingError: a choice that is none.
     """
     _check_choice("dtype", dtype, ("auto", *_DTYPES))
     _check_choice("residency", residency, get_args(Residency))
