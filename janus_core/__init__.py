@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .adapters.adapter_files import Adapter, adapter_files, described, is_adapter_folder, read_adapter
-    from .adapters.changes import LowRank, Whole, merge_into, stacked
+    from .adapters.adapter_files import Adapter, adapter_files, described, read_adapter, read_adapters
+    from .adapters.changes import LowRank, Stack, Whole, merge_into
     from .captions.caption_files import Caption, Existing, Sidecars
     from .captions.caption_run import CaptionRun, CaptionTask, CaptionWatch, Survey, survey
     from .captions.finding import find_pictures
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
         draw_bytes,
         stored_bytes,
     )
-    from .residency.parts import Part, Task, parts_for, split_parts
+    from .residency.parts import Part, Task, part_of, parts_for, split_parts
 
 
 _ROOMS = {
@@ -140,6 +140,7 @@ _ROOMS = {
     "Score": "generation.scoring",
     "Sidecars": "captions.caption_files",
     "Sketch": "generation.sketch",
+    "Stack": "adapters.changes",
     "Survey": "captions.caption_run",
     "TOKENS_NOTE": "inputs.carried_tokens",
     "Task": "residency.parts",
@@ -171,7 +172,6 @@ _ROOMS = {
     "flow_draw_bytes": "flow.flow_memory",
     "guided_away_from": "flow.flow_prompts",
     "has_model_text": "one_file",
-    "is_adapter_folder": "adapters.adapter_files",
     "is_complete_folder": "checkpoints.folders",
     "is_finished": "generation.endings",
     "is_janus_folder": "checkpoints.folders",
@@ -182,12 +182,14 @@ _ROOMS = {
     "merge_into": "adapters.changes",
     "models_in": "checkpoints.folders",
     "normal_noise": "flow.flow_noise",
+    "part_of": "residency.parts",
     "parts_for": "residency.parts",
     "pixel_fingerprint": "inputs.carried_tokens",
     "plan_download": "downloads.download",
     "preview_image": "generation.preview",
     "prompt_row": "flow.flow_prompts",
     "read_adapter": "adapters.adapter_files",
+    "read_adapters": "adapters.adapter_files",
     "read_checkpoint": "checkpoints.load",
     "read_flow_checkpoint": "flow.flow_checkpoint",
     "read_model_text": "one_file",
@@ -198,7 +200,6 @@ _ROOMS = {
     "run_download": "downloads.download",
     "shapes_of": "loading",
     "split_parts": "residency.parts",
-    "stacked": "adapters.changes",
     "stored_bytes": "residency.memory",
     "style_names": "inputs.caption_styles",
     "survey": "captions.caption_run",
@@ -260,6 +261,7 @@ __all__ = [
     "Score",
     "Sidecars",
     "Sketch",
+    "Stack",
     "Survey",
     "TOKENS_NOTE",
     "Task",
@@ -291,7 +293,6 @@ __all__ = [
     "flow_draw_bytes",
     "guided_away_from",
     "has_model_text",
-    "is_adapter_folder",
     "is_complete_folder",
     "is_finished",
     "is_janus_folder",
@@ -302,12 +303,14 @@ __all__ = [
     "merge_into",
     "models_in",
     "normal_noise",
+    "part_of",
     "parts_for",
     "pixel_fingerprint",
     "plan_download",
     "preview_image",
     "prompt_row",
     "read_adapter",
+    "read_adapters",
     "read_checkpoint",
     "read_flow_checkpoint",
     "read_model_text",
@@ -318,7 +321,6 @@ __all__ = [
     "run_download",
     "shapes_of",
     "split_parts",
-    "stacked",
     "stored_bytes",
     "style_names",
     "survey",

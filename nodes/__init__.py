@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .ask_caption import JanusAsk, JanusCaption
-from .bridge import folders, page
+from .bridge import folders, page, replacing
 from .datasets import JanusCaptionFolder, JanusSaveCaptions
 from .draw import JanusDraw
 from .draw_flow import JanusFlowDraw, JanusFlowModel
@@ -15,6 +15,8 @@ from .keep_tokens import (
     JanusSaveTokens,
 )
 from .load import JanusLoad
+from .lora import JanusLoRA
+from .other_packs import REPLACEMENTS
 from .pick import JanusChoose, JanusScore
 from .redraw import JanusRedraw
 
@@ -29,6 +31,7 @@ class JanusExtension(ComfyExtension):
         page.register()
         return [
             JanusLoad,
+            JanusLoRA,
             JanusCaption,
             JanusAsk,
             JanusCaptionFolder,
@@ -45,3 +48,7 @@ class JanusExtension(ComfyExtension):
             JanusSaveTokens,
             JanusLoadTokens,
         ]
+
+    async def on_load(self) -> None:
+        """Offer our nodes in place of those of other packs that are not installed."""
+        await replacing.register(REPLACEMENTS)

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .bridge import downloads, folders
+from .bridge import aliases, downloads, folders
 from .bridge.hosting import Residency, host
 from .compat import schema, widget
 from .types import JanusSocket
@@ -56,11 +56,17 @@ class JanusLoad(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str = "auto", residency: Residency = "auto") -> io.NodeOutput:
         """Fetch a published model that is not there yet, and read the model's files."""
+        model = aliases.model_name(model)
         downloads.fetch_if_absent(model, cls.hidden.unique_id)
         return io.NodeOutput(host(folders.model_folder(model), dtype, residency))
+
+    @classmethod
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        """Take names that other packs have for a model, which are not in the list."""
+        return aliases.check_model(model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_: Any) -> Any:
         """Return the state of the model's files, so that a replaced model is loaded again."""
         # None: the name comes from a link and is not known yet
-        return None if model is None else folders.model_state(model)
+        return None if model is None else folders.model_state(aliases.model_name(model))

@@ -6,11 +6,13 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { colourSockets } from "./janus/socket_colours.js";
+import { putInOrder } from "./janus/earlier_widgets.js";
 import { markModel, readModels } from "./janus/model_notes.js";
 import {
   beginRun, dropPreview, endText, forgetUnfinished, keepUnfinished, nodeAt, onProgressText,
 } from "./janus/live.js";
 import { restoreTexts, showOutput } from "./janus/shown_text.js";
+import { noticeTakenPlace } from "./janus/taken_place.js";
 
 const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/extensions/")[1].split("/")[0]);
 const LOADER = "JanusLoad";
@@ -73,6 +75,10 @@ app.registerExtension({
     markAllModels();
   },
 
+  beforeConfigureGraph(workflow) {
+    return putInOrder(workflow);
+  },
+
   async beforeRegisterNodeDef(nodeType, definition) {
     if (!isOurs(definition)) return;
     nodeType.prototype.isJanus = true;
@@ -92,6 +98,7 @@ app.registerExtension({
 
   nodeCreated(node) {
     if (!node.isJanus) return;
+    noticeTakenPlace(node);
     // the page makes a node without widgets narrower than its title
     const ruler = document.createElement("canvas").getContext("2d");
     ruler.font = "14px Inter, Arial, sans-serif";

@@ -104,11 +104,6 @@ def adapter_files(path: str | os.PathLike[str]) -> tuple[Path, Path | None]:
     return path, shared if is_alone and shared.is_file() else None
 
 
-def is_adapter_folder(folder: Path) -> bool:
-    """Tell by its files whether a folder is what PEFT saves."""
-    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
-
-
 def _in_folder(folder: Path) -> Path:
     inside = folder / WEIGHTS
     pickles = sorted(folder.glob("adapter_model*.bin"))

@@ -6,7 +6,7 @@ table of parts says which patchers these tasks need; ComfyUI makes room for both
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,8 +22,10 @@ from ...janus_core import (
     Compute,
     Janus,
     JanusFlow,
+    Lora,
     Part,
     SamplingError,
+    Stack,
     Task,
     assemble,
     assemble_flow,
@@ -34,7 +36,9 @@ from ...janus_core import (
     fit_code_colours,
     flow_draw_bytes,
     is_janusflow_folder,
+    merge_into,
     parts_for,
+    read_adapters,
     read_checkpoint,
     read_flow_checkpoint,
     split_parts,
@@ -81,6 +85,23 @@ class Patchers:
         return dataclasses.replace(self._compute, is_resident=is_resident)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a hosted model came from, so that it can be made again with other weights.
+
+    Attributes:
+        folder: of its files.
+        dtype: as a person chose it.
+        residency: likewise.
+        is_packed: the engine packs its matrices, which then have no place for a host's patches.
+    """
+
+    folder: Path
+    dtype: str
+    residency: Residency
+    is_packed: bool
+
+
 class HostedJanus:
     """A loaded model of either kind as it travels along a JANUS link.
 
@@ -89,11 +110,22 @@ class HostedJanus:
 
     Attributes:
         janus: the engine's model, with layers of ComfyUI's classes and the patchers as owner of its weights.
+        origin: where it came from.
+        loras: the adapters on top, in the order they were put there.
         world: what it knows, if that is a small world only.
     """
 
-    def __init__(self, janus: Janus | JanusFlow, patchers: Patchers, world: World | None = None) -> None:
+    def __init__(
+        self,
+        janus: Janus | JanusFlow,
+        patchers: Patchers,
+        origin: Origin,
+        loras: Sequence[Lora] = (),
+        world: World | None = None,
+    ) -> None:
         self.janus: Janus | JanusFlow = dataclasses.replace(janus, owner=patchers)
+        self.origin = origin
+        self.loras = tuple(loras)
         self.world = world
         self._patchers = patchers
         self._code_colours: Tensor | None = None
@@ -101,6 +133,15 @@ class HostedJanus:
     def __str__(self) -> str:
         """Return name, dtype and device, as core's "Preview as Text" shows them."""
         return str(self.janus)
+
+    def on_top(self, loras: Sequence[Lora], parts: dict[Part, mp.ModelPatcher], name: str) -> "HostedJanus":
+        """Return this model with one adapter more, whose patches are in `parts`.
+
+        Both share their modules: whichever computes has ComfyUI put its own patches in place first.
+        """
+        janus = dataclasses.replace(self.janus, adapters=(*self.janus.adapters, name))
+        patchers = Patchers(parts, self.janus.compute, self._patchers.is_fast)
+        return HostedJanus(janus, patchers, self.origin, loras, self.world)
 
     def autoregressive(self, node: str) -> Janus:
         """Return the engine's model for a node that works with image tokens.
@@ -153,7 +194,7 @@ class HostedJanus:
 
 
 def _stays_in_place(patcher: mp.ModelPatcher) -> bool:
-    """Tell whether a loaded part is whole, unpatched and unstreamed, and ComfyUI allows CUDA graphs."""
+    """Tell whether a loaded part is whole and unstreamed, its patches merged, and ComfyUI allows graphs."""
     is_dynamic = getattr(patcher, "is_dynamic", lambda: False)()  # pages weights in and out by itself
     if getattr(args, "disable_cuda_graphs", False) or is_dynamic:
         return False
@@ -163,7 +204,13 @@ def _stays_in_place(patcher: mp.ModelPatcher) -> bool:
     return not any(getattr(layer, hook, ()) for layer in patcher.model.modules() for hook in hooks)
 
 
-def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
+def host(
+    folder: Path,
+    dtype: str,
+    residency: Residency,
+    loras: Sequence[Lora] = (),
+    base: HostedJanus | None = None,
+) -> HostedJanus:
     """Read a model folder, or a model in one file, and wrap it for ComfyUI.
 
     Args:
@@ -171,15 +218,24 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         dtype: of the arithmetic; "auto" asks ComfyUI.
         residency: fast keeps the model whole on the device if ComfyUI can make room, offload streams it, auto
             decides by size.
+        loras: adapters to merge into the weights at once; what is put on later is patched.
+        base: the same model with fewer adapters, whose other weights are shared where both are converted.
 
     Raises:
-        CheckpointError, ConfigError: the folder cannot be used. SamplingError: no such dtype or residency.
+        CheckpointError, ConfigError: folder or adapter cannot be used. SamplingError: a choice that is none.
     """
     _check_choice("dtype", dtype, ("auto", *_DTYPES))
     _check_choice("residency", residency, get_args(Residency))
     device = mm.get_torch_device()
     kind = _FLOW if is_janusflow_folder(folder) else _AUTOREGRESSIVE
     checkpoint = kind.read(folder)
+    if loras and checkpoint.quantised:
+        raise CheckpointError(
+            f'"{folder.name}" is quantised, and an adapter that changes the word table cannot be put on a '
+            "quantised model. Choose the original model in Load Janus."
+        )
+    shapes = {name: tensor.shape for name, tensor in checkpoint.state_dict.items()}
+    adapters = read_adapters(loras, shapes, folder.name)
     parameters = count_parameters(checkpoint.state_dict, checkpoint.quantised)
     stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
     compute = _DTYPES.get(dtype) or _arithmetic(device, parameters, stored)
@@ -190,6 +246,8 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     operations = quantised.layers(checkpoint, compute, device) if is_quantised else _layers(is_fast, device)
     checkpoint = quantised.as_core_takes_it(checkpoint)
     model = kind.build(checkpoint.config, operations)
+    if base is not None and operations is nn:
+        checkpoint = _sharing(checkpoint, base.janus.model, adapters.stack)
     offload = mm.unet_offload_device()
     janus = kind.assemble(
         checkpoint,
@@ -198,6 +256,8 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
         weights_on=offload,
         weights_dtype=compute if is_fast and not is_quantised else None,
     )
+    merge_into(model, adapters.stack)
+    janus = dataclasses.replace(janus, adapters=adapters.names)
     if hasattr(mm, "archive_model_dtypes"):  # paged weights are converted to the dtype that it records
         mm.archive_model_dtypes(model)
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
@@ -216,7 +276,16 @@ def host(folder: Path, dtype: str, residency: Residency) -> HostedJanus:
     parts = {
         name: patcher(part, load_device=device, offload_device=offload) for name, part in modules.items()
     }
-    return HostedJanus(janus, Patchers(parts, janus.compute, is_fast), read_world(folder))
+    origin = Origin(folder=folder, dtype=dtype, residency=residency, is_packed=operations is nn)
+    patchers = Patchers(parts, janus.compute, is_fast)
+    return HostedJanus(janus, patchers, origin, loras, read_world(folder))
+
+
+def _sharing(checkpoint: Any, model: nn.Module, stack: Stack) -> Any:
+    """Return a checkpoint that takes unchanged tensors from a model that has them converted already."""
+    there = {name: tensor.detach() for name, tensor in model.named_parameters() if name not in stack}
+    weights = {name: there.get(name, tensor) for name, tensor in checkpoint.state_dict.items()}
+    return dataclasses.replace(checkpoint, state_dict=weights)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

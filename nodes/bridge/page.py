@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from ...janus_core import PUBLISHED, CheckpointError
-from . import folders
+from . import aliases, folders
 from .remarks import read_world
 
 log = logging.getLogger("janus.page")
@@ -31,11 +31,11 @@ async def _models(_request: web.Request) -> web.Response:
 
 
 def notes() -> dict[str, Any]:
-    """Return what is to be said of every model that may be chosen, and of any other name."""
+    """Return what is to be said of every model that may be chosen and of any other name, and aliases."""
     models = {name: _note(name) for name in (*PUBLISHED, *folders.installed_models())}
     home = folders.shown_path(folders.search_folders()[0])
     unknown = f"This model is not installed. Put its folder into {home}, or choose one from the list."
-    return {"models": models, "unknown": unknown}
+    return {"models": models, "aliases": aliases.known_aliases(), "unknown": unknown}
 
 
 def _note(name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Link = list[Any]
 _TEXT = {"seed": 0, "temperature": 0.0, "top_k": 0, "top_p": 0.95, "max_new_tokens": 16}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "JanusLoad": {"model": "janus-tiny", "dtype": "float32", "residency": "auto"},
+    "JanusLoRA": {"strength": 1.0},
     "JanusCaption": {"style": "short", "question": "", "prefix": "", "suffix": "", **_TEXT},
     "JanusCaptionFolder": {
         "style": "short",

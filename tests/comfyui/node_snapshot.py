@@ -21,7 +21,11 @@ _KEPT = (
     "advanced",
     "forceInput",
 )
-_INSTALLED = {("JanusLoad", "model"), ("JanusLoadTokens", "file")}  # choices that differ from place to place
+_INSTALLED = {
+    ("JanusLoad", "model"),
+    ("JanusLoRA", "adapter"),
+    ("JanusLoadTokens", "file"),
+}  # differ by place
 
 
 def frozen(name: str, node: dict) -> dict:

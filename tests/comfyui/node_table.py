@@ -54,7 +54,7 @@ def _input_row(input_id: str, spec: list, kind: str) -> str:
     ]
     named = f"`{input_id}`" + (f" ({', '.join(marks)})" if marks else "")
     choices = options.get("options") or (spec[0] if isinstance(spec[0], list) else None)
-    if input_id in ("model", "file") and choices:
+    if input_id in ("model", "adapter", "file") and choices:
         allowed, default = "what is installed", ""
     elif choices:
         allowed, default = (

@@ -11,6 +11,7 @@ from node_table import DOCS, LOCALE, locale, render
 
 NODES = [
     "JanusLoad",
+    "JanusLoRA",
     "JanusCaption",
     "JanusAsk",
     "JanusCaptionFolder",

@@ -15,10 +15,19 @@ export async function readModels() {
   }
 }
 
+// The name in our list of a model that another pack calls by its repository or by its path.
+function ourName(value) {
+  if (value in notes.models) return value;
+  const last = String(value).split(/[\\/]/).filter(Boolean).pop();
+  const isPath = Object.values(notes.aliases).includes(last) && notes.models[last]?.is_installed;
+  return notes.aliases[value] ?? (isPath ? last : value);
+}
+
 export function markModel(node) {
   const widget = node.widgets?.find((one) => one.name === "model");
   const isLinked = node.inputs?.some((input) => input.widget?.name === "model" && input.link != null);
   if (!notes || !widget) return;
+  widget.value = ourName(widget.value);
   const note = notes.models[widget.value] ?? { is_installed: false, text: notes.unknown };
   if (isLinked) showNote(node, "");
   else showNote(node, note.text, !note.is_installed);
