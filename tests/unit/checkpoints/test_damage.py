@@ -146,7 +146,7 @@ WEIGHT_CASES: dict[str, tuple[Damage, str]] = {
     "in 8-bit floats": (with_tensor(torch.zeros(48, dtype=torch.float8_e4m3fn), NORM), QUANTISED),
     "in integers with scales": (
         with_tensor(torch.zeros(48, dtype=torch.uint8), NORM, f"{NORM}.absmax"),
-        f'"{NORM}" is stored as torch.uint8. {QUANTISED}',
+        f'"{NORM}" is stored as torch.uint8, {QUANTISED}',
     ),
 }
 SHARD_CASES: dict[str, tuple[Damage, str]] = {
