@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from .loading import assemble, assemble_flow, load_autoregressive, load_janus, shapes_of
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
-    from .options import Compute, DrawOptions, Guidance, Lora, TextOptions
+    from .options import Compute, DrawOptions, Guidance, LayerRunner, Lora, TextOptions
     from .residency.memory import VQ_TOGETHER, answer_bytes, decode_bytes, draw_bytes
     from .residency.parts import Part, Task, part_of, parts_for, split_parts
 
@@ -113,6 +113,7 @@ _ROOMS = {
     "JanusFlowConfig": "flow.flow_config",
     "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
+    "LayerRunner": "options",
     "Lora": "options",
     "LowRank": "adapters.changes",
     "OutputError": "errors",
@@ -228,6 +229,7 @@ __all__ = [
     "JanusFlowConfig",
     "JanusFlowModel",
     "JanusModel",
+    "LayerRunner",
     "Lora",
     "LowRank",
     "OutputError",
