@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from .model.config import JanusConfig
     from .model.model import JanusModel, build_model
     from .one_file import has_model_text, read_model_text
-    from .options import Compute, DrawOptions, Guidance, Lora, TextOptions
+    from .options import Compute, DrawOptions, Guidance, LayerRunner, Lora, TextOptions
     from .residency.memory import (
         VQ_TOGETHER,
         answer_bytes,
@@ -123,6 +123,7 @@ _ROOMS = {
     "JanusFlowConfig": "flow.flow_config",
     "JanusFlowModel": "flow.flow_model",
     "JanusModel": "model.model",
+    "LayerRunner": "options",
     "Lora": "options",
     "LowRank": "adapters.changes",
     "OutputError": "errors",
@@ -244,6 +245,7 @@ __all__ = [
     "JanusFlowConfig",
     "JanusFlowModel",
     "JanusModel",
+    "LayerRunner",
     "Lora",
     "LowRank",
     "OutputError",

@@ -6,13 +6,13 @@ Ranges are checked once, when an options object is created; nothing below checks
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import PromptError, SamplingError, shown
 
@@ -47,6 +47,18 @@ class OnTokens(Protocol):
         """
 
 
+class LayerRunner(Protocol):
+    """Runs decoder layers for a host that pages their weights; may capture a layer and replay it uncalled."""
+
+    def restart(self) -> None:
+        """Forget what was captured: the buffers that layers read and write are about to change."""
+
+    def run(
+        self, layers: Sequence[nn.Module], calls: Sequence[Callable[[], None]], dtype: torch.dtype
+    ) -> None:
+        """Run the layers of one step in order: `calls[i]` computes `layers[i]` in `dtype`, in place."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compute:
     """Device and dtype of a model's arithmetic.
@@ -56,12 +68,14 @@ class Compute:
         dtype: of activations and embeddings, except in the VQ tokenizer.
         is_resident: weights are not moved during a call, so that a CUDA graph may hold their addresses.
         captures: whether steps may be captured as CUDA graphs; None means on CUDA but not on ROCm.
+        runner: who runs decoder layers one by one where weights are paged; None: they are called.
     """
 
     device: torch.device
     dtype: torch.dtype
     is_resident: bool = False
     captures: bool | None = None
+    runner: LayerRunner | None = None
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

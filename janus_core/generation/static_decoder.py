@@ -26,15 +26,18 @@ from . import kernels
 from .capturing import can_capture
 from .counted_attention import attention_for
 from .joining import Joiner
+from .paged_decoder import PagedDecoder
 from .steps import Decoder, Sequences, StreamedDecoder
 
 Gate: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def decoder_for(model: LanguageModel, sequences: Sequences, compute: Compute) -> Decoder:
-    """Return a static decoder for sequences where its steps may be captured, else a streamed one."""
+    """Return a static decoder where steps may be captured, a paged one for a runner, else a streamed one."""
     if may_capture(model, compute):
         return StaticDecoder(model, sequences, compute.dtype)
+    if compute.runner is not None:
+        return PagedDecoder(model, sequences, compute.dtype, compute.runner)
     return StreamedDecoder(model, sequences, compute.dtype)
 
 

@@ -44,7 +44,7 @@ from ...janus_core import (
     split_parts,
     stored_bytes,
 )
-from . import quantised
+from . import paging, quantised
 from .flow_sampling import FlowBaseModel
 from .remarks import World, read_world
 
@@ -82,7 +82,8 @@ class Patchers:
         mm.load_models_gpu([self.parts[part] for part in parts_for(*tasks)], memory_required=memory_required)
         stepped = parts_for(*(task for task in tasks if task in _CAPTURED))
         is_resident = self.is_fast and all(_stays_in_place(self.parts[part]) for part in stepped)
-        return dataclasses.replace(self._compute, is_resident=is_resident)
+        runner = paging.runner_for(self.parts["language"], self._compute.device)
+        return dataclasses.replace(self._compute, is_resident=is_resident, runner=runner)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,6 +265,8 @@ def host(
     modules: dict[Part, nn.Module] = {**split_parts(model)}
     if kind is _FLOW:  # what draws is also the MODEL of core's samplers, so that both share their weights
         modules["language"] = FlowBaseModel(model, janus.compute)
+    elif paging.IS_WANTED:
+        modules["language"] = paging.UnitsOfLayers(dict(modules["language"].named_children()))
     if operations is nn:  # packing replaces the text head; a patcher would keep the unpacked one alive
         del modules["words"].lm_head
     log.info(
