@@ -76,6 +76,10 @@ class JanusDraw(io.ComfyNode):
     ) -> io.NodeOutput:
         """Draw the batch."""
         janus = model.autoregressive("Janus Draw")
+        options = DrawOptions.from_numbers(
+            cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            keep_best=keep_best,
+        )  # fmt: skip
         recommended = janus.guidance.cfg_weight
         # a weight that suits the large models, such as 5, spoils the pictures of one that recommends 2
         if cfg_weight > 2 * recommended:
@@ -84,10 +88,6 @@ class JanusDraw(io.ComfyNode):
                 cfg_weight,
                 recommended,
             )
-        options = DrawOptions.from_numbers(
-            cfg_weight=cfg_weight, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-            keep_best=keep_best,
-        )  # fmt: skip
         start = janus.begin(batch_size, image_tokens)
         progress = DrawProgress(cls.hidden.unique_id, model)
 

@@ -26,6 +26,10 @@ from torch import Tensor
 from .conftest import GOLDEN, INDEX, SHARDS
 from .watched_load import MARK
 
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="pipes, devices and strace are those of Linux"
+)
+
 ROOT = Path(__file__).parents[3]
 LONGEST_S = 2.0
 Make = Callable[[Path, Path, dict[str, Tensor]], None]

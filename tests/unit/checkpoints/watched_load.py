@@ -7,6 +7,7 @@ made. What other languages open it does not see; the caller runs this under stra
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
@@ -48,7 +49,7 @@ def main() -> None:
     whole, *folders = (Path(argument) for argument in sys.argv[1:])
     warnings.simplefilter("ignore")
     load_janus(whole, dtype="float32", device="cpu")
-    b"".decode("cp437")  # zip files name their entries in it, and Python imports it at its first use
+    codecs.lookup("cp437")  # zip files name their entries in it, and Python imports it at its first use
     watched: list[Path] = []
     seen: list[str] = []
 
