@@ -56,6 +56,10 @@ _SHARE_OF_DEVICE = 0.8  # of its memory; the rest is for other models and fragme
 _DRAWN_TOGETHER = 4  # pictures; drawing so many has to fit beside a model that stays whole on the device
 _PROMPT_TOKENS = 128  # longer than most drawing prompts
 _CAPTURED: tuple[Task, ...] = ("answer", "draw")  # tasks whose steps may be captured as CUDA graphs
+_NO_NEW_WORDS = (
+    '"{}" is quantised, and an adapter that changes the word table cannot be put on a quantised model. Choose '
+    "the original model in Load Janus."
+)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -231,10 +235,7 @@ def host(
     kind = _FLOW if is_janusflow_folder(folder) else _AUTOREGRESSIVE
     checkpoint = kind.read(folder)
     if loras and checkpoint.quantised:
-        raise CheckpointError(
-            f'"{folder.name}" is quantised, and an adapter that changes the word table cannot be put on a '
-            "quantised model. Choose the original model in Load Janus."
-        )
+        raise CheckpointError(_NO_NEW_WORDS.format(folder.name))
     shapes = {name: tensor.shape for name, tensor in checkpoint.state_dict.items()}
     adapters = read_adapters(loras, shapes, folder.name)
     parameters = count_parameters(checkpoint.state_dict, checkpoint.quantised)
