@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 
 import comfy.model_management as mm
 import comfy.model_patcher as mp
-import comfy.ops
 import torch
 from comfy.cli_args import args
 from torch import Tensor, nn
@@ -44,7 +43,7 @@ from ...janus_core import (
     split_parts,
     stored_bytes,
 )
-from . import paging, quantised
+from . import devices, paging, quantised
 from .flow_sampling import FlowBaseModel
 from .remarks import World, read_world
 
@@ -52,7 +51,6 @@ log = logging.getLogger("janus.hosting")
 
 Residency = Literal["auto", "fast", "offload"]
 
-_SHARE_OF_DEVICE = 0.8  # of its memory; the rest is for other models and fragmentation
 _DRAWN_TOGETHER = 4  # pictures; drawing so many has to fit beside a model that stays whole on the device
 _PROMPT_TOKENS = 128  # longer than most drawing prompts
 _CAPTURED: tuple[Task, ...] = ("answer", "draw")  # tasks whose steps may be captured as CUDA graphs
@@ -240,12 +238,14 @@ def host(
     adapters = read_adapters(loras, shapes, folder.name)
     parameters = count_parameters(checkpoint.state_dict, checkpoint.quantised)
     stored = checkpoint.state_dict["language.language_model.embed_tokens.weight"].dtype
-    compute = _DTYPES.get(dtype) or _arithmetic(device, parameters, stored)
+    compute = _DTYPES.get(dtype) or devices.arithmetic(device, parameters, stored)
     weights = stored_bytes(checkpoint.state_dict, checkpoint.quantised, compute)
     need = weights + kind.draw_bytes(checkpoint.config, compute)
-    is_fast = residency == "fast" or (residency == "auto" and _fits(need, device))
+    is_fast = residency == "fast" or (residency == "auto" and devices.fits(need, device))
     is_quantised = bool(checkpoint.quantised)
-    operations = quantised.layers(checkpoint, compute, device) if is_quantised else _layers(is_fast, device)
+    operations = (
+        quantised.layers(checkpoint, compute, device) if is_quantised else devices.layers(is_fast, device)
+    )
     checkpoint = quantised.as_core_takes_it(checkpoint)
     model = kind.build(checkpoint.config, operations)
     if base is not None and operations is nn:
@@ -263,13 +263,7 @@ def host(
     if hasattr(mm, "archive_model_dtypes"):  # paged weights are converted to the dtype that it records
         mm.archive_model_dtypes(model)
     patcher = mp.ModelPatcher if is_fast else getattr(mp, "CoreModelPatcher", mp.ModelPatcher)
-    modules: dict[Part, nn.Module] = {**split_parts(model)}
-    if kind is _FLOW:  # what draws is also the MODEL of core's samplers, so that both share their weights
-        modules["language"] = FlowBaseModel(model, janus.compute)
-    elif paging.IS_WANTED:
-        modules["language"] = paging.UnitsOfLayers(dict(modules["language"].named_children()))
-    if operations is nn:  # packing replaces the text head; a patcher would keep the unpacked one alive
-        del modules["words"].lm_head
+    modules = _modules(model, janus.compute, is_flow=kind is _FLOW, is_packed=operations is nn)
     log.info(
         "Janus: %s ready, %.1f million parameters, %s, %s",
         folder.name,
@@ -283,6 +277,18 @@ def host(
     origin = Origin(folder=folder, dtype=dtype, residency=residency, is_packed=operations is nn)
     patchers = Patchers(parts, janus.compute, is_fast)
     return HostedJanus(janus, patchers, origin, loras, read_world(folder))
+
+
+def _modules(model: nn.Module, compute: Compute, *, is_flow: bool, is_packed: bool) -> dict[Part, nn.Module]:
+    """Return what each part's patcher owns."""
+    modules: dict[Part, nn.Module] = {**split_parts(model)}
+    if is_flow:  # what draws is also the MODEL of core's samplers, so that both share their weights
+        modules["language"] = FlowBaseModel(model, compute)
+    elif paging.IS_WANTED:
+        modules["language"] = paging.UnitsOfLayers(dict(modules["language"].named_children()))
+    if is_packed:  # packing replaces the text head; a patcher would keep the unpacked one alive
+        del modules["words"].lm_head
+    return modules
 
 
 def _sharing(checkpoint: Any, model: nn.Module, stack: Stack) -> Any:
@@ -316,39 +322,7 @@ _FLOW = _Kind(
 )
 
 
-def _arithmetic(device: torch.device, parameters: int, stored: torch.dtype) -> torch.dtype:
-    """Return the dtype that ComfyUI finds best to compute in.
-
-    Under its fp8 flags ComfyUI answers with a dtype that weights may be stored in and nothing can be computed
-    in; which one is to be computed in then follows from what the device is good at.
-    """
-    wanted = [torch.bfloat16, torch.float16, torch.float32]
-    answer = mm.unet_dtype(
-        device=device, model_params=parameters, supported_dtypes=wanted, weight_dtype=stored
-    )
-    if answer in wanted:
-        return answer
-    if mm.should_use_bf16(device, model_params=parameters):
-        return torch.bfloat16
-    return torch.float16 if mm.should_use_fp16(device, model_params=parameters) else torch.float32
-
-
-def _layers(is_fast: bool, device: torch.device) -> Any:
-    """Return the layer classes for a model that is whole on the device, or streamed.
-
-    A whole model is converted once; a streamed one keeps the file's mapped tensors and converts at each use.
-    On a CPU nothing is moved, so a whole model there has torch's own layers, which the engine packs.
-    """
-    if not is_fast:
-        return comfy.ops.manual_cast
-    return nn if device.type == "cpu" else comfy.ops.disable_weight_init
-
-
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise SamplingError for a value that is not in a list; ComfyUI does not check values from links."""
     if value not in choices:
         raise SamplingError(f'There is no {name} "{value}". Choose one of {", ".join(choices)}.')
-
-
-def _fits(needed: int, device: torch.device) -> bool:
-    return bool(needed <= _SHARE_OF_DEVICE * mm.get_total_memory(device))
