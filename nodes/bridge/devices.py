@@ -1,4 +1,4 @@
-"""What ComfyUI knows of the device that a model is for: what to compute in, what fits, which layers it takes."""
+"""What ComfyUI knows of a model's device: what to compute in, what fits, which layers it takes."""
 
 from typing import Any
 

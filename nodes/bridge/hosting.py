@@ -55,8 +55,8 @@ _DRAWN_TOGETHER = 4  # pictures; drawing so many has to fit beside a model that 
 _PROMPT_TOKENS = 128  # longer than most drawing prompts
 _CAPTURED: tuple[Task, ...] = ("answer", "draw")  # tasks whose steps may be captured as CUDA graphs
 _NO_NEW_WORDS = (
-    '"{}" is quantised, and an adapter that changes the word table cannot be put on a quantised model. Choose '
-    "the original model in Load Janus."
+    '"{}" is quantised, and an adapter that changes the word table cannot be put on a quantised model. '
+    "Choose the original model in Load Janus."
 )
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

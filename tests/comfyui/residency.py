@@ -90,8 +90,8 @@ class Stage:
 
     def _take_the_way_of_a_gpu(self) -> None:
         """Have layers of ComfyUI, nothing packed, and steps with fixed buffers where the host allows it."""
-        ops, hosting = importlib.import_module("comfy.ops"), self.hosting
-        hosting._layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
+        ops, devices = importlib.import_module("comfy.ops"), self.hosting.devices
+        devices.layers = lambda is_fast, device: ops.disable_weight_init if is_fast else ops.manual_cast
         self.decoder.may_capture = lambda model, compute: compute.is_resident
         run, stepper = self.capturing.Stepper.run, self.capturing.Stepper
 
