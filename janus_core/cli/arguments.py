@@ -194,7 +194,7 @@ def _command(
 
 
 def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
-    made = _command(commands, common, "demo", "draw three pictures, then ask about them")
+    made = _command(commands, common, "demo", "draw a few pictures, then ask about them")
     made.add_argument(
         "--out", default="out/demo", metavar="DIR", help="where the PNGs go (default: out/demo)"
     )

@@ -26,11 +26,11 @@ from .prompt_files import NamedPrompt, read_prompts
 from .terminal import new_seed, progress, remark, report
 
 _DEMO = (
-    ("a red circle", 1, ("What is in the picture?", "What colour is the circle?")),
-    ("a red circle above a blue square", 3, ("What is in the picture?", "How many objects are there?")),
-    ("three green triangles", 1, ("How many triangles are there?", "What colour are the triangles?")),
+    ("a red circle", ("What is in the picture?", "What colour is the circle?")),
+    ("a red circle above a blue square", ("What is in the picture?", "How many objects are there?")),
+    ("a small yellow star inside a large blue circle", ("What is in the picture?",)),
 )
-"""Prompts, seeds with which the bundled model draws them right, questions."""
+_DEMO_PICTURES = 4  # of each prompt: seeds 0 to 3
 
 _SHORT = TextOptions(max_new_tokens=32)
 
@@ -240,20 +240,22 @@ def _seeds(first: int, count: int) -> str:
 
 
 def demo(arguments: Namespace) -> None:
-    """Draw three pictures and ask about them."""
+    """Draw each prompt with the first seeds, and ask about every picture."""
     folder = ready_folder(Path(arguments.out))
     janus = load_autoregressive(arguments)
-    model = drawn_with(arguments)
+    model, cells = model_name(arguments), janus.config.num_image_tokens
     pictures, lines = [], []
-    for prompt, seed, questions in _DEMO:
-        with progress(arguments, prompt, janus.config.num_image_tokens) as on_step:
-            [image] = janus.draw(prompt, seed=seed, on_step=on_step).images
-        path = folder / f"{prompt.replace(' ', '-')}.png"
-        save_picture(image, path, {"prompt": prompt, "seed": str(seed), "model": model})
-        answers = [
-            {"question": question, "text": janus.ask(question, [image], options=_SHORT)}
-            for question in questions
-        ]
-        pictures.append({"prompt": prompt, "file": str(path), "answers": answers})
-        lines += [f"{prompt}  →  {path}", *(f"  {one['question']}  →  {one['text']}" for one in answers)]
+    for prompt, questions in _DEMO:
+        with progress(arguments, prompt, cells) as on_step:
+            drawn = janus.draw(prompt, num_images=_DEMO_PICTURES, on_step=on_step)
+        lines.append(prompt)
+        for image, seed in zip(drawn.images, drawn.seeds, strict=True):
+            path = folder / f"{prompt.replace(' ', '-')}_{seed}.png"
+            save_picture(image, path, {"prompt": prompt, "seed": str(seed), "model": model})
+            answers = [
+                {"question": question, "text": janus.ask(question, [image], options=_SHORT)}
+                for question in questions
+            ]
+            pictures.append({"prompt": prompt, "file": str(path), "answers": answers})
+            lines += [f"  {path}", *(f"    {one['question']}  →  {one['text']}" for one in answers)]
     report(arguments, {"pictures": pictures}, "\n".join(lines))

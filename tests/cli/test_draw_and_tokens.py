@@ -13,6 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from janus_core import ImageTokens, Janus, load_janus, read_checkpoint, to_uint8
+from janus_training.world.detector import detect, matches
+from janus_training.world.parsing import caption_facts
 
 from .conftest import MODEL, PICTURES
 
@@ -291,12 +293,17 @@ def test_inspect_finds_a_missing_image_placeholder(janus, tmp_path):
 
 def test_the_demo_draws_what_it_is_asked_for_and_sees_it_in_its_pictures(janus, tmp_path):
     code, out, _ = janus("demo", "--out", tmp_path, "--json", model=None)
+    shown = json.loads(out)["pictures"]
     assert code == 0
-    circle, pair, triangles = json.loads(out)["pictures"]
-    assert {Path(shown["file"]) for shown in (circle, pair, triangles)} == set(tmp_path.glob("*.png"))
-    assert [one["text"] for one in circle["answers"]] == ["A red circle.", "Red."]
-    assert [one["text"] for one in pair["answers"]] == ["A red circle above a blue square.", "Two."]
-    assert [one["text"] for one in triangles["answers"]] == ["Three.", "Green."]
+    assert {Path(one["file"]) for one in shown} == set(tmp_path.glob("*.png"))
+    answers = [[answer["text"] for answer in one["answers"]] for one in shown]
+    assert answers == [
+        *[["A red circle.", "Red."]] * 4,
+        *[["A red circle above a blue square.", "Two."]] * 4,
+        *[["A yellow star inside a blue circle."]] * 4,
+    ]
+    seen = [detect(np.asarray(Image.open(one["file"]))) for one in shown]
+    assert all(matches(caption_facts(one["prompt"]), things) for one, things in zip(shown, seen, strict=True))
 
 
 @pytest.mark.parametrize("command", ["demo", "ask", "caption", "draw", "encode", "decode", "inspect"])
