@@ -61,7 +61,7 @@ class Replacement:
         return [
             *_copies(self.inputs),
             *_values(self.fixed),
-            *({"new_id": name, "set_value": [None, None]} for name in dict.fromkeys(gone) if name != CONTROL),
+            *({"new_id": name, "set_value": [None, 0]} for name in dict.fromkeys(gone) if name != CONTROL),
         ]
 
     def told_to_page(self) -> dict[str, Any]:

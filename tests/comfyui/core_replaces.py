@@ -16,10 +16,13 @@ _PARTS = ("new_node_id", "old_node_id", "old_widget_ids", "input_mapping", "outp
 
 def write_mappings(comfyui: Path, pack: Path, out: Path) -> None:
     """Write what `register` hands to core; the page's part is left to the server, which sends it."""
-    sys.path.insert(0, str(Path(__file__).parent / "inprocess"))
-    importlib.import_module("run").enter_comfyui(comfyui, pack)
-    replacing = importlib.import_module("janus_pack.nodes.bridge.replacing")
-    table = importlib.import_module("janus_pack.nodes.other_packs").REPLACEMENTS
+    sys.path.insert(0, str(comfyui))
+    # packages without their contents: the table needs none of the nodes
+    for name in ("pack", "pack.nodes", "pack.nodes.bridge"):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = [str(pack.joinpath(*name.split(".")[1:]))]
+    replacing = importlib.import_module("pack.nodes.bridge.replacing")
+    table = importlib.import_module("pack.nodes.other_packs").REPLACEMENTS
     entries = [replacing._entry(one) for one in table]
     out.write_text(json.dumps([{part: getattr(one, part) for part in _PARTS} for one in entries]))
 
