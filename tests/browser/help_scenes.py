@@ -1,11 +1,15 @@
 """What the pictures of the help pages show: for each node a small graph in which it is at work."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfy_server import BUNDLED
+import torch
+from comfy_server import BUNDLED, PACK
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 Graph = dict[str, list[Any]]
 _PICTURE_PX = 240  # the height of a node that shows one picture, or a row of them
@@ -62,6 +66,41 @@ def _about_a_picture(kind: str, values: dict[str, Any], prompt: str = _PROMPT, b
     nodes["node"] = [kind, values]
     links += [("load", "janus", "node", "model"), ("draw", "images", "node", "image")]
     return Scene(nodes=nodes, links=links, rows=[["show"], ["node"]], heights={"show": _PICTURE_PX})
+
+
+def _red_as_blue(server: Any) -> None:
+    """Put an adapter of the word table among the LoRAs: with it, the bundled model reads red as blue."""
+    model = PACK / "janus_core" / "bundled" / BUNDLED
+    words = Tokenizer.from_file(str(model / "tokenizer.json"))
+    red, blue = (words.encode(f"a {colour} circle").ids[1] for colour in ("red", "blue"))
+    name = "language_model.model.embed_tokens"
+    table = load_file(model / "model.safetensors")[f"{name}.weight"].float()
+    row = torch.zeros(1, len(table))
+    row[0, red] = 1.0
+    factors = {"lora_embedding_A": row, "lora_embedding_B": (table[blue] - table[red])[:, None].contiguous()}
+    tensors = {f"base_model.model.{name}.{part}": factor for part, factor in factors.items()}
+    folder = server.base / "models" / "loras"
+    folder.mkdir(exist_ok=True)
+    config = json.dumps({"peft_type": "LORA", "lora_alpha": 1})
+    save_file(tensors, folder / "red_as_blue.safetensors", {"adapter_config": config})
+
+
+def _lora() -> Scene:
+    nodes, links = _drawn("a red circle")
+    nodes |= {
+        "node": ["JanusLoRA", {"adapter": "red_as_blue.safetensors", "strength": 1.0}],
+        "draw_2": nodes["draw"],
+        "large_2": _ENLARGE,
+        "after": _SHOW,
+    }
+    links += [
+        ("load", "janus", "node", "model"), ("node", "janus", "draw_2", "model"),
+        *_shown("draw_2", "images", "large_2", "after"),
+    ]  # fmt: skip
+    heights = {"show": _PICTURE_PX, "after": _PICTURE_PX}
+    return Scene(
+        nodes=nodes, links=links, rows=[["node"], ["show", "after"]], heights=heights, prepare=_red_as_blue
+    )
 
 
 def _draw() -> Scene:
@@ -208,6 +247,7 @@ def _flow_model() -> Scene:
 _CHOICES = {"question": "What colour is the circle?", "choices": "Red.\nBlue.\nGreen."}
 SCENES = {
     "JanusLoad": Scene(nodes={"load": _LOAD}, links=[], rows=[["load"]], is_run=False),
+    "JanusLoRA": _lora(),
     "JanusDraw": _draw(),
     "JanusCaption": _about_a_picture("JanusCaption", {"style": "short"}, batch_size=2),
     "JanusAsk": _about_a_picture("JanusAsk", {"question": "What colour is the square?"}),
