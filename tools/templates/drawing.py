@@ -46,7 +46,7 @@ def _outpainting() -> Template:
         ],
         nodes={
             "load": load(),
-            "draw": draw("a red circle left of a blue square", title="A picture to widen"),
+            "draw": draw("a purple square left of an orange circle", title="A picture to widen"),
             "wider": Node(
                 kind="ImagePadForOutpaint",
                 inputs={"image": Link("draw", "images"), "left": 0, "right": 32, "feathering": 0},
@@ -70,7 +70,7 @@ def _outpainting() -> Template:
                     "model": Link("load", "janus"),
                     "image": Link("window", "IMAGE"),
                     "mask": Link("empty", "MASK"),
-                    "prompt": "a blue square left of a green star",
+                    "prompt": "an orange circle left of a green star",
                     "seed": 3,
                 },
                 width=360,
@@ -103,7 +103,7 @@ DRAWING = {
         columns=[["load"], ["draw"], ["large"], ["show"]],
         nodes={
             "load": load(),
-            "draw": draw("three green triangles", batch_size=4),
+            "draw": draw("a red circle above a blue square", batch_size=4),
             "large": enlarge("draw"),
             "show": show("large"),
         },
@@ -128,14 +128,14 @@ DRAWING = {
         nodes={
             "load": load(),
             **mask_on_the_right(),
-            "draw": draw("a red circle left of a blue square", title="A picture to change"),
+            "draw": draw("a purple square left of an orange circle", seed=3, title="A picture to change"),
             "redraw": Node(
                 kind="JanusRedraw",
                 inputs={
                     "model": Link("load", "janus"),
                     "image": Link("draw", "images"),
                     "mask": Link("mask", "MASK"),
-                    "prompt": "a red circle left of a green star",
+                    "prompt": "a purple square left of a green star",
                     "seed": 2,
                 },
                 width=360,
@@ -172,7 +172,7 @@ DRAWING = {
             "shown": show("before", title="Before"),
             "again": Node(
                 kind="JanusDraw",
-                inputs={"model": Link("load", "janus"), "prompt": Link("caption", "text"), "seed": 4},
+                inputs={"model": Link("load", "janus"), "prompt": Link("caption", "text"), "seed": 5},
                 title="Draw what the caption says",
                 width=360,
             ),

@@ -72,7 +72,7 @@ UNDERSTANDING = {
             **Chat in two turns**
 
             The second question goes on with the conversation of the first: it needs no
-            picture of its own, and *it* is what was spoken of.
+            picture of its own.
 
             {SHAPES}
         """,
@@ -80,9 +80,9 @@ UNDERSTANDING = {
         nodes={
             "load": load(),
             "draw": draw("a green triangle above an orange square", title="A picture to talk about"),
-            "first": ask("What is at the top?", Link("draw", "images"), title="First question"),
+            "first": ask("What is in the picture?", Link("draw", "images"), title="First question"),
             "second": ask(
-                "What colour is the square?", None, title="Second question", chat=Link("first", "chat")
+                "How many objects are there?", None, title="Second question", chat=Link("first", "chat")
             ),
             "large": enlarge("draw"),
             "show": show("large"),
@@ -102,7 +102,7 @@ UNDERSTANDING = {
         columns=[["load"], [750, "draw"], ["caption"], [750, "save"]],
         nodes={
             "load": load(),
-            "draw": draw("two blue squares", batch_size=4, title="Pictures to caption"),
+            "draw": draw("a blue square above a yellow star", batch_size=4, title="Pictures to caption"),
             "caption": caption(Link("draw", "images"), style="short"),
             "save": Node(
                 kind="JanusSaveCaptions",
