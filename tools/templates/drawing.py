@@ -6,6 +6,7 @@ from .graph import Link, Node, Template
 from .parts import ENLARGED, LARGE, SHAPES, caption, draw, enlarge, load, mask_on_the_right, show
 
 _HARD = "a green star left of a purple cross"
+_MANY = "three green triangles"  # hardly half of such drawings are right
 
 
 def _choose(question: str, node: str, choices: str) -> Node:
@@ -239,13 +240,13 @@ DRAWING = {
         columns=[["load"], [130, "draw"], ["score"], ["large"], ["show"]],
         nodes={
             "load": load(),
-            "draw": draw(_HARD, batch_size=8),
+            "draw": draw(_MANY, batch_size=8),
             "score": Node(
                 kind="JanusScore",
                 inputs={
                     "model": Link("load", "janus"),
                     "image": Link("draw", "images"),
-                    "prompt": _HARD,
+                    "prompt": _MANY,
                     "keep_best": 2,
                 },
                 width=360,
