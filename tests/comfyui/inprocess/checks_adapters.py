@@ -30,7 +30,7 @@ def hosted(models, residency, layers=None):
     """Return a model in the layers that it has on a GPU, or in given ones."""
     if layers is None:
         layers = comfy.ops.disable_weight_init if residency == "fast" else comfy.ops.manual_cast
-    with mock.patch.object(hosting, "_layers", return_value=layers):
+    with mock.patch.object(hosting.devices, "layers", return_value=layers):
         return hosting.host(models / "janus-tiny", "float32", residency)
 
 
@@ -191,7 +191,7 @@ def check_an_adapter_of_the_word_table_reaches_every_look_up(models: Path) -> No
         file,
     )
     base = hosted(models, "offload")
-    with mock.patch.object(hosting, "_layers", return_value=comfy.ops.manual_cast):
+    with mock.patch.object(hosting.devices, "layers", return_value=comfy.ops.manual_cast):
         model = adapters.with_lora(base, Lora(path=file))
     ids = torch.arange(9)
     found, plain = (
@@ -203,7 +203,7 @@ def check_an_adapter_of_the_word_table_reaches_every_look_up(models: Path) -> No
 
 
 def check_janusflow_takes_adapters_too(models: Path) -> None:
-    with mock.patch.object(hosting, "_layers", return_value=comfy.ops.disable_weight_init):
+    with mock.patch.object(hosting.devices, "layers", return_value=comfy.ops.disable_weight_init):
         base = hosting.host(models / "janusflow-tiny", "float32", "fast")
     name = "language.language_model.layers.0.mlp.up_proj.weight"
     before = base.janus.model.get_parameter(name).clone()

@@ -32,7 +32,7 @@ SHAPE = (4, 8, 8)
 def hosted(models: Path, residency: str = "fast", dtype: str = "float32"):
     """Return the tiny JanusFlow in the layers that it has on a GPU."""
     layers = comfy.ops.disable_weight_init if residency == "fast" else comfy.ops.manual_cast
-    with mock.patch.object(hosting, "_layers", return_value=layers):
+    with mock.patch.object(hosting.devices, "layers", return_value=layers):
         return hosting.host(models / "janusflow-tiny", dtype, residency)
 
 

@@ -31,7 +31,7 @@ _LEVEL = 1 / 255
 def hosted(models, dtype, residency):
     """Return a model in the layers that it has on a GPU."""
     layers = comfy.ops.disable_weight_init if residency == "fast" else comfy.ops.manual_cast
-    with mock.patch.object(hosting, "_layers", return_value=layers):
+    with mock.patch.object(hosting.devices, "layers", return_value=layers):
         return hosting.host(models / "janus-tiny", dtype, residency)
 
 

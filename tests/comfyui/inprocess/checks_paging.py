@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def hosted(models):
-    with mock.patch.object(hosting, "_layers", return_value=comfy.ops.manual_cast):
+    with mock.patch.object(hosting.devices, "layers", return_value=comfy.ops.manual_cast):
         return hosting.host(models / "janus-tiny", "float32", "offload")
 
 
