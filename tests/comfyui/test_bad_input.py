@@ -29,7 +29,7 @@ BAD_PICTURES = {
     "0 to 255": "whole numbers up to",
 }
 BAD_MODELS = {
-    "sd_xl_base_1.0.safetensors": "is a file, not a model folder",
+    "sd_xl_base_1.0.safetensors": "so it is no model in one file",
     "holiday": "has no config.json",
     "stable-diffusion": "is not a Janus model",
     "never-seen": 'There is no model folder "never-seen"',
