@@ -22,6 +22,9 @@ _NODES = """app.rootGraph.nodes.flatMap(node => [node, ...(node.subgraph?.nodes 
     hidden: (node.widgets ?? []).filter(one => one.element && !one.element.isConnected).map(one => one.name),
     isTall: node.size[1] >= node.computeSize()[1],
 }))"""
+_ALL_KNOWN = """app.rootGraph.nodes.every(
+    node => node.mode === 4 || node.type in LiteGraph.registered_node_types
+)"""
 _SENT = "async () => (await app.graphToPrompt()).output"
 _SAVED = "app.rootGraph.serialize()"
 
@@ -47,7 +50,7 @@ def replace_all(page, workflow, name="replaced"):
     if not button.count() and see.count():
         see.first.click()
     button.first.click()
-    page.wait_for_function("app.rootGraph.nodes.every(node => node.type in LiteGraph.registered_node_types)")
+    page.wait_for_function(_ALL_KNOWN)
     page.wait_for_timeout(1500)
     keep(page, f"{name}, after")
     nodes = {str(node["id"]): node for node in page.evaluate(_NODES)}
@@ -143,12 +146,20 @@ def test_values_of_the_first_version_are_put_in_order(page):
     assert nodes["3"]["control"] == "randomize"
 
 
-def test_further_values_title_and_bypass_are_kept_or_left(page):
+def test_further_values_are_left_and_the_title_is_kept(page):
     values = [*PACKS["CY-CHENYUE"].draw.values.values(), True, [False, True]]  # a copy of the pack adds some
-    workflow, _ = whole(PACKS["CY-CHENYUE"], widgets_values=values, title="My picture", mode=4)
+    workflow, ones = whole(PACKS["CY-CHENYUE"], widgets_values=values, title="My picture")
     nodes, sent = replace_all(page, workflow)
-    assert (nodes["3"]["title"], nodes["3"]["mode"]) == ("My picture", 4)
-    assert "3" not in sent
+    check(sent, "3", ones["3"])
+    assert nodes["3"]["title"] == "My picture"
+
+
+def test_what_is_bypassed_stays_and_the_rest_is_replaced(page):
+    # the page does not offer to replace what does not run
+    workflow, ones = whole(PACKS["CY-CHENYUE"], mode=4)
+    nodes, sent = replace_all(page, workflow)
+    assert (nodes["3"]["type"], nodes["3"]["mode"]) == (PACKS["CY-CHENYUE"].draw.kind, 4)
+    check(sent, "5", ones["5"])
 
 
 def test_the_name_of_a_repository_becomes_the_name_in_the_list(page):
