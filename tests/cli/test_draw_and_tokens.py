@@ -302,7 +302,7 @@ def test_the_demo_draws_what_it_is_asked_for_and_sees_it_in_its_pictures(janus, 
         *[["A red circle above a blue square.", "Two."]] * 4,
         *[["A yellow star inside a blue circle."]] * 4,
     ]
-    seen = [detect(np.asarray(Image.open(one["file"]))) for one in shown]
+    seen = [detect(np.asarray(Image.open(one["file"])) / np.float32(255)) for one in shown]
     assert all(matches(caption_facts(one["prompt"]), things) for one, things in zip(shown, seen, strict=True))
 
 

@@ -191,10 +191,12 @@ def test_drawn_pictures_tell_their_seeds(janus: Janus) -> None:
     assert seeds == (2**64 - 1, 0, 2**64 - 1, 0)
 
 
-@pytest.mark.parametrize("name", ["num_images", "batch_size"])
+@pytest.mark.parametrize(
+    ("name", "said"), [("num_images", "a whole number between 1 and 65536"), ("batch_size", "at least 1")]
+)
 @pytest.mark.parametrize("value", [0, -1, math.nan, 1.5, True, None])
-def test_drawing_nothing_is_refused(janus: Janus, name: str, value: Any) -> None:
-    with pytest.raises(SamplingError, match=rf"{name} is {value}; it must be at least 1"):
+def test_drawing_nothing_is_refused(janus: Janus, name: str, said: str, value: Any) -> None:
+    with pytest.raises(SamplingError, match=rf"{name} is {value}; it must be {said}"):
         janus.draw("a cat", **{name: value})
 
 

@@ -58,7 +58,7 @@ UNDERSTANDING = {
             "first": draw("a red circle", title="First picture"),
             "second": draw("a blue square", seed=2, title="Second picture"),
             "ask": ask(
-                "Which picture has a circle?", Link("first", "images"), image_2=Link("second", "images")
+                "What is in the second picture?", Link("first", "images"), image_2=Link("second", "images")
             ),
             "large": enlarge("first"),
             "large_2": enlarge("second"),

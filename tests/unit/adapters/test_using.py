@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from janus_core import DrawOptions, Janus, Lora, SamplingError, load_janus
 from janus_core.cli.models import chosen_loras
+from janus_core.residency import packing
 from janus_core.residency.packing import PackedLinear
 
 from .conftest import LAYERS, MODEL, Tiny, WriteAdapter, hand_merged, tensors_for
@@ -97,12 +99,13 @@ def test_two_models_side_by_side_keep_their_own_weights(style: Path) -> None:
     assert not torch.equal(other, alone)
 
 
-def test_bundled_weights_are_packed_with_the_adapter_in_them(tmp_path: Path) -> None:
-    """Matrices large enough to be packed: what is packed has to be the merged matrix."""
-    from safetensors.torch import save_file
-
+def test_bundled_weights_are_packed_with_the_adapter_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is packed has to be the merged matrix."""
+    monkeypatch.setattr(packing, "_LEAST", 0)  # small matrices, too
     module = "language_model.model.layers.0.mlp.down_proj"
-    down, up = torch.randn(2, 512) / 20, torch.randn(192, 2) / 4
+    down, up = torch.randn(2, 352) / 20, torch.randn(128, 2) / 4
     factors = {"lora_A.weight": down, "lora_B.weight": up, "alpha": torch.tensor(2.0)}
     save_file({f"{module}.{name}": tensor for name, tensor in factors.items()}, tmp_path / "one.safetensors")
     janus = load_janus(
@@ -111,7 +114,7 @@ def test_bundled_weights_are_packed_with_the_adapter_in_them(tmp_path: Path) -> 
     base = load_janus("janus-shapes", dtype="float32", device="cpu")
     assert isinstance(janus, Janus)
     plain: nn.Module = base.model.get_submodule("language.language_model.layers.0.mlp.down_proj")
-    x = torch.randn(3, 512)
+    x = torch.randn(3, 352)
     expected = x @ (plain.weight.float() + up @ down).T
     janus.draw("a red circle", options=DrawOptions(temperature=0))
     packed = janus.model.get_submodule("language.language_model.layers.0.mlp.down_proj")

@@ -210,7 +210,7 @@ def test_a_path_too_long_for_the_system_is_refused() -> None:
 
 
 def test_a_file_instead_of_a_folder_is_refused(folder: Path) -> None:
-    assert "is a file, not a model folder. Give the folder that holds" in refusal(
+    assert "so it is no model in one file. Give the folder that it lies in" in refusal(
         folder / "model.safetensors"
     )
 
