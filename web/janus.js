@@ -107,7 +107,7 @@ app.registerExtension({
     if (node.comfyClass !== LOADER) return;
     const model = node.widgets?.find((widget) => widget.name === "model");
     if (model) after(model, "callback", () => markModel(node));
-    markModel(node);
+    setTimeout(() => markModel(node)); // later: the model may be another one as soon as the node is made
   },
 
   refreshComboInNodes() {

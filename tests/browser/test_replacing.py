@@ -26,6 +26,9 @@ _ALL_KNOWN = """app.rootGraph.nodes.every(
     node => node.mode === 4 || node.type in LiteGraph.registered_node_types
 )"""
 _SENT = "async () => (await app.graphToPrompt()).output"
+_SHOWN_NOTES = """[...document.querySelectorAll("textarea.janus_remark")]
+    .filter(area => area.offsetHeight > 0 && !area.ariaHidden) // one measures texts, out of sight
+    .map(area => area.value)"""
 _SAVED = "app.rootGraph.serialize()"
 
 
@@ -167,6 +170,12 @@ def test_the_name_of_a_repository_becomes_the_name_in_the_list(page):
     workflow["nodes"][0]["widgets_values"] = ["deepseek-ai/Janus-Pro-1B"]
     _, sent = replace_all(page, workflow)
     assert sent["1"]["inputs"]["model"] == "Janus-Pro-1B"
+
+
+def test_nothing_is_said_of_the_model_that_was_never_chosen(page):
+    workflow, _ = whole(PACKS["CY-CHENYUE"])
+    replace_all(page, workflow)
+    assert page.evaluate(_SHOWN_NOTES) == []  # of janus-tiny there is nothing to say
 
 
 def test_texts_and_seeds_from_links_and_a_reroute_arrive(page):
