@@ -49,8 +49,8 @@ _LOOKED_UP = "embed_tokens.weight"
 
 def adapter_choices() -> list[str]:
     """List what the adapter combo offers: ComfyUI's LoRAs and adapters in models/janus; never empty."""
-    loras = [name for name in folder_paths.get_filename_list("loras") if name.endswith(_SUFFIX)]
-    own = set(folder_paths.get_filename_list(folders.KEY))
+    loras = [name for name in folders.listed("loras") if name.endswith(_SUFFIX)]
+    own = set(folders.listed(folders.KEY))
     adapters = [name for name in sorted(own) if name.endswith(_SUFFIX) and _is_adapter(name, own)]
     return list(dict.fromkeys([*loras, *adapters])) or [NOTHING_INSTALLED]
 

@@ -164,12 +164,20 @@ def _installed_folders() -> dict[str, Path]:
 def _one_files() -> Iterator[Path]:
     """Find models in one file, also in subfolders; whether a file is one stands in its header."""
     for key in (KEY, _TEXT_ENCODERS):
-        known = folder_paths.get_filename_list(key) if key in folder_paths.folder_names_and_paths else []
-        for name in known:
+        for name in listed(key) if key in folder_paths.folder_names_and_paths else ():
             path = folder_paths.get_full_path(key, name) if name.endswith(".safetensors") else None
             with contextlib.suppress(OSError):  # gone since
                 if path is not None and _is_janus(path, Path(path).stat().st_mtime_ns):
                     yield Path(path)
+
+
+def listed(key: str) -> list[str]:
+    """List the files of one of ComfyUI's kinds of folders by their names, those in subfolders too."""
+    try:
+        return list(folder_paths.get_filename_list(key))
+    except FileNotFoundError:  # core remembers a folder that is gone
+        folder_paths.filename_list_cache.pop(key, None)
+        return list(folder_paths.get_filename_list(key))
 
 
 def _most_complete(places: list[Path]) -> Path:

@@ -279,7 +279,7 @@ def host(
     return HostedJanus(janus, patchers, origin, loras, read_world(folder))
 
 
-def _modules(model: nn.Module, compute: Compute, *, is_flow: bool, is_packed: bool) -> dict[Part, nn.Module]:
+def _modules(model: Any, compute: Compute, *, is_flow: bool, is_packed: bool) -> dict[Part, nn.Module]:
     """Return what each part's patcher owns."""
     modules: dict[Part, nn.Module] = {**split_parts(model)}
     if is_flow:  # what draws is also the MODEL of core's samplers, so that both share their weights

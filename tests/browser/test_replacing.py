@@ -20,7 +20,7 @@ _NODES = """app.rootGraph.nodes.flatMap(node => [node, ...(node.subgraph?.nodes 
     id: node.id, type: node.type, title: node.title, mode: node.mode,
     control: node.widgets?.find(one => ["control_after_generate", "fixed"].includes(one.name))?.value,
     hidden: (node.widgets ?? []).filter(one => one.element && !one.element.isConnected).map(one => one.name),
-    isTall: node.size[1] >= node.computeSize()[1],
+    is_tall: node.size[1] >= node.computeSize()[1],
 }))"""
 _ALL_KNOWN = """app.rootGraph.nodes.every(
     node => node.mode === 4 || node.type in LiteGraph.registered_node_types
@@ -115,7 +115,7 @@ def test_every_node_of_a_pack_becomes_ours(page, name):
     for key, one in ones.items():
         check(sent, key, one)
         assert nodes[key]["hidden"] == []
-        assert nodes[key]["isTall"]
+        assert nodes[key]["is_tall"]
         if CONTROL in one.values:
             assert nodes[key]["control"] == one.values[CONTROL]
         if one is not PACKS[name].draw:
