@@ -16,6 +16,7 @@ _ORDER = [
 _ELSEWHERE = {  # ids that one node alone has, and the id that they stand behind
     ("JanusLoad", "dtype"): "model",
     ("JanusLoad", "residency"): "dtype",
+    ("JanusLoRA", "adapter"): "model",
     ("JanusAsk", "ask_each"): "question",
     ("JanusFlowDraw", "noise"): "cfg_weight",
     ("JanusSaveTokens", "filename_prefix"): "image_tokens",
@@ -26,7 +27,7 @@ _ELSEWHERE = {  # ids that one node alone has, and the id that they stand behind
     ("JanusSaveCaptions", "filename_prefix"): "texts",
     ("JanusLoadTokens", "file"): None,
 }
-_WITHOUT_DEFAULT = {"model", "prompt", "file", "folder"}  # and links, and some questions:
+_WITHOUT_DEFAULT = {"model", "adapter", "prompt", "file", "folder"}  # and links, and some questions:
 _ASKING = {("JanusAsk", "question"), ("JanusChoose", "question")}
 
 
