@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
+from .environments import Environment, name_of
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "compatibility.json"
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -112,63 +114,11 @@ class Machine:
     uv: str | None = None
 
 
-class Environment:
-    """A virtual environment in a folder of its own."""
-
-    def __init__(self, folder: Path, interpreter: str, uv: str | None = None) -> None:
-        """Make it.
-
-        Args:
-            folder: for the environment.
-            interpreter: of which it is.
-            uv: the installer to use, which takes a fraction of pip's time; None for pip.
-        """
-        bare = ["--without-pip"] if uv else []
-        subprocess.run([interpreter, "-m", "venv", *bare, str(folder)], check=True)
-        self.python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        self._installer = (
-            [uv, "pip", "install", "--quiet", "--python", str(self.python)]
-            if uv
-            else [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        )
-        self.site = Path(self.ask("import sysconfig; print(sysconfig.get_paths()['purelib'])"))
-
-    def ask(self, code: str) -> str:
-        """Return what a line of Python prints there."""
-        command = [str(self.python), "-c", code]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    def install(self, *requirements: str, alone: bool = False) -> None:
-        """Install requirements, without what they need if they stand alone."""
-        if requirements:
-            subprocess.run([*self._installer, *(["--no-deps"] if alone else []), *requirements], check=True)
-
-    def has(self, requirements: Sequence[str]) -> list[bool]:
-        """Tell of each requirement whether it is there: at its version where it is pinned, else at any."""
-        versions = self.versions([_name(one) for one in requirements])
-        return [
-            versions.get(_name(one)) == (one.partition("==")[2] or versions.get(_name(one), "none"))
-            for one in requirements
-        ]
-
-    def versions(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the versions of the packages that are there."""
-        code = (
-            "import importlib.metadata as m, json\n"
-            "have = {}\n"
-            "for d in m.distributions():\n"
-            "    have.setdefault(d.metadata['Name'].lower().replace('_', '-'), d.version)\n"
-            f"print(json.dumps({{n: have[n] for n in {list(names)!r} if n in have}}))"
-        )
-        found: dict[str, str] = json.loads(self.ask(code))
-        return {"python": self.ask("import platform; print(platform.python_version())"), **found}
-
-
 def requirements_of(release: Path) -> list[str]:
     """Return what a release of ComfyUI asks for, less the torch family, which comes first and alone."""
     lines = (release / "requirements.txt").read_text(encoding="utf-8").splitlines()
     asked = [line.split("#")[0].strip() for line in lines]
-    return [line for line in asked if line and _name(line) not in _TORCHES]
+    return [line for line in asked if line and name_of(line) not in _TORCHES]
 
 
 def prepare(row: Row, folder: Path, machine: Machine) -> Environment:
@@ -190,14 +140,10 @@ def prepare(row: Row, folder: Path, machine: Machine) -> Environment:
             made.install(*family)
     asked = requirements_of(machine.releases[row.comfyui]) if row.comfyui else []
     engine = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
-    wanted = {_name(one): one for one in (*engine, *asked, *row.packages) if _name(one) not in _TORCHES}
+    wanted = {name_of(one): one for one in (*engine, *asked, *row.packages) if name_of(one) not in _TORCHES}
     needed = [*wanted.values(), *_NEEDED]
     made.install(*(one for one, is_there in zip(needed, made.has(needed), strict=True) if not is_there))
     return made
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[<>=~ ]", requirement)[0].lower().replace("_", "-")
 
 
 def closing_line(output: str) -> str:

@@ -35,7 +35,8 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         self.weight = weight
         self.bias = bias
-        self.out_features, self.in_features = weight.shape
+        self.out_features = weight.shape[0]
+        self.in_features = weight.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in) to (…, out).

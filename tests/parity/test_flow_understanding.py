@@ -31,7 +31,9 @@ class Conversations:
     """The golden conversations, ready to be asked."""
 
     def __init__(self, janus: JanusFlow, facts: dict[str, Any], pictures: dict[str, Path]) -> None:
-        self.janus, self.facts, self.pictures = janus, facts, pictures
+        self.janus = janus
+        self.facts = facts
+        self.pictures = pictures
 
     def images(self, case: str) -> list[Path]:
         return [self.pictures[image] for image in self.facts["cases"][case]["images"]]

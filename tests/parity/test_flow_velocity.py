@@ -34,7 +34,9 @@ class Drawn:
     def __init__(
         self, model: JanusFlowModel, checkpoint: FlowCheckpoint, facts: dict[str, Any], z0: Tensor
     ) -> None:
-        self.model, self.times, self.z0 = model, facts["t_exact"], z0
+        self.model = model
+        self.times = facts["t_exact"]
+        self.z0 = z0
         self.plans = plan_flow_pictures([facts["text"]], "", range(len(z0)), checkpoint.tokenizer)
         self.latent_tokens = checkpoint.config.num_latent_tokens
 

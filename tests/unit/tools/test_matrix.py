@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tools import matrix
+from tools.environments import Environment
 from tools.install_group import read_toml
-from tools.matrix import PAGE, ROWS, Environment, Result, closing_line, page, read_results, requirements_of
+from tools.matrix import PAGE, ROWS, Result, closing_line, page, read_results, requirements_of
 
 ROOT = Path(__file__).parents[3]
 DONE = Result(
