@@ -1,4 +1,4 @@
-"""Stages "drawing" and "mix": the decoder learns to draw, to answer about pictures and to read.
+"""Stages "drawing", "questions" and "mix": the decoder learns to draw, to answer about pictures and to read.
 
 Plain cross-entropy: on answers for understanding, on image tokens for generation, on everything for text.
 Samples come ready from `samples.py`; this file knows losses and which parts learn in which stage.
@@ -89,7 +89,7 @@ class LanguageTask:
     def parameters(self) -> Iterable[nn.Parameter]:
         """Return what learns in this stage."""
         parts: list[nn.Module] = [self.model.language]
-        if self.stage.mix[0]:
+        if self.stage.mix[0] and not self.stage.keep_seeing:
             parts += [self.model.seeing, self.naming]
         return [parameter for part in parts for parameter in part.parameters()]
 
@@ -101,7 +101,8 @@ class LanguageTask:
         if mixture.understanding:
             answers, naming = self._understanding_losses(mixture.understanding)
             losses["understanding"] = shares[0] * answers
-            losses["naming"] = _NAMING * naming
+            if not self.stage.keep_seeing:
+                losses["naming"] = _NAMING * naming
         if mixture.text:
             losses["text"] = shares[1] * self._reading_loss(mixture.text)
         if mixture.generation:
@@ -111,9 +112,10 @@ class LanguageTask:
     def _understanding_losses(self, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of answers and that of naming patches."""
         language, device = self.model.language, self._device()
-        seen = self.model.seeing(
-            torch.cat([one.pixel_values for one in shown]).to(device)
-        )  # (pictures, n, d)
+        with torch.set_grad_enabled(not self.stage.keep_seeing):
+            seen = self.model.seeing(
+                torch.cat([one.pixel_values for one in shown]).to(device)
+            )  # (pictures, n, d)
         naming = naming_loss(self.naming, seen, torch.cat([one.labels for one in shown]).to(device))
         packed = pack(
             [(one.start, one.asked) for one in shown], self.pad

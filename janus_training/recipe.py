@@ -30,7 +30,7 @@ _ROPE_THETA = 100.0
 
 _RECIPES = Path(__file__).parent / "recipes"
 
-StageName = Literal["vq_decoder", "vq_encoder", "vision", "drawing", "mix"]
+StageName = Literal["vq_decoder", "vq_encoder", "vision", "drawing", "mix", "questions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +151,8 @@ class StageRecipe:
             or late without having been planned so, since all before is the same.
         weight_decay: of matrices.
         mix: shares of understanding, text and generation (the paper's multimodal : text : text-to-image).
+        keep_seeing: vision tower and aligner stay as they are; a rate at which the decoder learns fast makes
+            them forget a tenth of what they name.
         questions: about each picture of understanding, every one a sequence of its own behind that picture.
         simple_share: share of scenes with a single thing at the start, falling to 0 halfway; the others
             are of all kinds.
@@ -167,6 +169,7 @@ class StageRecipe:
     decay: float = 1.0
     weight_decay: float = 0.05
     mix: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    keep_seeing: bool = False
     questions: int = 8
     simple_share: float = 0.0
     drop_prompt: float = 0.1
@@ -185,7 +188,7 @@ class StageRecipe:
             )
         if not 0 <= self.decay <= 1:
             raise ConfigError(f'Stage "{self.stage}": decay is a share of the steps, got {self.decay}.')
-        if self.stage in ("drawing", "mix") and (
+        if self.stage in ("drawing", "questions", "mix") and (
             len(self.mix) != 3 or not sum(self.mix) > 0 or min(self.mix) < 0
         ):
             raise ConfigError(f'Stage "{self.stage}" needs a mix of three shares, got {self.mix}.')

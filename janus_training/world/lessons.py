@@ -1,12 +1,12 @@
 """Which questions are asked about a picture while a model learns: kinds by their share, each on its own.
 
-Knows nothing of tokens. What binds (colour, mix-up, relation, where, which) is asked twice as often as the
-rest: it is what a model learns last.
+Knows nothing of tokens. What must be looked up by a noun (colour, shape, mix-up, relation, where, which) is
+asked about twice as often as the rest: it is what a model learns last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from janus_core.inputs.prompting import CAPTION_STYLES
 
@@ -19,22 +19,23 @@ from .two_pictures import questions_about_two
 from .vocabulary import STYLES, Style
 
 _SHARES: dict[str, float] = {
-    "caption": 4.7,  # a quarter
-    "colour": 2.0,
+    "caption": 5.5,  # a quarter
+    "colour": 2.5,
     "mix_up": 2.0,
     "relation": 2.0,
     "where": 2.0,
-    "shape": 1.0,
-    "size": 1.0,
-    "count": 1.0,
-    "yes_no": 1.0,
-    "compare": 1.0,
+    "shape": 2.0,
+    "size": 1.5,
+    "count": 1.2,
+    "yes_no": 1.3,
+    "compare": 1.3,
     "content": 0.5,
-    "ground": 0.5,
+    "ground": 0.3,
     "absent": 1.0,
     "fit": 1.5,
-    "outside": 0.7,
+    "outside": 0.6,
 }
+_LOOKUPS = {"colour": 1.0, "shape": 1.0}
 _STYLE_WEIGHTS = (0.4, 0.35, 0.2, 0.05)  # short, detailed, tags, text
 _SEVERAL_TURNS_SHARE = 0.1
 _SPEAK_OF_GROUND = ("ground", "yes_no")  # kinds that may name the ground
@@ -47,8 +48,14 @@ def lessons_about_one(sight: Sight, seed: int, count: int) -> list[list[Question
     asked: list[list[Question]] = []
     while len(asked) < count:
         turns = 2 + chance(dice, 0.5) if chance(dice, _SEVERAL_TURNS_SHARE) else 1
-        asked.append([_question(sight, dice) for _ in range(turns)])
+        asked.append([_question(sight, dice, _SHARES) for _ in range(turns)])
     return asked
+
+
+def lookups(sight: Sight, seed: int, count: int) -> list[list[Question]]:
+    """Return `count` conversations of a single question that is answered by finding what its noun names."""
+    dice = new_dice("lookups", seed)
+    return [[_question(sight, dice, _LOOKUPS)] for _ in range(count)]
 
 
 def lessons_about_two(first: Sight, second: Sight, seed: int, count: int) -> list[list[Question]]:
@@ -57,10 +64,9 @@ def lessons_about_two(first: Sight, second: Sight, seed: int, count: int) -> lis
     return [[question] for question in asked[:count]]
 
 
-def _question(sight: Sight, dice: Dice) -> Question:
-    kinds: Sequence[str] = tuple(_SHARES)
+def _question(sight: Sight, dice: Dice, shares: Mapping[str, float]) -> Question:
     for _ in range(_MOST_TRIES):
-        kind = pick_weighted(dice, kinds, tuple(_SHARES.values()))
+        kind = pick_weighted(dice, tuple(shares), tuple(shares.values()))
         if kind == "caption":
             style = pick_weighted(dice, STYLES, _STYLE_WEIGHTS) if sight.has_named_ground else "short"
             return _caption(sight, style, dice)

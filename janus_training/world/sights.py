@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from .dice import chance, new_dice
 from .foreign import Sight, see_foreign
 from .rendering import render
 from .scene_sampling import sample_foreign_scene, sample_scene
+from .scenes import Scene
 from .vocabulary import KINDS, Kind
 
 _FOREIGN_SHARE = 0.5
+_ANOTHER = 700_000_000_000  # beyond the numbers of all stages
 
 
-def sight(number: int, size_px: int, kinds: tuple[Kind, ...] = KINDS) -> Sight:
+def sight(number: int, size_px: int, kinds: tuple[Kind, ...] = KINDS, is_looked_up: bool = False) -> Sight:
     """Return the sight with this number, from the training side of the split.
 
     Args:
         number: from 0 upwards.
         size_px: side of the picture.
         kinds: of its scene.
+        is_looked_up: only a scene of several colours and shapes, so that an answer about one thing must be
+            found by what the question calls it.
     """
     dice = new_dice("sight", number)
-    if chance(dice, _FOREIGN_SHARE):
-        return see_foreign(sample_foreign_scene(number, kinds), dice, size_px)
-    scene = sample_scene(number, kinds=kinds)
+    is_foreign = chance(dice, _FOREIGN_SHARE)
+    sample = sample_foreign_scene if is_foreign else sample_scene
+    scene = next(
+        scene
+        for scene in (sample(seed, kinds=kinds) for seed in count(number, _ANOTHER))
+        if not is_looked_up or _is_varied(scene)
+    )
+    if is_foreign:
+        return see_foreign(scene, dice, size_px)
     return Sight(scene=scene, picture=render(scene, size_px))
+
+
+def _is_varied(scene: Scene) -> bool:
+    colours, shapes = ({getattr(thing, name) for thing in scene.things} for name in ("colour", "shape"))
+    return min(len(colours), len(shapes)) > 1

@@ -272,6 +272,23 @@ def test_an_answer_is_scored_as_the_inference_path_scores_it(
     torch.testing.assert_close(loss["understanding"], -torch.stack(scores).mean())
 
 
+def test_what_keeps_seeing_learns_no_tower_and_names_no_patches(
+    model: JanusModel, naming: nn.Linear, words: TextTokenizer
+) -> None:
+    stage = replace(STAGE, stage="questions", mix=(1, 0, 0), keep_seeing=True)
+    task = task_of(model, naming, words, stage, understanding=understanding(words))
+
+    losses = task.loss(0)
+    losses["understanding"].backward()
+
+    assert list(losses) == ["understanding"]
+    assert {id(p) for p in task.parameters()} == {id(p) for p in model.language.parameters()}
+    assert all(p.grad is None for p in model.seeing.parameters())
+    assert model.language.language_model.embed_tokens.weight.grad is not None
+    learning = task_of(model, naming, words, replace(stage, keep_seeing=False))
+    assert {id(p) for p in model.seeing.parameters()} <= {id(p) for p in learning.parameters()}
+
+
 def test_losses_are_weighted_by_their_share_of_the_mixture(
     model: JanusModel, naming: nn.Linear, words: TextTokenizer
 ) -> None:

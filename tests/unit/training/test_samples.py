@@ -29,7 +29,7 @@ from janus_training.samples import Samples
 from janus_training.words import learn_tokenizer
 from janus_training.world.captions import caption
 from janus_training.world.foreign import Sight
-from janus_training.world.lessons import lessons_about_one, lessons_about_two
+from janus_training.world.lessons import lessons_about_one, lessons_about_two, lookups
 from janus_training.world.parsing import caption_facts
 from janus_training.world.passages import passage
 from janus_training.world.patch_labels import patch_labels
@@ -37,7 +37,7 @@ from janus_training.world.rendering import render
 from janus_training.world.roles import read_roles, role_tokens
 from janus_training.world.scene_sampling import sample_scene
 from janus_training.world.sights import sight
-from janus_training.world.vocabulary import STYLES
+from janus_training.world.vocabulary import KINDS, STYLES
 
 RECIPE = find_recipe("micro")
 STAGE = StageRecipe(stage="mix", steps=5, batch_size=8, learning_rate=1.0, mix=(2, 1, 1), drop_prompt=0.5)
@@ -161,9 +161,9 @@ def of_one_picture(samples: list[Shown]) -> list[tuple[int, Shown]]:
 
 
 def test_an_understanding_sample_shows_the_sight_it_talks_about(words: TextTokenizer) -> None:
-    stage = replace(STAGE, mix=(1, 0, 0), batch_size=24)
-    for number, sample in of_one_picture(list(samples_of(words, stage).mixture(0).understanding)):
-        seen = sight(number, 64)
+    samples = samples_of(words, replace(STAGE, mix=(1, 0, 0), batch_size=24))
+    for number, sample in of_one_picture(list(samples.mixture(0).understanding)):
+        seen = samples.asked_about(number)
         assert torch.equal(sample.pixel_values, pixel_values_of(seen)[None])
         expected = patch_labels(seen.scene, 64, seen.has_named_ground)
         assert torch.equal(sample.labels[0], torch.from_numpy(expected))
@@ -273,6 +273,33 @@ def test_kinds_of_questions_have_their_shares() -> None:
     assert 0.2 < kinds["caption"] / kinds.total() < 0.36
     assert kinds["colour"] > 1.3 * kinds["size"]
     assert min(kinds[kind] for kind in ("mix_up", "relation", "where", "yes_no", "compare", "outside")) > 40
+
+
+def test_most_pictures_that_are_asked_about_show_several_kinds_of_things(words: TextTokenizer) -> None:
+    samples = samples_of(words, replace(STAGE, steps=1000, mix=(1, 0, 0)))
+    scenes = [samples.asked_about(number).scene for number in range(300)]
+    several = [len({t.colour for t in s.things}) > 1 < len({t.shape for t in s.things}) for s in scenes]
+
+    assert 0.65 < sum(several) / len(several) < 0.9
+    assert min(Counter(scene.kind for scene in scenes)[kind] for kind in KINDS) > 3
+
+
+def test_first_questions_are_looked_up_by_colour_or_shape(words: TextTokenizer) -> None:
+    stage = replace(STAGE, stage="questions", mix=(1, 0, 0), batch_size=40, questions=4)
+    shown = samples_of(words, stage).mixture(0).understanding
+    seen = [samples_of(words, stage).asked_about(number) for number in range(40)]
+    asked = [lookups(one, number, 4) for number, one in enumerate(seen)]
+
+    assert {question.kind for lessons in asked for [question] in lessons} <= {
+        "colour",
+        "shape",
+        "caption short",
+    }
+    kinds = Counter(question.kind for lessons in asked for [question] in lessons)
+    assert kinds["colour"] > 50 < kinds["shape"]
+    for one, lessons, true in zip(shown, asked, seen, strict=True):
+        assert [learnt_text(each, words) for each in one.asked] == [f" {q.answer}|" for [q] in lessons]
+        assert len({t.colour for t in true.scene.things}) > 1 < len({t.shape for t in true.scene.things})
 
 
 def test_nothing_is_said_of_a_ground_without_a_name() -> None:
