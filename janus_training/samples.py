@@ -33,7 +33,7 @@ from .world.captions import caption
 from .world.dice import chance, new_dice
 from .world.drawing_prompts import drawing_prompt
 from .world.foreign import Sight
-from .world.lessons import lessons_about_one, lessons_about_two, lookups
+from .world.lessons import lessons_about_one, lessons_about_two
 from .world.passages import passage
 from .world.patch_labels import patch_labels
 from .world.rendering import render
@@ -50,9 +50,8 @@ _DOCUMENT_SHARE = 0.25  # of text samples without questions
 _OTHER_SCENE = 500_000_000  # from the number of a first picture to that of a second
 _SIMPLE: tuple[Kind, ...] = ("single",)
 _SEVERAL: tuple[Kind, ...] = ("pair", "mixed")
-_LOOKED_UP_SHARE = (
-    0.6  # of pictures asked about: only where things differ must what a question names be found
-)
+_VARIED_SHARE = 0.7  # of pictures in stage "questions": what one is called tells which one is meant
+_LOOKUPS_SHARE = 0.4  # of its questions
 _PASSAGES = 4  # of one text sample
 _PASSAGE_TOKENS = 140
 _ONE_INSIDE_IN = 3  # pictures to restore: the hardest
@@ -139,24 +138,24 @@ class Samples:
         return _SIMPLE if chance(new_dice("simple", number), share) else KINDS
 
     def asked_about(self, number: int) -> Sight:
-        """Return the picture of this number to be asked about, mostly one of several kinds of things."""
-        kinds = self._kinds(number)
-        is_looked_up = self._stage.stage == "questions" or (
-            kinds != _SIMPLE and chance(new_dice("looked up", number), _LOOKED_UP_SHARE)
-        )
-        return sight(number, self._size_px, _SEVERAL if is_looked_up else kinds, is_looked_up)
+        """Return the picture of this number to be asked about."""
+        is_varied = self._binds() and chance(new_dice("varied", number), _VARIED_SHARE)
+        kinds = _SEVERAL if is_varied else self._kinds(number)
+        return sight(number, self._size_px, kinds, is_varied)
+
+    def _binds(self) -> bool:
+        return self._stage.stage == "questions"
 
     def _shown(self, number: int) -> Shown:
-        """Ask several questions about one picture, or about two; only what must be looked up at first."""
+        """Ask several questions about one picture, or about two."""
         sights = [self.asked_about(number)]
-        if self._stage.stage == "questions":
-            asked = lookups(sights[0], number, self._stage.questions)
-        elif chance(new_dice("how many pictures", number), _TWO_PICTURES_SHARE):
+        if chance(new_dice("how many pictures", number), _TWO_PICTURES_SHARE):
             sights.append(sight(number + _OTHER_SCENE, self._size_px, self._kinds(number)))
             few = max(round(_QUESTIONS_ABOUT_TWO * self._stage.questions), 1)
             asked = lessons_about_two(sights[0], sights[1], number, few)
         else:
-            asked = lessons_about_one(sights[0], number, self._stage.questions)
+            lookups = _LOOKUPS_SHARE if self._binds() else 0.0
+            asked = lessons_about_one(sights[0], number, self._stage.questions, lookups)
         split = [split_behind_pictures(self._write(questions, len(sights))) for questions in asked]
         pixels, labels = self._seen(sights)
         return Shown(

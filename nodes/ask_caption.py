@@ -118,7 +118,7 @@ class JanusAsk(io.ComfyNode):
             node_id="JanusAsk",
             display_name="Janus Ask (Questions about Images)",
             category="Janus",
-            description="Answers a question about any number of pictures, or about none. Connect chat_out "
+            description="Answers a question about any number of pictures, or about none. Connect its chat "
             "to the next Janus Ask to go on with the conversation.",
             search_aliases=[
                 "ask", "question", "vqa", "chat", "describe", "image to text", "vlm", "llm", "janus",

@@ -1,7 +1,7 @@
 """Which questions are asked about a picture while a model learns: kinds by their share, each on its own.
 
-Knows nothing of tokens. What must be looked up by a noun (colour, shape, mix-up, relation, where, which) is
-asked about twice as often as the rest: it is what a model learns last.
+Knows nothing of tokens. What binds (colour, mix-up, relation, where, which) is asked twice as often as the
+rest: it is what a model learns last.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .two_pictures import questions_about_two
 from .vocabulary import STYLES, Style
 
 _SHARES: dict[str, float] = {
-    "caption": 5.5,  # a quarter
-    "colour": 2.5,
+    "caption": 4.7,  # a quarter
+    "colour": 2.0,
     "mix_up": 2.0,
     "relation": 2.0,
     "where": 2.0,
-    "shape": 2.0,
-    "size": 1.5,
-    "count": 1.2,
-    "yes_no": 1.3,
-    "compare": 1.3,
+    "shape": 1.0,
+    "size": 1.0,
+    "count": 1.0,
+    "yes_no": 1.0,
+    "compare": 1.0,
     "content": 0.5,
-    "ground": 0.3,
+    "ground": 0.5,
     "absent": 1.0,
     "fit": 1.5,
-    "outside": 0.6,
+    "outside": 0.7,
 }
 _LOOKUPS = {"colour": 1.0, "shape": 1.0}
 _STYLE_WEIGHTS = (0.4, 0.35, 0.2, 0.05)  # short, detailed, tags, text
@@ -42,20 +42,24 @@ _SPEAK_OF_GROUND = ("ground", "yes_no")  # kinds that may name the ground
 _MOST_TRIES = 50
 
 
-def lessons_about_one(sight: Sight, seed: int, count: int) -> list[list[Question]]:
-    """Return `count` conversations about a picture, most of a single question."""
+def lessons_about_one(sight: Sight, seed: int, count: int, lookups: float = 0.0) -> list[list[Question]]:
+    """Return `count` conversations about a picture, most of a single question.
+
+    Args:
+        sight: the picture.
+        seed: of what is asked.
+        count: of conversations.
+        lookups: share of those that ask for a colour or a shape alone.
+    """
     dice = new_dice("lessons", seed)
     asked: list[list[Question]] = []
     while len(asked) < count:
+        if lookups and chance(dice, lookups):
+            asked.append([_question(sight, dice, _LOOKUPS)])
+            continue
         turns = 2 + chance(dice, 0.5) if chance(dice, _SEVERAL_TURNS_SHARE) else 1
         asked.append([_question(sight, dice, _SHARES) for _ in range(turns)])
     return asked
-
-
-def lookups(sight: Sight, seed: int, count: int) -> list[list[Question]]:
-    """Return `count` conversations of a single question that is answered by finding what its noun names."""
-    dice = new_dice("lookups", seed)
-    return [[_question(sight, dice, _LOOKUPS)] for _ in range(count)]
 
 
 def lessons_about_two(first: Sight, second: Sight, seed: int, count: int) -> list[list[Question]]:

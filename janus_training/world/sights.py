@@ -15,15 +15,15 @@ _FOREIGN_SHARE = 0.5
 _ANOTHER = 700_000_000_000  # beyond the numbers of all stages
 
 
-def sight(number: int, size_px: int, kinds: tuple[Kind, ...] = KINDS, is_looked_up: bool = False) -> Sight:
+def sight(number: int, size_px: int, kinds: tuple[Kind, ...] = KINDS, is_varied: bool = False) -> Sight:
     """Return the sight with this number, from the training side of the split.
 
     Args:
         number: from 0 upwards.
         size_px: side of the picture.
         kinds: of its scene.
-        is_looked_up: only a scene of several colours and shapes, so that an answer about one thing must be
-            found by what the question calls it.
+        is_varied: only a scene of several colours and shapes, so that the one thing that a question is about
+            must be found by what it is called.
     """
     dice = new_dice("sight", number)
     is_foreign = chance(dice, _FOREIGN_SHARE)
@@ -31,7 +31,7 @@ def sight(number: int, size_px: int, kinds: tuple[Kind, ...] = KINDS, is_looked_
     scene = next(
         scene
         for scene in (sample(seed, kinds=kinds) for seed in count(number, _ANOTHER))
-        if not is_looked_up or _is_varied(scene)
+        if not is_varied or _is_varied(scene)
     )
     if is_foreign:
         return see_foreign(scene, dice, size_px)

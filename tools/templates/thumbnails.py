@@ -30,6 +30,8 @@ _TEXT_PX, _LABEL_PX = 24, 16
 _LINE_PX = 32
 _LABEL_WIDTH = 120
 _PATIENCE_S = 300
+_SHOW_PICTURES = ("PreviewImage", "JanusSaveCaptions")
+_SHOW_TEXTS = ("PreviewAny", "JanusSaveCaptions")
 
 
 @dataclass
@@ -67,10 +69,10 @@ def _shown(server: str, template: Template, outputs: dict[str, Any]) -> _Shown:
     shown = _Shown()
     for number, node in enumerate(template.nodes.values(), start=1):
         result = outputs.get(str(number), {})
-        for found in result.get("images", ()) if node.kind == "PreviewImage" else ():
+        for found in result.get("images", ()) if node.kind in _SHOW_PICTURES else ():
             data = _get(f"{server}/view?{urllib.parse.urlencode(found)}")
             shown.pictures.append((node.title or "", Image.open(io.BytesIO(data)).convert("RGB")))
-        for line in result.get("text", ()) if node.kind == "PreviewAny" else ():
+        for line in result.get("text", ()) if node.kind in _SHOW_TEXTS else ():
             shown.texts.append((node.title or "", str(line)))
         words = node.inputs.get("prompt")
         if isinstance(words, str):
@@ -78,6 +80,7 @@ def _shown(server: str, template: Template, outputs: dict[str, Any]) -> _Shown:
         question = node.inputs.get("question")
         if isinstance(question, str) and question:
             shown.texts.append(("Question", question))
+    shown.pictures.sort(key=lambda shown: shown[0].startswith("After"))  # what it was before comes first
     return shown
 
 

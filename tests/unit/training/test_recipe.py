@@ -44,7 +44,7 @@ def test_a_recipe_survives_json(name: str) -> None:
 def test_a_shipped_recipe_goes_through_all_stages_in_order(name: str) -> None:
     names = [stage.stage for stage in find_recipe(name).stages]
 
-    assert list(dict.fromkeys(names)) == ["vq_decoder", "vq_encoder", "vision", "drawing", "questions", "mix"]
+    assert list(dict.fromkeys(names)) == ["vq_decoder", "vq_encoder", "vision", "drawing", "mix", "questions"]
 
 
 def test_the_shipped_recipe_has_a_gate_in_every_stage_of_known_figures() -> None:
