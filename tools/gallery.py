@@ -18,7 +18,12 @@ _INTRODUCTION = """# Gallery
 
 What each template gives, as it comes: nothing was chosen, and the seed is in the template. Those of
 `janus-shapes` run as they are; the others name the model that they need, and show what they do in words until
-you have it. In ComfyUI they are in the template browser under *janus-nodes*.
+you have it. In ComfyUI a search for `janus` in the template browser finds them; its list has them last, under
+*janus-nodes*.
+
+Those of `janus-shapes` were run over the API on ComfyUI 0.33.0, 0.8.0 and 0.3.64, and what the others send
+was held against the nodes of these releases. All work, but for the two with a **Switch** on 0.3.64, which has
+no such node yet: *Check a Janus drawing, draw again* and *Switch by what Janus sees*.
 
 Pictures and page are made anew by one command, `make templates` with a running ComfyUI.
 """

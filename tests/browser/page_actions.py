@@ -39,9 +39,10 @@ _BUILD = """([nodes, links]) => {
         }
     }
     for (const [from, output, to, input] of links) {
-        made[from].connect(
+        const link = made[from].connect(
             made[from].findOutputSlot(output), made[to], made[to].findInputSlot(input)
         );
+        if (!link) throw new Error(`no link from ${from}'s ${output} to ${to}'s ${input}`);
     }
     return Object.fromEntries(Object.entries(made).map(([key, node]) => [key, String(node.id)]));
 }"""
@@ -54,7 +55,7 @@ _NOTE_ENDS = """() => {
     }
 }"""
 _DRAWN_MS = 500  # from the last message of a run to what the page makes of it
-_EMPTY = {"nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
+EMPTY = {"nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
 
 
 def open_graph(page, workflow):
@@ -88,7 +89,7 @@ def build(page, nodes, links):
 
     Returns: the ids by name.
     """
-    open_graph(page, _EMPTY)
+    open_graph(page, EMPTY)
     ids = page.evaluate(_BUILD, [nodes, links])
     page.evaluate(_FIT, list(_ROOM))
     return ids

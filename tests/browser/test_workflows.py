@@ -71,7 +71,7 @@ def test_run_shows_the_result_on_the_page(page, server, name, tmp_path):
 
 
 def test_cancel_on_the_page_stops_the_run_and_the_next_one_works(page, server):
-    load(page, "Draw four pictures", "janus-random")
+    load(page, "Draw four pictures with Janus", "janus-random")
     before = set(ask_server(server, "/history"))
     press_run(page)
     page.wait_for_function(
@@ -82,5 +82,5 @@ def test_cancel_on_the_page_stops_the_run_and_the_next_one_works(page, server):
     fresh = set(ask_server(server, "/history")) - before
     [stopped] = [ask_server(server, f"/history/{key}")[key] for key in fresh]
     assert any(message[0] == "execution_interrupted" for message in stopped["status"]["messages"])
-    load(page, "Draw four pictures", EXAMPLE_MODEL)
+    load(page, "Draw four pictures with Janus", EXAMPLE_MODEL)
     assert run(page, server)["status"]["status_str"] == "success"

@@ -54,7 +54,7 @@ def test_the_page_is_there_with_what_the_pack_adds_to_it(bare_server: Server) ->
     with Client(bare_server.url) as client:
         assert b"<script" in client.get_bytes("/")
         assert "/extensions/janus-nodes/janus.js" in client.get("/extensions")
-        assert "Draw four pictures" in client.get("/workflow_templates")["janus-nodes"]
+        assert "Draw four pictures with Janus" in client.get("/workflow_templates")["janus-nodes"]
         assert client.get_bytes("/extensions/janus-nodes/docs/JanusDraw/en.md").startswith(b"# Janus Draw")
 
 

@@ -136,4 +136,4 @@ def test_a_picture_shows_the_node_in_use(node: str, language: str) -> None:
 
 def test_an_english_sentence_would_be_noticed() -> None:
     assert english_sentences("把图像 turns pictures into image tokens 转换") != []
-    assert english_sentences("打开 *Draw four pictures* 用 `a red circle`") == []
+    assert english_sentences("打开 *Draw four pictures with Janus* 用 `a red circle`") == []

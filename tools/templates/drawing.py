@@ -6,6 +6,7 @@ from .graph import Link, Node, Template
 from .parts import ENLARGED, LARGE, SHAPES, caption, draw, enlarge, load, mask_on_the_right, show
 
 _HARD = "a green star left of a purple cross"
+_NEWER = "It needs ComfyUI 0.8.0 or newer: 0.3.64 has no **Switch** yet."
 _MANY = "three green triangles"  # hardly half of such drawings are right
 
 
@@ -28,7 +29,7 @@ def _outpainting() -> Template:
     window = {"width": 64, "height": 64, "x": 32, "y": 0}
     return Template(
         note="""
-            **Draw beyond the edge**
+            **Outpaint with Janus, beyond the edge**
 
             The picture is widened, the model's square window is moved to the right, and what is
             empty in it is drawn. The left part of the picture is put back beside it.
@@ -92,9 +93,9 @@ def _outpainting() -> Template:
 
 
 DRAWING = {
-    "Draw four pictures": Template(
+    "Draw four pictures with Janus": Template(
         note=f"""
-            **Draw four pictures**
+            **Draw four pictures with Janus**
 
             Picture *k* of the batch is the first picture of *seed + k*. *cfg_weight* 0 is
             what the model recommends.
@@ -109,9 +110,9 @@ DRAWING = {
             "show": show("large"),
         },
     ),
-    "Redraw a part by mask (inpaint)": Template(
+    "Inpaint with Janus, redraw by mask": Template(
         note=f"""
-            **Redraw a part by mask**
+            **Inpaint with Janus, redraw by mask**
 
             The prompt says what the *whole* picture shows. Cells of the model's grid that the
             mask touches are drawn anew and see all that stays.
@@ -147,10 +148,10 @@ DRAWING = {
             "shown": show("before", title="Before"),
         },
     ),
-    "Draw beyond the edge (outpaint)": _outpainting(),
-    "Caption, then draw from the caption": Template(
+    "Outpaint with Janus, beyond the edge": _outpainting(),
+    "Caption, then draw from the caption with Janus": Template(
         note=f"""
-            **Caption, then draw from the caption**
+            **Caption, then draw from the caption with Janus**
 
             The caption of the first picture is the prompt of the second. What is lost on the
             way, the model did not say.
@@ -181,9 +182,9 @@ DRAWING = {
             "show": show("large", title="After"),
         },
     ),
-    "Encode, change, decode image tokens": Template(
+    "Encode, change, decode Janus image tokens": Template(
         note="""
-            **Encode, change, decode image tokens**
+            **Encode, change, decode Janus image tokens**
 
             A picture becomes the tokens that Janus draws with, a part of them is drawn anew,
             and all become a picture. **Save Janus Tokens** keeps them in the output folder.
@@ -227,9 +228,9 @@ DRAWING = {
             "show": show("large", title="After"),
         },
     ),
-    "Draw eight, keep the best two": Template(
+    "Draw eight with Janus, keep the best two": Template(
         note=f"""
-            **Draw eight, keep the best two**
+            **Draw eight with Janus, keep the best two**
 
             Eight pictures are drawn, and the same model looks at each and is asked whether it shows the
             prompt. The two with the surest yes go on. *keep_best* of **Janus Draw** is the quicker way: it
@@ -255,14 +256,14 @@ DRAWING = {
             "show": show("large", title="The best two"),
         },
     ),
-    "Check a drawing, draw again": Template(
+    "Check a Janus drawing, draw again": Template(
         note=f"""
-            **Check a drawing, draw again**
+            **Check a Janus drawing, draw again**
 
             The model looks at what it drew. Only where the answer is No is a second picture drawn, with
             another seed: a switch asks for nothing that it does not need.
 
-            {SHAPES}
+            {SHAPES} {_NEWER}
         """,
         columns=[
             ["load"],
@@ -284,14 +285,14 @@ DRAWING = {
             "show": show("large"),
         },
     ),
-    "Switch by what a picture shows": Template(
+    "Switch by what Janus sees": Template(
         note=f"""
-            **Switch by what a picture shows**
+            **Switch by what Janus sees**
 
             **Janus Choose** answers with one of the lines given and nothing else, so that its answer can
             drive a switch: here the prompt of the next drawing.
 
-            {SHAPES}
+            {SHAPES} {_NEWER}
         """,
         columns=[
             ["load"],

@@ -6,9 +6,9 @@ from .graph import Link, Node, Template
 from .parts import LARGE, SHAPES, ask, caption, draw, enlarge, load, show, text
 
 UNDERSTANDING = {
-    "Caption a picture": Template(
+    "Caption a picture with Janus": Template(
         note=f"""
-            **Caption a picture**
+            **Caption a picture with Janus**
 
             The caption appears on the node while it is written and goes on as text to any
             other node. A batch gives a list, one caption per picture.
@@ -43,9 +43,9 @@ UNDERSTANDING = {
             "text": text("caption", "text"),
         },
     ),
-    "Ask about two pictures": Template(
+    "Ask Janus about two pictures": Template(
         note="""
-            **Ask about two pictures**
+            **Ask Janus about two pictures**
 
             Up to four picture inputs, each a single picture or a batch, may differ in size.
             *one answer each* asks the question once per picture of the first input.
@@ -67,9 +67,9 @@ UNDERSTANDING = {
             "show_2": show("large_2"),
         },
     ),
-    "Chat in two turns": Template(
+    "Chat with Janus in two turns": Template(
         note=f"""
-            **Chat in two turns**
+            **Chat with Janus in two turns**
 
             The second question goes on with the conversation of the first: it needs no
             picture of its own.
@@ -90,9 +90,9 @@ UNDERSTANDING = {
             "text_2": text("second", "text", title="Second answer"),
         },
     ),
-    "Caption a batch, save pairs": Template(
+    "Caption a batch with Janus, save pairs": Template(
         note=f"""
-            **Caption a batch, save pairs**
+            **Caption a batch with Janus, save pairs**
 
             Every picture is saved as a PNG with its caption in a text file of the same name, as trainers read
             them, in `output/janus`. Files that are there are never overwritten.

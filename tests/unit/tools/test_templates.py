@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def behind(workflow: dict[str, Any]) -> list[str]:
 
 def test_there_are_templates_for_every_use() -> None:
     assert len(NAMES) >= 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_searches_for_janus_finds_it(name: str) -> None:
+    """The page compares the beginnings of words, and cuts a title into words at blanks and hyphens alone."""
+    assert any(word.lower().startswith("janus") for word in re.split(r"[\s-]", name))
 
 
 @pytest.mark.parametrize("name", NAMES)
