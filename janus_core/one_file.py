@@ -6,6 +6,7 @@ Such a file is read like a folder: "model.safetensors/config.json" is the text t
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,8 +109,9 @@ def _tokenizer(path: Path, header: Header) -> bytes:
     if entry is None:
         raise FileNotFoundError(f"it has no tensor {TOKENIZER_TENSOR}")
     try:
-        first, end = entry["data_offsets"]
-        if entry["dtype"] != "U8" or not 0 <= first <= end <= first + LARGEST_TEXT:
+        first, end = (operator.index(offset) for offset in entry["data_offsets"])
+        size = path.stat().st_size
+        if entry["dtype"] != "U8" or not 0 <= first <= end <= min(first + LARGEST_TEXT, size):
             raise ValueError(TOKENIZER_TENSOR)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"its tensor {TOKENIZER_TENSOR} is no text") from error

@@ -6,6 +6,7 @@ Knows nothing of pictures, texts and models.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,3 +48,11 @@ def to_json(content: object, *, is_utf8: bool = True) -> str:
     # file names that are not UTF-8 reach Python as lone surrogates, which no encoding can write
     is_text = not any("\ud800" <= character <= "\udfff" for character in text)
     return text if is_utf8 and is_text else json.dumps(content)
+
+
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path with "~" as the person's own folder; "~name" of nobody on this computer stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

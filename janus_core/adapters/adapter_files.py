@@ -21,6 +21,7 @@ from ..checkpoints.strangers import kind_by_ending
 from ..checkpoints.weight_files import read_weight_file
 from ..errors import CheckpointError
 from ..options import Lora
+from ..outputs import from_home
 from .adapter_settings import AdapterSettings, parse_settings
 from .changes import Change, Stack, stacked
 from .fitting import fit
@@ -30,6 +31,8 @@ log = logging.getLogger("janus.adapters")
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 METADATA_KEY = "adapter_config"  # in the header of a single file
+# One of them stands in a configuration; programs that manage files keep other notes under a file's name.
+_CONFIG_KEYS = {"peft_type", "lora_alpha", "r"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +80,7 @@ def described(name: str, strength: float) -> str:
 
 def adapter_name(path: str | os.PathLike[str]) -> str:
     """Return what to call an adapter: its file without ending, or the folder that PEFT saved."""
-    path = Path(path).expanduser()
+    path = from_home(path)
     if path.is_dir() or path.name == WEIGHTS:
         return (path if path.is_dir() else path.parent).resolve().name
     return path.stem
@@ -92,13 +95,24 @@ def adapter_files(path: str | os.PathLike[str]) -> tuple[Path, Path | None]:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(path).expanduser()
+    path = from_home(path)
+    try:
+        return _found(path)
+    except CheckpointError:
+        raise
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise CheckpointError(
+            f'Cannot look for the adapter "{path!s:.300}": {error.strerror}. Check the path.'
+        ) from error
+
+
+def _found(path: Path) -> tuple[Path, Path | None]:
     if path.is_dir():
         return _in_folder(path), path / CONFIG if (path / CONFIG).exists() else None
     if not path.exists():
         raise CheckpointError(f'There is no adapter "{path}". Check the path.')
     own, shared = path.with_suffix(".json"), path.with_name(CONFIG)
-    if own.is_file():
+    if own.is_file() and _CONFIG_KEYS & read_json(own).keys():
         return path, own
     is_alone = path.name == WEIGHTS or len(list(path.parent.glob("*.safetensors"))) == 1
     return path, shared if is_alone and shared.is_file() else None

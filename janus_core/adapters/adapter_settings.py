@@ -25,7 +25,12 @@ _REFUSED = {
 }
 # Ways to begin that also change the base model, which the file alone does not tell.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
+# Parts of a pattern that can take many lengths in a name, and how many of them it may have: each multiplies
+# the number of ways to match by the length of a name.
+_OPEN_PART = re.compile(r"(?:[.\])]|\\[a-zA-Z])(?:[*+?]|\{)")
+_MOST_OPEN = 3
 _PEFT_ALPHA = 8.0  # what PEFT takes where its configuration says nothing
+_LONGEST_NAME = 120  # characters of a base model's
 _MERGE = "Merge it into its base model with the tool that made it (merge_and_unload), and load the result"
 
 
@@ -92,7 +97,7 @@ def parse_settings(config: Mapping[str, Any], name: str) -> AdapterSettings:
         alpha=_number(config.get("lora_alpha", _PEFT_ALPHA), "lora_alpha", name),
         alpha_pattern={_regex(key, name): _number(value, key, name) for key, value in pattern.items()},
         is_rank_stabilised=bool(config.get("use_rslora")),
-        base=base if isinstance(base, str) else "",
+        base=base[:_LONGEST_NAME] if isinstance(base, str) else "",
     )
 
 
@@ -116,13 +121,14 @@ def _regex(pattern: Any, name: str) -> str:
         re.compile(pattern)
     except (re.error, TypeError, RecursionError, OverflowError) as error:
         raise _damaged(name, "alpha_pattern", pattern) from error
-    if repeats_a_repeat(str(pattern)):  # matched with every name of the model
+    is_slow = len(_OPEN_PART.findall(pattern)) > _MOST_OPEN or "){" in pattern
+    if is_slow or repeats_a_repeat(str(pattern)):  # matched with every name of the model
         raise _damaged(name, "alpha_pattern", pattern)
     return str(pattern)
 
 
 def _damaged(name: str, key: str, value: Any) -> CheckpointError:
     return CheckpointError(
-        f'The configuration of the adapter "{name}" says {key} {shown(value)}, which cannot be. Fetch the '
-        "adapter again."
+        f'The configuration of the adapter "{name}" says {key:.60} {shown(value)}, which cannot be. Fetch '
+        "the adapter again."
     )

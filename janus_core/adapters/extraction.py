@@ -22,7 +22,7 @@ from ..checkpoints.layout import Layout
 from ..checkpoints.names import POSITIONS, published_names
 from ..errors import CheckpointError, OutputError
 from ..options import OnStep, check_count
-from ..outputs import partial, ready_folder
+from ..outputs import from_home, partial, ready_folder
 from .adapter_files import CONFIG, METADATA_KEY, WEIGHTS
 
 _OUTSIDE = "vq_tokenizer."  # no adapter changes it, see `adapter_names`
@@ -58,7 +58,7 @@ class Extracted:
         Raises:
             OutputError: it cannot be written.
         """
-        path = Path(path).expanduser()
+        path = from_home(path)
         text = json.dumps(dict(self.config), indent=2)
         is_folder = path.suffix != ".safetensors"
         folder = ready_folder(path if is_folder else path.parent)

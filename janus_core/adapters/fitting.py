@@ -26,6 +26,7 @@ log = logging.getLogger("janus.adapters")
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _NAMED = 3  # tensors that a message lists
+_MOST = 120  # characters of a name in it
 
 # The middle may be the adapter's own name, "default".
 _FACTOR = re.compile(
@@ -45,6 +46,7 @@ _OTHER_KINDS = {
     "lora_mid": "a LoCon with a third factor",
     "vera_lambda": "a VeRA",
 }
+_WORDS = "embed_tokens.weight"  # which no adapter holds without factors
 _VQ_TOKENIZER = re.compile(r"(^|\.)(gen_vision_model|vqmodel)\.")
 
 
@@ -85,22 +87,32 @@ def fit(
     Raises:
         CheckpointError: it is of another kind, damaged, or made for another model.
     """
+    _refuse_a_model(tensors, name)
     _check_tensors(tensors, name)
     content = _sorted_out(tensors, name)
     places = places_for(shapes)
     changes: list[Change] = []
     foreign: list[str] = []
+    taken: set[Place] = set()
     for module, found in content.modules.items():
         place = places.get(bare_name(f"{module}.weight"))
         if place is None:
             foreign.append(module)
             continue
+        if place in taken:
+            raise CheckpointError(
+                f'The adapter "{name}" changes "{module:.{_MOST}}" twice, under different prefixes. Save '
+                "it again, or fetch it from where it was published."
+            )
+        taken.add(place)
         product = _low_rank(module, found, place, settings, (name, model_name))
         changes.append(product)
         if found.bias is not None:
             where = places.get(bare_name(f"{module}.bias"))
             if where is None:
-                raise refused(name, f'one that gives "{module}" a bias, which the model has not (lora_bias)')
+                raise refused(
+                    name, f'one that gives "{module:.{_MOST}}" a bias, which the model has not (lora_bias)'
+                )
             value = found.bias.float() * product.scale
             changes.append(_whole(f"{module}.bias", value, where, (name, model_name), is_added=True))
     for key, tensor in content.whole.items():
@@ -119,6 +131,14 @@ def fit(
     return tuple(changes)
 
 
+def _refuse_a_model(tensors: Mapping[str, Tensor], name: str) -> None:
+    if any(key.endswith(_WORDS) for key in tensors) and not any(map(_FACTOR.fullmatch, tensors)):
+        raise CheckpointError(
+            f'"{name}" is a whole model and no adapter. Choose it as the model, or make an adapter of what '
+            "it has learnt with janus extract-lora."
+        )
+
+
 def _check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
     """Refuse other kinds of adapters and values that cannot be computed with."""
     for key, tensor in tensors.items():
@@ -127,16 +147,21 @@ def _check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
             raise refused(name, kind)
         if _VQ_TOKENIZER.search(key):  # image tokens would mean other colours than other models' do
             raise refused(name, "one that changes the VQ tokenizer")
-        if tensor.dtype not in _DTYPES:
+        if tensor.dtype not in _DTYPES and not _is_number(key, tensor):
             raise CheckpointError(
-                f'The adapter "{name}" stores "{key}" as {tensor.dtype}. Quantised adapters are not '
+                f'The adapter "{name}" stores "{key:.{_MOST}}" as {tensor.dtype}. Quantised adapters are not '
                 "supported: use one in float32, bfloat16 or float16."
             )
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(
-                f'The adapter "{name}" holds values in "{key}" that are no finite numbers. Its training '
-                "failed, or the file is damaged: fetch it again."
+                f'The adapter "{name}" holds values in "{key:.{_MOST}}" that are no finite numbers. Its '
+                "training failed, or the file is damaged: fetch it again."
             )
+
+
+def _is_number(key: str, tensor: Tensor) -> bool:
+    """Tell whether a tensor is an alpha, which some tools store as a whole number."""
+    return key.endswith(_ALPHA) and tensor.numel() == 1 and not tensor.is_complex()
 
 
 def _sorted_out(tensors: Mapping[str, Tensor], name: str) -> _Content:
@@ -149,11 +174,11 @@ def _sorted_out(tensors: Mapping[str, Tensor], name: str) -> _Content:
             module = content.modules.setdefault(found["module"], _Module())
             _put(module, found["part"], found["parameter"] == "bias", tensor)
         elif key.endswith(_ALPHA) and tensor.numel() == 1:
-            content.modules.setdefault(key.removesuffix(_ALPHA), _Module()).alpha = tensor.item()
+            content.modules.setdefault(key.removesuffix(_ALPHA), _Module()).alpha = float(tensor.item())
         else:
             content.whole[_KEPT.sub("", key)] = tensor
     if len(adapters) > 1:
-        names = ", ".join(sorted(map(str, adapters)))
+        names = ", ".join(f"{one!s:.40}" for one in sorted(map(str, adapters))[:_NAMED])
         raise CheckpointError(
             f'The file of "{name}" holds {len(adapters)} adapters ({names}). Save each in a file of its own.'
         )
@@ -163,14 +188,17 @@ def _sorted_out(tensors: Mapping[str, Tensor], name: str) -> _Content:
 def _put(module: _Module, part: str, is_bias: bool, tensor: Tensor) -> None:
     if is_bias and part in _UP:
         module.bias = tensor
-    elif part in _DOWN:
-        module.down = tensor.flatten(1)  # a convolution's is (r, in, h, w)
+        return
+    # a convolution's is (r, in, h, w); what is no matrix at all is refused when the two are put together
+    matrix = tensor.flatten(1) if tensor.ndim > 1 else tensor
+    if part in _DOWN:
+        module.down = matrix
     elif part in _UP:
-        module.up = tensor.flatten(1)
+        module.up = matrix
     elif part == "lora_embedding_A":  # (r, rows): a table's product is transposed
-        module.up = tensor.T
+        module.up = matrix.t()
     else:
-        module.down = tensor.T  # (r, width) of (width, r)
+        module.down = matrix.t()  # (r, width) of (width, r)
 
 
 def _low_rank(
@@ -178,10 +206,10 @@ def _low_rank(
 ) -> LowRank:
     """Return the product of one layer's two factors, checked against the layer's shape."""
     up, down = found.up, found.down
-    if up is None or down is None or up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0]:
+    if up is None or down is None or not _fit_together(up, down):
         raise CheckpointError(
-            f'The adapter "{names[0]}" holds no two matrices that fit together for "{module}". The file is '
-            "damaged: fetch it again."
+            f'The adapter "{names[0]}" holds no two matrices that fit together for "{module:.{_MOST}}". '
+            "The file is damaged: fetch it again."
         )
     inputs, outputs = math.prod(place.shape[1:]), place.shape[0]
     if (down.shape[1], up.shape[0]) != (inputs, outputs):
@@ -192,9 +220,13 @@ def _low_rank(
     return LowRank(place=place, up=up, down=down, scale=scale)
 
 
+def _fit_together(up: Tensor, down: Tensor) -> bool:
+    return up.ndim == down.ndim == 2 and up.shape[1] == down.shape[0] > 0
+
+
 def _whole(key: str, value: Tensor, place: Place, names: tuple[str, str], *, is_added: bool = False) -> Whole:
-    if place.tensor == POSITIONS and value.ndim == 3:  # the authors' is a batch of one
-        value = value.reshape(value.shape[-2:])
+    if place.tensor == POSITIONS and value.shape == (1, *place.shape):  # the authors' is a batch of one
+        value = value[0]
     if value.shape != place.shape:
         there, here = (" × ".join(map(str, reversed(shape))) or "1" for shape in (value.shape, place.shape))
         raise _of_another_model(key, there, here, "", names)
@@ -206,7 +238,7 @@ def _of_another_model(
 ) -> CheckpointError:
     name, model_name = names
     return CheckpointError(
-        f'The adapter "{name}" was made for another model: its "{module}" is {there} wide, that of '
+        f'The adapter "{name}" was made for another model: its "{module:.{_MOST}}" is {there} wide, that of '
         f'"{model_name}" {here}. Use it with {_base(base)}.'
     )
 
@@ -216,7 +248,7 @@ def _refuse_foreign(foreign: Sequence[str], total: int, base: str, names: tuple[
     name, model_name = names
     if total == 0:
         raise CheckpointError(f'The adapter "{name}" holds no tensors. Fetch it again.')
-    listed = ", ".join(f'"{key}"' for key in sorted(foreign)[:_NAMED])
+    listed = ", ".join(f'"{key:.{_MOST}}"' for key in sorted(foreign)[:_NAMED])
     if len(foreign) == total:
         raise CheckpointError(
             f'The adapter "{name}" has nothing for "{model_name}": none of its {total} layers is there, '

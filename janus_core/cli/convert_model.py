@@ -11,6 +11,7 @@ import torch
 from ..comparing import Agreement, compare
 from ..converting.convert import convert as convert_model
 from ..loading import load_janus
+from ..outputs import from_home
 from .terminal import progress, remark, report
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -18,7 +19,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 def convert(arguments: Namespace) -> None:
     """Write a model anew and say where it is."""
-    target = Path(arguments.out).expanduser()
+    target = from_home(arguments.out)
     with progress(arguments, target.name, 0, unit="B") as on_progress:
         made = convert_model(
             arguments.source,

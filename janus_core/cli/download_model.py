@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from ..downloads.download import plan_download, run_download
+from ..outputs import from_home
 from .terminal import progress, remark, report
 
 
 def download(arguments: Namespace) -> None:
     """Fetch what is missing of a published model and say where it is."""
-    folder = Path(arguments.into).expanduser() / arguments.name
+    folder = from_home(arguments.into) / arguments.name
     plan = plan_download(arguments.name, folder)
     record, missing = plan.record, plan.missing_bytes
     remark(

@@ -30,6 +30,10 @@ from .streaming import Planned, write_streamed
 from .texts import texts_of
 
 _WEIGHTS = "model.safetensors"
+# Of weight files: a folder of such a name is surely not meant.
+_OTHER_ENDINGS = (
+    SUFFIX, ".safetensor", ".sft", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".json",
+)  # fmt: skip
 _SPARE = 2**27  # bytes that stay free on the disk
 
 
@@ -72,6 +76,7 @@ def convert(
         target exists or cannot be written.
     """
     path, kind = Path(target), _kind(quantise)
+    _refuse_other_endings(path)
     _refuse_existing(path)
     files = find_files(resolve_model(model))
     _refuse_quantised(files)
@@ -210,8 +215,20 @@ def _rename(part: Path, path: Path) -> None:
         raise OutputError(f'Cannot write "{path}": {error}. Choose another place.') from error
 
 
+def _refuse_other_endings(path: Path) -> None:
+    if path.suffix != SUFFIX and path.suffix.lower() in _OTHER_ENDINGS:
+        raise OutputError(
+            f'Cannot write "{path}": one file is written as {SUFFIX}, and its name has to end so. Choose '
+            "such a name, or one without an ending for a folder."
+        )
+
+
 def _refuse_existing(path: Path) -> None:
-    if path.exists() or path.is_symlink():
+    try:
+        is_there = path.exists() or path.is_symlink()
+    except OSError as error:  # a name that is too long
+        raise OutputError(f'Cannot write "{path}": {error.strerror}. Choose another place.') from error
+    if is_there:
         raise OutputError(f'"{path}" exists already, and nothing is written over it. Choose another name.')
 
 

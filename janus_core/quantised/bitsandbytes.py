@@ -27,6 +27,8 @@ _ROUND_TRIP = 7.874015718698502e-3  # 1/127, in the digits that bitsandbytes mul
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _KINDS = ("nf4", "fp4")
 _MOST_ENTRIES = 2**33
+_MOST_IN_BLOCK = 2**16  # bitsandbytes has blocks of 64 to 4096
+_LONGEST_STATE = 4096  # bytes; it writes 200
 
 
 def expand(tensors: dict[str, Tensor]) -> None:
@@ -117,8 +119,9 @@ def _scales(weight: str, state: _State, parts: dict[str, Tensor]) -> Tensor:
 
 
 def _state(weight: str, kind: str, stored: Tensor) -> _State:
+    is_text = stored.dtype == torch.uint8 and stored.numel() <= _LONGEST_STATE
     try:
-        said: dict[str, Any] = json.loads(bytes(stored.to(torch.uint8).reshape(-1).tolist()))
+        said: dict[str, Any] = json.loads(bytes(stored.reshape(-1).tolist()) if is_text else b"")
         state = _State(
             shape=tuple(int(size) for size in said["shape"]),
             dtype=_DTYPES[str(said["dtype"]).removeprefix("torch.")],
@@ -126,12 +129,13 @@ def _state(weight: str, kind: str, stored: Tensor) -> _State:
             nested_block=int(said.get("nested_blocksize", 256)),
             nested_offset=float(said.get("nested_offset", 0.0)),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise _broken(weight, "what it says about itself cannot be read") from error
     if kind not in _KINDS:
         raise _broken(weight, f"{kind[:20]!r} is none of {', '.join(_KINDS)}")
-    sizes = (*state.shape, state.block, state.nested_block)
-    if not state.shape or min(sizes) < 1 or max(sizes) > _MOST_ENTRIES or state.entries > _MOST_ENTRIES:
+    blocks = (state.block, state.nested_block)
+    is_possible = min(*state.shape, *blocks, 1) == 1 and max(blocks) <= _MOST_IN_BLOCK
+    if not state.shape or not is_possible or state.entries > _MOST_ENTRIES:
         raise _broken(weight, "its sizes are impossible")
     return state
 

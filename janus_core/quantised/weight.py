@@ -101,8 +101,10 @@ def _rotation(layer: str, marker: Mapping[str, Any], made: Format) -> int:
         return 0
     nested = marker.get("params")
     options = {**(nested if isinstance(nested, dict) else {}), **marker}
-    size = options.get("convrot_groupsize", _ROTATION) if options.get("convrot") else 0
-    if size != 0 and not is_rotation(size):
+    if not options.get("convrot"):
+        return 0
+    size = options.get("convrot_groupsize", _ROTATION)
+    if not is_rotation(size):
         raise CheckpointError(
             f'"{layer}" is said to be rotated in groups of {str(size)[:60]}, and only a power of 4 can be. '
             "Fetch the file again."

@@ -24,26 +24,33 @@ _STUCK_S = 900  # of wall-clock time, on a computer with much other work
 _AT_ONCE = 2500  # cases of one worker, so that what one leaves behind reaches few others
 
 
-def run(seed: int, numbers: range, *, loud: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield what came of each case, going on with a new worker where one crashes or is stuck."""
+def run(seed: int, numbers: range, *, family: str = "", loud: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield what came of each case, going on with a new worker where one crashes or is stuck.
+
+    Args:
+        seed: of all cases.
+        numbers: of the cases.
+        family: a word in the names of the families that are wanted; empty means all.
+        loud: show what libraries write.
+    """
     first = numbers.start
     while first < numbers.stop:
         end = min(first + _AT_ONCE, numbers.stop)
         begun: dict[str, Any] = {"number": first, "family": "start of the worker"}
-        for line in _lines(seed, first, end, loud=loud):
+        for line in _lines(seed, first, end, family, loud=loud):
             if "how" in line:
                 yield {**begun, "end": "crash", "wrong": line["how"], "cpu_s": 0.0, "peak_mib": 0.0}
-                first = begun["number"] + 1
+                end = begun["number"] + 1
             elif "end" in line:
                 yield line
-                first = line["number"] + 1
             else:
                 begun = line
+        first = end
 
 
-def _lines(seed: int, first: int, end: int, *, loud: bool) -> Iterator[dict[str, Any]]:
+def _lines(seed: int, first: int, end: int, family: str, *, loud: bool) -> Iterator[dict[str, Any]]:
     """Yield a worker's lines; at last, if it did not end as it should, how it did."""
-    command = [sys.executable, "-m", "tools.fuzz.worker", str(seed), str(first), str(end)]
+    command = [sys.executable, "-m", "tools.fuzz.worker", str(seed), str(first), str(end), family]
     worker = subprocess.Popen(
         [*command, *(["--loud"] if loud else [])],
         cwd=ROOT,
@@ -111,12 +118,15 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", default="", help="run only families with this in their name")
     parser.add_argument("--case", type=int, help="run this one alone, and show what libraries write")
     parser.add_argument("--out", type=Path, help="write every case's line into this file")
     arguments = parser.parse_args()
     first, count = (arguments.first, arguments.cases) if arguments.case is None else (arguments.case, 1)
     lines: list[dict[str, Any]] = []
-    for line in run(arguments.seed, range(first, first + count), loud=arguments.case is not None):
+    for line in run(
+        arguments.seed, range(first, first + count), family=arguments.family, loud=arguments.case is not None
+    ):
         lines.append(line)
         wrong = verdict(line)
         if wrong:

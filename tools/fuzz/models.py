@@ -27,7 +27,7 @@ _ODD_NAMES = (
     "x" * 300,
     "con", "shard.safetensors/", "~/x", "file:///etc/passwd", "\u202egnp.exe",
 )  # fmt: skip
-_ODD_PATTERNS = (
+ODD_PATTERNS = (
     "(a+)+$", r"(\w+\s?)+$", "(a|a)*b", "(?:.*)*x", "[", "(?<=a+)b", r"\p{Nope}", "(" * 500, "a{1000000}", "",
     "a{0,60000}" * 20, r"\1(a)", "(?:" * 200 + "a" + ")*" * 200, ".", r"\s*" * 30 + "x", r"(?=(\s+))\1+$",
 )  # fmt: skip
@@ -69,7 +69,7 @@ class ModelCases:
         name = rng.choice(sorted(path.name for path in folder.iterdir()))
         data = (folder / name).read_bytes()
         self._write(folder / name, damaged(data, rng, is_json=name.endswith(".json")))
-        _use(folder, rng)
+        use(folder, rng)
 
     def configuration(self, rng: random.Random) -> None:
         """Load a folder whose configuration files have odd values."""
@@ -80,7 +80,7 @@ class ModelCases:
         if rng.random() < 0.2:
             content = {"guidance_scale": rng.choice(ODD_VALUES), "min_p": rng.choice(ODD_VALUES)}
             self._write(folder / "generation_config.json", with_stand_ins(json.dumps(content), rng).encode())
-        _use(folder, rng)
+        use(folder, rng)
 
     def tensors(self, rng: random.Random) -> None:
         """Load a folder whose tensors have other names, shapes or dtypes."""
@@ -88,7 +88,7 @@ class ModelCases:
         with safe_open(folder / "model.safetensors", framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable
         for _ in range(rng.choice((1, 1, 3))):
-            rng.choice(_TENSOR_CHANGES)(tensors, rng)
+            rng.choice(TENSOR_CHANGES)(tensors, rng)
         (folder / "model.safetensors").unlink()
         if rng.random() < 0.5:
             save_file({name: one.contiguous() for name, one in tensors.items()}, folder / "model.safetensors")
@@ -97,7 +97,7 @@ class ModelCases:
             torch.save(
                 _unlike(tensors, rng), folder / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip
             )
-        _use(folder, rng)
+        use(folder, rng)
 
     def header(self, rng: random.Random) -> None:
         """Load a folder whose safetensors header is rewritten."""
@@ -113,7 +113,7 @@ class ModelCases:
             with path.open("r+b") as file:
                 file.write((3 * 2**30).to_bytes(8, "little"))
                 file.truncate(3 * 2**30 + 100)
-        _use(folder, rng)
+        use(folder, rng)
 
     def index(self, rng: random.Random) -> None:
         """Load a folder of shards whose index names other files."""
@@ -126,7 +126,7 @@ class ModelCases:
         self._write(path, with_stand_ins(json.dumps(index), rng).encode())
         if rng.random() < 0.2:
             (folder / "x.safetensors").symlink_to(folder / "x.safetensors")  # a loop
-        _use(folder, rng)
+        use(folder, rng)
 
     def tokenizer(self, rng: random.Random) -> None:
         """Load a folder with a rewritten tokenizer, and use that on odd texts."""
@@ -160,7 +160,7 @@ class ModelCases:
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 
 
-def _use(folder: Path, rng: random.Random) -> None:
+def use(folder: Path, rng: random.Random) -> None:
     """Load a folder; where that succeeds, at times do a little with it."""
     loaded = load_janus(folder, dtype="float32", device="cpu")
     if rng.random() < 0.5:
@@ -218,7 +218,7 @@ def _spoil(tensors: dict[str, Tensor], rng: random.Random) -> None:
     tensors[name] = torch.full_like(tensors[name], value)
 
 
-_TENSOR_CHANGES: tuple[Callable[[dict[str, Tensor], random.Random], None], ...] = (
+TENSOR_CHANGES: tuple[Callable[[dict[str, Tensor], random.Random], None], ...] = (
     _rename, _drop, _retype, _reshape, _spoil,
 )  # fmt: skip
 
@@ -300,7 +300,7 @@ def _changed_tokenizer(data: bytes, rng: random.Random) -> bytes:
         return damaged(data, rng, is_json=True)
     content = json.loads(data)
     vocab = content["model"]["vocab"]
-    pattern = {"Regex": rng.choice(_ODD_PATTERNS)}
+    pattern = {"Regex": rng.choice(ODD_PATTERNS)}
     split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": rng.random() < 0.5}
     replace = {"type": "Replace", "pattern": pattern, "content": rng.choice(("", "a" * 1000, "é"))}
     token = rng.choice(sorted(vocab))

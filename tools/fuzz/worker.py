@@ -1,4 +1,4 @@
-"""Runs cases in a process of its own, a line about each: `python -m tools.fuzz.worker SEED FIRST END`.
+"""Runs cases in a process of its own, a line about each: `python -m tools.fuzz.worker SEED FIRST END FAMILY`.
 
 Every case has its own random generator, so a case alone is the same as in a long run. Measured are processor
 time and by how much the case raised the peak of resident memory.
@@ -20,8 +20,10 @@ from typing import Any
 
 from janus_core.errors import JanusError
 
+from .adapters import AdapterCases
 from .inputs import InputCases
 from .models import ModelCases, StopError
+from .one_file import OneFileCases
 
 SIZE_LIMIT = 6 * 2**30  # of address space, so that a runaway case ends before the computer does
 _MOST_MESSAGE = 1500  # characters
@@ -31,7 +33,12 @@ Case = Callable[[random.Random], None]
 
 def families(room: Path) -> tuple[tuple[str, Case], ...]:
     """Return the families of cases, each as often as it is to be."""
-    models, inputs = ModelCases(room), InputCases(room)
+    models, inputs, adapters, one_file = (
+        ModelCases(room),
+        InputCases(room),
+        AdapterCases(room),
+        OneFileCases(room),
+    )
     return (
         ("damaged file of a model", models.damaged_file),
         ("damaged file of a model", models.damaged_file),
@@ -51,6 +58,11 @@ def families(room: Path) -> tuple[tuple[str, Case], ...]:
         ("caption styles", inputs.styles),
         ("numbers and texts of a node", inputs.numbers),
         ("numbers and texts of a node", inputs.numbers),
+        ("adapter file", adapters.file),
+        ("adapter folder", adapters.folder),
+        ("one-file model: texts", one_file.texts),
+        ("one-file model: quantised", one_file.matrices),
+        ("one-file model: of other tools", one_file.foreign),
     )
 
 
@@ -110,12 +122,21 @@ def _peak_kib(name: str) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
 
 
-def cases(seed: int, numbers: range, room: Path) -> Iterator[dict[str, Any]]:
-    """Run cases, and yield before each its number, and behind it what came of it."""
+def cases(seed: int, numbers: range, room: Path, family: str = "") -> Iterator[dict[str, Any]]:
+    """Run cases, and yield before each its number, and behind it what came of it.
+
+    Args:
+        seed: of all cases.
+        numbers: of the cases.
+        room: an empty folder.
+        family: a word in the names of the families that are wanted; empty means all.
+    """
     known = families(room)
     for number in numbers:
         rng = generator(seed, number)
         name, case = known[number % len(known)]
+        if family not in name:
+            continue
         yield {"number": number, "family": name}
         yield {"number": number, "family": name, **run_case(case, rng)}
 
@@ -125,6 +146,7 @@ def main() -> None:
     import resource
 
     seed, first, end = (int(argument) for argument in sys.argv[1:4])
+    family = sys.argv[4]
     resource.setrlimit(resource.RLIMIT_AS, (SIZE_LIMIT, SIZE_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -133,7 +155,7 @@ def main() -> None:
     if "--loud" not in sys.argv:
         os.dup2(nowhere, 2)  # libraries of other languages write of their panics there
     with tempfile.TemporaryDirectory() as folder:
-        for line in cases(seed, range(first, end), Path(folder)):
+        for line in cases(seed, range(first, end), Path(folder), family):
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 

@@ -140,6 +140,24 @@ def test_an_alpha_beside_the_factors_is_theirs(tiny: Tiny, write_adapter: WriteA
     assert_close(found[OURS].float(), product(tiny, 1 / RANK), rtol=1e-6, atol=1e-6)
 
 
+def test_an_alpha_may_be_a_whole_number(tiny: Tiny, write_adapter: WriteAdapter) -> None:
+    tensors = {**one(tiny), f"{DECODER}.alpha": torch.tensor(8)}
+    assert_close(
+        merged_with(tiny, write_adapter(tensors))[OURS].float(), product(tiny, 2.0), rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("length", [10, 9000])
+def test_messages_stay_short_whatever_names_a_file_has(
+    tiny: Tiny, write_adapter: WriteAdapter, length: int
+) -> None:
+    tensors = {f"{'x' * length}.{name}": value for name, value in one(tiny).items()}
+    path = write_adapter(tensors, base_model_name_or_path="y" * length)
+    with pytest.raises(CheckpointError, match="none of its 1 layers is there") as raised:
+        merged_with(tiny, path)
+    assert len(str(raised.value)) < 800
+
+
 def test_layers_saved_whole_and_biases_take_their_places(tiny: Tiny, write_adapter: WriteAdapter) -> None:
     whole = "language.generation_aligner.layers.0.bias"
     value = torch.arange(float(tiny.shapes[whole].numel()))
@@ -183,6 +201,7 @@ def test_a_single_file_is_read_with_the_configuration_in_its_header_or_beside_it
     for file in (inside, beside):
         assert_close(merged_with(tiny, file)[OURS].float(), expected, rtol=1e-6, atol=1e-6)
     assert not caplog.records
+    alone.with_suffix(".json").write_text('{"description": "a style", "sd version": "?"}', encoding="utf-8")
     assert_close(merged_with(tiny, alone)[OURS].float(), product(tiny, 1.0), rtol=1e-6, atol=1e-6)
     assert "nothing says the scale" in caplog.text
     alone.with_name("adapter_config.json").write_text(config, encoding="utf-8")
@@ -202,6 +221,8 @@ def test_a_single_file_is_read_with_the_configuration_in_its_header_or_beside_it
         ({"lora_alpha": 10**400}, "says lora_alpha"),
         ({"alpha_pattern": {"(": 2}}, "says alpha_pattern"),
         ({"alpha_pattern": {"(a+)+": 2}}, "says alpha_pattern"),
+        ({"alpha_pattern": {"(.*)(.*)(.*)(.*)x": 2}}, "says alpha_pattern"),
+        ({"alpha_pattern": {"(.?){40}x": 2}}, "says alpha_pattern"),
         ({"alpha_pattern": [1]}, "says alpha_pattern"),
     ],
 )
@@ -225,6 +246,12 @@ def _with_a_foreign_layer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**tensors, **{name.replace("layers.0", "layers.29"): value for name, value in tensors.items()}}
 
 
+def _as_table(name: str) -> str:
+    return name.replace(".lora_A.weight", ".lora_embedding_A").replace(".lora_B.weight", ".lora_embedding_B")
+
+
+POSITIONS = "vision_model.vision_tower.pos_embed"
+
 BROKEN: list[tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = [
     (_with_magnitude, "weight-decomposed .DoRA."),
     (lambda t: {name.replace("lora_A", "hada_w1_a"): value for name, value in t.items()}, "a LoHa"),
@@ -236,6 +263,13 @@ BROKEN: list[tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = [
     (lambda t: {name: value * math.nan for name, value in t.items()}, "no finite numbers"),
     (lambda t: {name: value.to(torch.int8) for name, value in t.items()}, "Quantised adapters"),
     (lambda t: {**t, **{n.replace("weight", "other.weight"): v for n, v in t.items()}}, "holds 2 adapters"),
+    (lambda t: {n: v[:0] if "lora_A" in n else v[:, :0] for n, v in t.items()}, "no two matrices that fit"),
+    (lambda t: {name: value.flatten() for name, value in t.items()}, "no two matrices that fit"),
+    (lambda t: {name: value.sum() for name, value in t.items()}, "no two matrices that fit"),
+    (lambda t: {_as_table(n): v[None] for n, v in t.items()}, "no two matrices that fit"),
+    (lambda t: {**t, f"model.{POSITIONS}": torch.ones(2, 16, 32)}, "made for another model: .*pos_embed"),
+    (lambda t: {**t, **{f"model.{n}": v for n, v in t.items()}}, "twice, under different prefixes"),
+    (lambda t: {"language_model.model.embed_tokens.weight": torch.ones(4, 4)}, "is a whole model"),
     (lambda t: {}, "holds no tensors"),
     (lambda t: {f"gen_vision_model.{n}": v for n, v in t.items()}, "changes the VQ tokenizer"),
 ]
@@ -265,6 +299,9 @@ def test_pickles_other_files_and_empty_folders_are_refused(tiny: Tiny, tmp_path:
         (gguf, "a GGUF file"),
         (folder, "holds no adapter_model.safetensors"),
         (tmp_path / "absent.safetensors", "There is no adapter"),
+        ("~nobody_of_this_name/style.safetensors", "There is no adapter"),
+        (r"C:\loras\style.safetensors", "There is no adapter"),
+        ("a" * 300, "Cannot look for the adapter"),
     ):
         with pytest.raises(CheckpointError, match=said):
             read_adapter(path, tiny.shapes, "janus-tiny")

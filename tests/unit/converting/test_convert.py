@@ -202,6 +202,18 @@ def test_what_exists_is_left_alone(tmp_path: Path, target: str) -> None:
     assert (tmp_path / target).read_text() == "mine"
 
 
+@pytest.mark.parametrize("target", ["one.gguf", "one.bin", "one.SAFETENSORS", "one.safetensor"])
+def test_endings_of_other_files_become_no_folders(tmp_path: Path, target: str) -> None:
+    with pytest.raises(OutputError, match=r"one file is written as \.safetensors"):
+        convert(GOLDEN / "janus-tiny-bin", tmp_path / target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_too_long_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="Choose another place"):
+        convert(GOLDEN / "janus-tiny-bin", tmp_path / f"{'a' * 300}.safetensors")
+
+
 def test_a_full_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -224,6 +236,10 @@ def no_tokenizer(header: dict[str, Any]) -> None:
 
 def tokenizer_elsewhere(header: dict[str, Any]) -> None:
     header[TOKENIZER_TENSOR] = header["gen_embed.weight"]
+
+
+def tokenizer_between_bytes(header: dict[str, Any]) -> None:
+    header[TOKENIZER_TENSOR]["data_offsets"] = [0.0, 5.0]
 
 
 def another_config(header: dict[str, Any]) -> None:
@@ -249,6 +265,7 @@ def no_texts(header: dict[str, Any]) -> None:
     [
         (no_tokenizer, r"has no tokenizer\.json"),
         (tokenizer_elsewhere, "its tensor tokenizer_json is no text"),
+        (tokenizer_between_bytes, "tokenizer_json is no text|broken"),
         (another_config, "is missing|are missing"),
         (broken_config, "as JSON"),
         (another_kind, "is not a Janus model"),

@@ -103,6 +103,21 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "its sizes are impossible",
     ),
     "no blocks": ({"a.weight.quant_state.bitsandbytes__nf4": described(blocksize=0)}, "sizes are impossible"),
+    "endless blocks": (
+        {"a.weight.quant_state.bitsandbytes__nf4": described(blocksize=float("inf"))},
+        "what it says about itself cannot be read",
+    ),
+    "blocks of gigabytes": (
+        {
+            "a.weight.quant_state.bitsandbytes__nf4": described(blocksize=2**32),
+            "a.weight.absmax": torch.ones(1),
+        },
+        "its sizes are impossible",
+    ),
+    "a long text": (
+        {"a.weight.quant_state.bitsandbytes__nf4": torch.full((5000,), 32, dtype=torch.uint8)},
+        "what it says about itself cannot be read",
+    ),
     "no text": (
         {"a.weight.quant_state.bitsandbytes__nf4": torch.ones(4, dtype=torch.uint8)},
         "what it says about itself cannot be read",

@@ -233,6 +233,10 @@ def large_rotation(tensors: Tensors, _: dict[str, str]) -> None:
     marker(tensors, format="int8_tensorwise", params={"convrot": True})
 
 
+def rotation_of_nothing(tensors: Tensors, _: dict[str, str]) -> None:
+    marker(tensors, format="int8_tensorwise", convrot=True, convrot_groupsize=0)
+
+
 def broken_marker(tensors: Tensors, _: dict[str, str]) -> None:
     tensors[f"{LAYER}.comfy_quant"] = torch.tensor([1, 2, 3], dtype=torch.uint8)
 
@@ -259,6 +263,7 @@ CASES: dict[Callable[[Tensors, dict[str, str]], None], str] = {
     unknown_format: r"is quantised as 'convrot_w4a4', which cannot be read",
     another_format: "as nvfp4 wants it",
     odd_rotation: "in groups of 8, and only a power of 4 can be",
+    rotation_of_nothing: "in groups of 0, and only a power of 4 can be",
     large_rotation: "in groups of 256, which do not divide its 64 columns",
     broken_marker: 'What ".+comfy_quant" says about quantised layers cannot be read',
     lying_header: '"lm_head_of_another" is quantised, and has no weight of this name',

@@ -41,9 +41,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_family_of_cases_runs_and_is_the_same_a_second_time(room: Path) -> None:
     first, second = (
-        [line for line in worker.cases(3, range(18), room / name) if "end" in line] for name in ("a", "b")
+        [line for line in worker.cases(3, range(23), room / name) if "end" in line] for name in ("a", "b")
     )
-    assert len({line["family"] for line in first}) == 13
+    assert len({line["family"] for line in first}) == 18
     assert [line["end"] for line in first] == [line["end"] for line in second]
     assert not [line for line in first if "wrong" in line]
 
@@ -85,7 +85,7 @@ def test_a_worker_that_dies_is_a_failure_of_its_case_and_the_others_are_run(
 ) -> None:
     script = (
         "import sys, json, os\n"
-        "for number in range(int(sys.argv[-2]), int(sys.argv[-1])):\n"
+        "for number in range(int(sys.argv[-3]), int(sys.argv[-2])):\n"
         "    print(json.dumps({'number': number, 'family': 'x'}), flush=True)\n"
         "    if number == 2: os.abort()\n"
         "    line = {'number': number, 'family': 'x', 'end': 'success', 'cpu_s': 0, 'peak_mib': 0}\n"
