@@ -150,7 +150,7 @@ def _patch(change: LowRank | Whole, key: str, patcher: mp.ModelPatcher) -> tuple
     place = change.place
     original: Tensor
     to_numbers: Any
-    original, to_numbers = patcher.get_key_patches(key)[key][0]  # not what another adapter made of it
+    original, to_numbers = _original(patcher, key)
     rows = place.shape[0]
     is_part = rows < original.shape[0]
     where = (key, (0, place.first_row, rows)) if is_part else key
@@ -163,3 +163,17 @@ def _patch(change: LowRank | Whole, key: str, patcher: mp.ModelPatcher) -> tuple
         return where, ("diff", (change.value,))
     base = to_numbers(original.detach().to("cpu", torch.float32, copy=True), inplace=True)
     return where, ("diff", (change.difference(0, base[place.first_row : place.first_row + rows]),))
+
+
+def _original(patcher: mp.ModelPatcher, key: str) -> tuple[Tensor, Any]:
+    """Return a weight without what another adapter made of it, and what makes numbers of a quantised one.
+
+    Core's own `get_key_patches` takes the beginning of names, and stumbles over the scale beside a weight.
+    """
+    weight, _, to_numbers = mp.get_key_weight(patcher.model, key)
+    kept = patcher.backup.get(key)
+    return weight if kept is None else kept.weight, to_numbers or _as_it_is
+
+
+def _as_it_is(weight: Tensor, **_: Any) -> Tensor:
+    return weight

@@ -14,6 +14,7 @@ import comfy.utils
 import torch
 from janus_pack.janus_core import (
     CheckpointError,
+    Lora,
     TextOptions,
     build_model,
     convert,
@@ -24,11 +25,16 @@ from janus_pack.janus_core.checkpoints import load
 from janus_pack.janus_core.checkpoints.load import assign_weights
 from janus_pack.janus_core.converting.quantising import KINDS
 from janus_pack.janus_core.quantised.formats import FORMATS
-from janus_pack.nodes.bridge import hosting, quantised
+from janus_pack.nodes.bridge import adapters, hosting, quantised
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_ADAPTED = {
+    "language.language_model.layers.0.self_attn.q_proj": "language_model.model.layers.0.self_attn.q_proj",
+    "language.language_model.layers.1.mlp.down_proj": "language_model.model.layers.1.mlp.down_proj",
+    "language.generation_head.output": "gen_head.vision_head",
+}
 _PICTURE = torch.linspace(0, 1, 64 * 64 * 3).reshape(64, 64, 3)
 
 
@@ -189,3 +195,57 @@ def check_a_large_model_between_two_descriptions_costs_no_second_reading(models:
             assert model.janus.caption([_PICTURE], options=TextOptions(max_new_tokens=4)) == first
             assert files == (1 if kind else 2)
             assert reader.call_count == files
+
+
+def adapter(shapes: dict) -> dict[str, torch.Tensor]:
+    """Return an adapter's tensors for two of the decoder's matrices and a head, by the authors' names."""
+    generator, tensors = torch.Generator().manual_seed(0), {}
+    for ours, name in _ADAPTED.items():
+        rows, columns = shapes[f"{ours}.weight"]
+        tensors[f"{name}.lora_A.weight"] = torch.randn(4, columns, generator=generator) / columns**0.5
+        tensors[f"{name}.lora_B.weight"] = torch.randn(rows, 4, generator=generator) * 0.2
+    return tensors
+
+
+def hidden(model) -> torch.Tensor:
+    """Return what the decoder answers to noise, with a model's parts in place."""
+    mm.load_models_gpu(model.get_models())
+    x = torch.randn(1, 9, 64, generator=torch.Generator().manual_seed(0))
+    return model.janus.model.language.language_model(x, torch.arange(9)[None]).float().flatten()
+
+
+def stored(model) -> dict[str, torch.Tensor]:
+    """Return every tensor as it is stored, quantised ones by their bytes."""
+    return {
+        name: tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).clone()
+        for name, tensor in model.janus.model.language.state_dict().items()
+        if tensor.numel()
+    }
+
+
+@torch.inference_mode()
+def check_adapters_apply_to_quantised_weights_and_go_again(models: Path) -> None:
+    """Core dequantises, adds and rounds to the format again, so the gap is that of the format."""
+    for kind, residency in (("int8", "fast"), ("int8_convrot", "offload"), ("fp8_scaled", "fast")):
+        with written(models, kind) as path, tempfile.TemporaryDirectory() as folder:
+            plain = load_janus(path, dtype="float32", device="cpu")
+            file = Path(folder) / "style.safetensors"
+            texts = {"adapter_config": json.dumps({"lora_alpha": 8})}
+            save_file(adapter(adapters._shapes(plain)), file, texts)
+            base = hosting.host(path, "float32", residency)
+            before, unchanged = stored(base), hidden(base)
+            style = adapters.with_lora(base, Lora(path=file))
+            assert adapters.with_lora(base, Lora(path=file, strength=0)) is base
+            found = hidden(style)
+            merged = load_janus(path, dtype="float32", device="cpu", loras=[Lora(path=file)])
+            merged.bring_all()
+            x = torch.randn(1, 9, 64, generator=torch.Generator().manual_seed(0))
+            wanted = merged.model.language.language_model(x, torch.arange(9)[None]).flatten()
+            near, far = (torch.cosine_similarity(found, one, dim=0).item() for one in (wanted, unchanged))
+            assert near > 0.995, (kind, near)
+            assert far < 0.97, (kind, far)
+            assert torch.equal(hidden(base), unchanged), kind
+            mm.unload_all_models()
+            after = stored(base)
+            assert before.keys() == after.keys()
+            assert all(torch.equal(before[name], after[name]) for name in before), kind
