@@ -48,7 +48,7 @@ def _outpainting() -> Template:
         ],
         nodes={
             "load": load(),
-            "draw": draw("a purple square left of an orange circle", title="A picture to widen"),
+            "draw": draw("a blue square left of a red circle", title="A picture to widen"),
             "wider": Node(
                 kind="ImagePadForOutpaint",
                 inputs={"image": Link("draw", "images"), "left": 0, "right": 32, "feathering": 0},
@@ -72,7 +72,7 @@ def _outpainting() -> Template:
                     "model": Link("load", "janus"),
                     "image": Link("window", "IMAGE"),
                     "mask": Link("empty", "MASK"),
-                    "prompt": "an orange circle left of a green star",
+                    "prompt": "a red circle left of a green triangle",
                     "seed": 3,
                 },
                 width=360,

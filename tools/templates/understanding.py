@@ -18,7 +18,7 @@ UNDERSTANDING = {
         columns=[["load"], [130, "draw"], ["caption", "large"], ["text", "show"]],
         nodes={
             "load": load(),
-            "draw": draw("a yellow star left of a purple cross", title="A picture to describe"),
+            "draw": draw("a green star left of a pink cross", title="A picture to describe"),
             "caption": caption(Link("draw", "images"), style="short"),
             "large": enlarge("draw"),
             "text": text("caption", "text"),
