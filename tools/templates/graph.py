@@ -19,6 +19,7 @@ BUNDLED = "janus-shapes"
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 _NOTE = "MarkdownNote"  # known to the page alone
 _ABOVE, _BELOW, _BESIDE = 30, 45, 80  # a node's title; free room below and beside a node
+_PREVIEW, _GROWS = 140, ("JanusDraw", "JanusRedraw")  # what previews and a remark add to a node while it runs
 _SLOT, _WIDGET, _TEXT = 20, 24, 110  # heights of a row, in pixels of the page
 _MARGIN = 20
 _PICTURE = 330  # added where the page shows pictures on a node
@@ -265,5 +266,5 @@ def _arrange(template: Template, nodes: Mapping[str, dict[str, Any]], note: dict
                 continue
             each["pos"] = [x, y]
             each["size"][0] = width
-            y += each["size"][1] + _ABOVE + _BELOW
+            y += each["size"][1] + _ABOVE + _BELOW + (_PREVIEW if each["type"] in _GROWS else 0)
         x += width + _BESIDE
