@@ -99,24 +99,25 @@ class LanguageTask:
         shares = [share / sum(self.stage.mix) for share in self.stage.mix]
         losses: dict[str, Tensor] = {}
         if mixture.understanding:
-            answers, naming = self._understanding_losses(mixture.understanding)
-            losses["understanding"] = shares[0] * answers
+            seen = self._seen(mixture.understanding)
+            losses["understanding"] = shares[0] * self._answers_loss(mixture.understanding, seen)
             if not self.stage.keep_seeing:
-                losses["naming"] = _NAMING * naming
+                labels = torch.cat([one.labels for one in mixture.understanding]).to(seen.device)
+                losses["naming"] = _NAMING * naming_loss(self.naming, seen, labels)
         if mixture.text:
             losses["text"] = shares[1] * self._reading_loss(mixture.text)
         if mixture.generation:
             losses["generation"] = shares[2] * self._draw_loss(mixture.generation)
         return losses
 
-    def _understanding_losses(self, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
-        """Return the cross-entropy of answers and that of naming patches."""
+    def _seen(self, shown: Sequence[Shown]) -> Tensor:
+        """Return what the decoder gets of all pictures: (pictures, n, d)."""
+        pixels = torch.cat([one.pixel_values for one in shown]).to(self._device())
+        seen: Tensor = self.model.seeing(pixels)
+        return seen.detach() if self.stage.keep_seeing else seen
+
+    def _answers_loss(self, shown: Sequence[Shown], seen: Tensor) -> Tensor:
         language, device = self.model.language, self._device()
-        with torch.set_grad_enabled(not self.stage.keep_seeing):
-            seen = self.model.seeing(
-                torch.cat([one.pixel_values for one in shown]).to(device)
-            )  # (pictures, n, d)
-        naming = naming_loss(self.naming, seen, torch.cat([one.labels for one in shown]).to(device))
         packed = pack(
             [(one.start, one.asked) for one in shown], self.pad
         )  # a row a picture, its questions behind it
@@ -125,7 +126,7 @@ class LanguageTask:
             packed.token_ids.to(device), is_image, seen, torch.float32
         )  # (b, t, d)
         shared = min(one.start.is_image.index(True) for one in shown)  # the system text
-        return self._text_loss(packed, embeddings, shared), naming
+        return self._text_loss(packed, embeddings, shared)
 
     def _reading_loss(self, lessons: Sequence[Lesson]) -> Tensor:
         empty = PromptPlan(token_ids=(), is_image=(), num_images=0)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError, JanusError
 from ..one_file import CONFIG, TOKENIZER, has_model_text
+from ..outputs import from_home
 from .layout import find_files, read_json, recognise
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -46,10 +47,7 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     bundled = bundled_models().get(os.fspath(name_or_path))
     if bundled is not None:
         return bundled
-    try:
-        path = Path(name_or_path).expanduser()
-    except RuntimeError:  # "~name" of nobody on this computer
-        path = Path(name_or_path)
+    path = from_home(name_or_path)
     return path if _has_config(path) else _deeper(path)
 
 

@@ -159,6 +159,7 @@ def test_speed_and_cut_off_captions_are_told(client: Client, folder: Path) -> No
     [
         ({"folder": ""}, "No folder is named"),
         ({"folder": "nothing-here"}, "There is no folder"),
+        ({"folder": "~nobody-of-that-name/photos"}, "There is no folder"),
         ({"folder": ".."}, "lies outside ComfyUI's input and output folders"),
         ({"folder": "set/../../user"}, "lies outside ComfyUI's input and output folders"),
         ({"folder": "/etc"}, "janus_datasets: /etc"),

@@ -36,7 +36,8 @@ class Flow:
     """Makes guided velocities of one model."""
 
     def __init__(self, model: JanusFlowModel, tokenizer: TextTokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model = model
+        self.tokenizer = tokenizer
 
     def guided(self, prompts: tuple[str, ...], negative: str = "", cfg_weight: float = 2.0) -> GuidedVelocity:
         plans = plan_flow_pictures(prompts, negative, [0], self.tokenizer)

@@ -273,7 +273,8 @@ class Counted:
     """A kernel that tells of its launches instead of what the interpreter does with tensors."""
 
     def __init__(self, kernel: object, launched: list[str]) -> None:
-        self.kernel, self.launched = kernel, launched
+        self.kernel = kernel
+        self.launched = launched
 
     def __getitem__(self, grid: object) -> Callable[..., None]:
         def launch(*arguments: object, **constants: object) -> None:

@@ -270,7 +270,8 @@ class Counted:
     """A task of one weight that remembers which samples it was asked for."""
 
     def __init__(self) -> None:
-        self.weight, self.samples = torch.nn.Parameter(torch.ones(2)), list[int]()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        self.samples: list[int] = []
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [self.weight]
