@@ -52,7 +52,4 @@ def to_json(content: object, *, is_utf8: bool = True) -> str:
 
 def from_home(path: str | os.PathLike[str]) -> Path:
     """Return a path with "~" as the person's own folder; "~name" of nobody on this computer stays."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises for a "~name" of nobody

@@ -217,10 +217,11 @@ class _Answers(BaseHTTPRequestHandler):
             return
         cut = fault.cut_after if fault is not None else None
         stall = fault.stall_after if fault is not None else None
+        sent = self.hub.sent  # a later count has no part of an answer that nobody reads any more
         for start in range(0, len(content), _PIECE):
             end = min(start + _PIECE, *(limit for limit in (cut, stall) if limit is not None), len(content))
             self.wfile.write(content[start:end])
-            self.hub.sent[name] += end - start
+            sent[name] += end - start
             if end == cut:
                 self.close_connection = True
                 return

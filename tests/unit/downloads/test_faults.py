@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import sys
 import time
-from collections import namedtuple
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,7 @@ def half(fetch: Fetch, hub: FakeHub, folder: Path) -> int:
 def assert_goes_on(fetch: Fetch, hub: FakeHub, folder: Path, there: int) -> None:
     """Once all is well the rest comes, and nothing but the rest."""
     hub.faults.clear()
-    hub.sent.clear()
+    hub.sent = Counter()
     fetch()
     content = hub.repositories[PREFERRED][WEIGHTS]
     assert (folder / WEIGHTS).read_bytes() == content
