@@ -1,0 +1,34 @@
+"""Who has just installed the pack gets from the page's first dialog to a picture in three clicks."""
+
+import pytest
+from page_start import save_settings
+
+pytestmark = pytest.mark.browser
+TEMPLATE = "Draw four pictures with Janus"
+_START_MS = 400_000
+_HAS_DRAWING_NODES = "app.rootGraph.nodes.some(node => node.type === 'JanusDraw')"
+# Core shows what Save Image has saved as pictures of the node.
+_SHOWN = """() => app.rootGraph.nodes
+    .flatMap(node => node.imgs ?? [])
+    .filter(picture => picture.complete && picture.naturalWidth > 1).length"""
+
+
+@pytest.fixture
+def new_page(server, browser):
+    """The page as somebody sees it who has never opened it before."""
+    save_settings(server, {"Comfy.TutorialCompleted": False})
+    context = browser.new_context(viewport={"width": 1700, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(_START_MS)
+    page.goto(server.url)
+    yield page
+    context.close()
+    save_settings(server, {"Comfy.TutorialCompleted": True})
+
+
+def test_three_clicks_lead_to_the_first_picture(new_page):
+    new_page.get_by_text("janus-nodes", exact=True).first.click()
+    new_page.locator(f'[data-testid="template-workflow-{TEMPLATE}"]').click()
+    new_page.wait_for_function(_HAS_DRAWING_NODES)
+    new_page.get_by_test_id("queue-button").first.click()
+    new_page.wait_for_function(f"({_SHOWN})() > 0")
