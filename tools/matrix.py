@@ -85,7 +85,7 @@ def _comfyui(name: str, release: str, *packages: str) -> Row:
 ROWS = (
     *(Row(name=f"python-{v}", theme="Python", python=v) for v in ("3.10", "3.11", "3.12", "3.13", "3.14")),
     *(_transformers(version) for version in ("4.50.3", "4.57.6", "5.0.0", "newest")),
-    Row(name="torch-oldest", theme="torch", packages=("torch==2.4.1",), comfyui=""),
+    Row(name="torch-oldest", theme="torch", packages=("torch==2.4.1", "transformers==4.57.6"), comfyui=""),
     Row(name="torch-2.13", theme="torch", packages=("torch==2.13.0",), comfyui=""),
     Row(name="torch-newest", theme="torch", packages=("torch==2.15.0",), comfyui=""),
     *(_comfyui(f"comfyui-{release}", release) for release in ("0.3.64", "0.8.0", "0.33.0")),
