@@ -90,7 +90,9 @@ def run_training(run: Run) -> Result:
         OutputError: the folder cannot be written.
     """
     device = choose_device(run.device)
-    limit = replace(run.limit, autocast=choose_dtype("auto", device) == torch.bfloat16)
+    # a Xeon with bfloat16 of its own learnt from 21 samples a second in it, and from 34 in float32
+    autocast = device.type != "cpu" and choose_dtype("auto", device) == torch.bfloat16
+    limit = replace(run.limit, autocast=autocast)
     # a CPU has no core to spare for drawing ahead: learning takes them all
     workers = 0 if device.type == "cpu" else max((os.cpu_count() or 1) - 2, 1)
     recipe = find_recipe(run.recipe)
