@@ -54,7 +54,10 @@ def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def replace_values(data: bytes, rng: random.Random) -> bytes:
     """Return JSON with some values gone or replaced by odd ones, or keys stated twice."""
-    content = json.loads(data)
+    try:
+        content = json.loads(data)
+    except ValueError:  # another change has spoilt it already
+        return flip(data, rng)
     places = list(places_in(content))
     for holder, key in rng.sample(places, min(len(places), rng.choice((1, 1, 2, 4)))):
         if isinstance(holder, dict) and rng.random() < 0.2:
