@@ -204,18 +204,18 @@ def _retype(tensors: dict[str, Tensor], rng: random.Random) -> None:
 
 def _reshape(tensors: dict[str, Tensor], rng: random.Random) -> None:
     name = rng.choice(sorted(tensors))
-    one = tensors[name]
+    one = torch.atleast_1d(tensors[name])
     tensors[name] = rng.choice(
         (one.T if one.ndim == 2 else one[None], one.flatten(), one[..., :1], one[:0], one.sum(),
-            one.repeat_interleave(2, 0)
-         if one.ndim else one, torch.empty(0, 10**6))
+            one.repeat_interleave(2, 0), torch.empty(0, 10**6))
     )  # fmt: skip
 
 
 def _spoil(tensors: dict[str, Tensor], rng: random.Random) -> None:
     name = rng.choice(sorted(tensors))
     value = rng.choice((float("nan"), float("inf"), 1e38, 0.0, -1e38))
-    tensors[name] = torch.full_like(tensors[name], value)
+    one = tensors[name]
+    tensors[name] = torch.full(one.shape, value).to(one.dtype)  # what whole numbers make of it, too
 
 
 TENSOR_CHANGES: tuple[Callable[[dict[str, Tensor], random.Random], None], ...] = (
@@ -310,7 +310,7 @@ def _changed_tokenizer(data: bytes, rng: random.Random) -> bytes:
         lambda: content.update(normalizer=replace),
         lambda: content.update(decoder=rng.choice((replace, None, {"type": "Fuse"}, {"type": "Strip"}))),
         lambda: vocab.update({token: rng.choice((-1, 2**31, 2**32, 10**12, 0, 1.5, "x", None))}),
-        lambda: vocab.pop(token),
+        lambda: vocab.pop(token, None),
         lambda: content["model"].update(merges=rng.choice(([["a", "zz"]], ["a b"], [[1, 2]], None, [["",
             ""]] * 50))),
         lambda: content["model"].update(type=rng.choice(("WordPiece", "Unigram", "WordLevel", "X", None))),
