@@ -24,7 +24,7 @@ from .flow.latents import SCALING, FlowDrawn, check_latents
 from .flow.solvers import integrate
 from .flow.velocity import GuidedVelocity
 from .generation.batches import batched
-from .options import Compute, check_count, whole_seed
+from .options import Compute, check_count, seed_range
 
 
 class OnLatents(Protocol):
@@ -94,11 +94,10 @@ class JanusFlow(Conversing):
         """
         check_count("num_images", num_images)
         check_count("batch_size", batch_size)
-        seed = whole_seed(seed)
         plans = plan_flow_pictures(
             [prompt] if isinstance(prompt, str) else prompt,
             negative_prompt,
-            range(seed, seed + num_images),
+            seed_range(seed, num_images),
             self.tokenizer,
         )
         if noise is None:

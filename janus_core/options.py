@@ -116,6 +116,12 @@ def whole_seed(seed: int) -> int:
     return int(seed)  # numpy's integers would overflow in seed + i
 
 
+def seed_range(seed: int, count: int) -> range:
+    """Return the seeds of `count` pictures, the first being `seed`; raise as `whole_seed`."""
+    first = whole_seed(seed)
+    return range(first, first + int(count))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
     """How the tokens of an answer are chosen, and when it ends.

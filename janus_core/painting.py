@@ -36,7 +36,7 @@ from .options import (
     OnTokens,
     check_count,
     check_whole,
-    whole_seed,
+    seed_range,
 )
 from .residency.memory import VQ_TOGETHER, decode_bytes, draw_bytes
 from .residency.packing import pack_for_drawing
@@ -98,11 +98,10 @@ class Painting(Conversing):
         """
         check_whole("num_images", num_images, 1, MOST_PICTURES)
         check_count("batch_size", batch_size)
-        seed = whole_seed(seed)
         pictures = plan_pictures(
             [prompt] if isinstance(prompt, str) else prompt,
             negative_prompt,
-            range(seed, seed + num_images),
+            seed_range(seed, num_images),
             self.tokenizer,
             old_roles=self.config.old_roles,
         )
@@ -141,12 +140,12 @@ class Painting(Conversing):
             PromptError, SamplingError: as `draw`.
         """
         check_count("batch_size", batch_size)
-        seed = whole_seed(seed)
+        seeds = seed_range(seed, len(tokens))
         tokens.check_drawable(self.codebook, self.config.vq.codebook_size, self.config.grid_side)
         pictures = plan_pictures(
             [prompt],
             negative_prompt,
-            range(seed, seed + len(tokens)),
+            seeds,
             self.tokenizer,
             old_roles=self.config.old_roles,
         )

@@ -209,7 +209,7 @@ def _no_rank(tensors: dict[str, Tensor], rng: random.Random) -> None:
         if "lora_A" in name or "lora_embedding_A" in name:
             tensors[name] = tensors[name][:0]
         elif "lora_B" in name or "lora_embedding_B" in name:
-            tensors[name] = tensors[name][:, :0]
+            tensors[name] = tensors[name][..., :0]
 
 
 def _add(tensors: dict[str, Tensor], rng: random.Random) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -233,6 +234,12 @@ def test_seeds_count_modulo_two_to_the_64(janus: Janus) -> None:
 
 def test_the_seed_past_the_largest_is_zero(janus: Janus) -> None:
     assert grids(janus, "a cat", num_images=2, seed=2**64 - 1)[1] == grids(janus, "a cat", seed=0)[0]
+
+
+def test_numbers_of_numpy_count_as_any_others(janus: Janus) -> None:
+    usual = grids(janus, "a cat", num_images=2, seed=2**64 - 1)
+    assert grids(janus, "a cat", num_images=np.int64(2), seed=2**64 - 1) == usual
+    assert grids(janus, "a cat", num_images=np.uint8(2), seed=np.uint64(2**64 - 1)) == usual
 
 
 def test_cells_draw_different_noise(janus: Janus, monkeypatch: pytest.MonkeyPatch) -> None:
