@@ -35,11 +35,6 @@ def quiet_settings(server):
         "Comfy.Minimap.Visible": False,
         "LiteGraph.Canvas.MaximumFps": 10,  # drawing without a GPU takes the time that the page needs
     }
-    save_settings(server, settings)
-
-
-def save_settings(server, settings):
-    """Let the pages that are opened from now on have these settings."""
     request = urllib.request.Request(
         f"{server.url}/settings",
         data=json.dumps(settings).encode(),

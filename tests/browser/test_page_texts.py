@@ -69,6 +69,7 @@ def nodes(request, page):
     use_vue(page, request.param == "vue")
     yield page
     keep_screenshot(page, request.node.name)
+    use_vue(page, False)  # what the other files' tests look at
 
 
 def keep_screenshot(page, name):

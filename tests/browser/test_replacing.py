@@ -38,6 +38,13 @@ def pictures(server):
         shutil.copy(file, server.base / "input" / file.name)
 
 
+@pytest.fixture(autouse=True)
+def closed_panel(page):
+    """Close the panel in which the page lists what is missing: it covers what others look at."""
+    yield
+    page.evaluate("app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")
+
+
 def keep(page, name):
     folder = os.environ.get("JANUS_SCREENSHOTS")
     if folder:
