@@ -208,9 +208,11 @@ class Painting(Conversing):
         need = draw_bytes(self.config, together, longest, self.compute.dtype, going_on=halved)
         compute = self.ready("draw", "decode", memory_required=need)
         pack_for_drawing(self.model.language)
+        # What min_p takes away is too unlikely for a single draw; of several the kept cells choose.
+        guidance = self.guidance if candidates == 1 else replace(self.guidance, min_p=0.0)
         return Easel(
             language=self.model.language,
-            options=options.decided(self.guidance),
+            options=options.decided(guidance),
             side=self.config.grid_side,
             pad=self.tokenizer.special.pad,
             compute=compute,

@@ -29,7 +29,8 @@ class RedrawOptions:
         strength: 0 … 1; 1 draws freely, less pulls towards the source, 0 returns it.
         num_images: new pictures of one source; of several sources each gives one.
         candidates: 1 … 64, fills drawn side by side for each picture; the one under which the kept cells are
-            likeliest comes out, which takes as much longer as there are fills.
+            likeliest comes out, which takes as much longer as there are fills. With several a model's
+            recommended `min_p` is left aside: it takes away fills that begin what only kept cells tell of.
         negative_prompt: what to draw away from.
         fit: how a picture of another size than the model's becomes a square, its mask with it.
         keep_original: outside the redrawn cells return the original pixels, not the decoded ones.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from janus_core import DrawOptions, ImageTokens, Janus, RedrawOptions, SamplingError
+from janus_core.generation import drawing
 from janus_core.generation.candidates import resampled
 from janus_core.generation.drawing import DrawingStep
 from janus_core.generation.noise import branch_seeds, gumbel_noise, uniform_number
+from janus_core.generation.sampling import keep_min_p
 
 from .test_drawing import CELLS, image_logits, rows
 from .test_keeping_the_best import drawer, log_likelihood  # noqa: F401 - `drawer` is a fixture
@@ -221,3 +224,23 @@ def test_resampling_leaves_every_buffer_where_it_is(
     redrawn(drawer, 4)
     assert moved
     assert not any(moved)
+
+
+# min_p
+
+
+@pytest.mark.parametrize(("candidates", "stated", "used"), [(1, None, 0.3), (4, None, 0.0), (4, 0.2, 0.2)])
+def test_only_a_single_fill_takes_the_recommended_min_p(
+    janus: Janus, monkeypatch: pytest.MonkeyPatch, candidates: int, stated: float | None, used: float
+) -> None:
+    recommending = replace(janus, guidance=replace(janus.guidance, min_p=0.3))
+    source, seen = source_of(janus), set[float]()
+
+    def noted(logits: Tensor, p: float) -> Tensor:
+        seen.add(p)
+        return keep_min_p(logits, p)
+
+    monkeypatch.setattr(drawing, "keep_min_p", noted)
+    options = RedrawOptions(candidates=candidates, drawing=replace(DRAWING, min_p=stated))
+    recommending.redraw(source, MASK, "a cat", options=options)
+    assert seen == {used}
