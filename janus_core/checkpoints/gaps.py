@@ -6,6 +6,7 @@ matrix are sampled; no tensor is read whole. Knows nothing of files.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,15 @@ _SHORTEST_OF_WORDS = 16  # a word embedding may have a few rows that training ne
 _WORDS = ("embed_tokens.weight", "lm_head.weight")
 
 
-def refuse_gaps(state_dict: dict[str, Tensor], words: int, folder: Path) -> None:
+def refuse_gaps(tensors: Iterable[tuple[str, Tensor]], words: int, folder: Path) -> None:
     """Raise CheckpointError if a matrix has a stretch of zeros.
 
     Args:
-        state_dict: under our names.
+        tensors: by name, ours or the authors'; each is done with when the next comes.
         words: how many tokens the tokenizer has; rows of word tables beyond them are padding.
         folder: where the tensors come from.
     """
-    hit = [name for name, tensor in state_dict.items() if tensor.ndim > 1 and _has_gap(name, tensor, words)]
+    hit = [name for name, tensor in tensors if tensor.ndim > 1 and _has_gap(name, tensor, words)]
     if hit:
         count = f"{len(hit)} tensors hold" if len(hit) > 1 else "1 tensor holds"
         raise CheckpointError(

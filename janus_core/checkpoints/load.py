@@ -84,7 +84,7 @@ def read_checkpoint(path: str | os.PathLike[str], read_tensors: ReadTensors | No
 
 
 def read_checkpoint_and_model(
-    path: str | os.PathLike[str], read_tensors: ReadTensors | None = None
+    path: str | os.PathLike[str], read_tensors: ReadTensors | None = None, *, looks_for_gaps: bool = True
 ) -> tuple[Checkpoint, JanusModel]:
     """Read a model folder; also return the model on the meta device that its tensors were checked against.
 
@@ -94,6 +94,7 @@ def read_checkpoint_and_model(
     Args:
         path: as for `read_checkpoint`.
         read_tensors: likewise.
+        looks_for_gaps: False leaves that to a caller who has to keep few pages of the files in memory.
 
     Raises:
         CheckpointError, ConfigError: as `read_checkpoint`.
@@ -112,7 +113,8 @@ def read_checkpoint_and_model(
     model = build_structure(lambda: build_model(config), files)
     state_dict = to_our_names(published, model, files)
     quantised = apart.put_back(state_dict)
-    refuse_gaps(state_dict, tokenizer.vocab_size, files.folder)
+    if looks_for_gaps:
+        refuse_gaps(state_dict.items(), tokenizer.vocab_size, files.folder)
     remark_on_adapters(files.folder)
     checkpoint = Checkpoint(
         config=config,

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoints.folders import resolve_model
+from ..checkpoints.gaps import refuse_gaps
 from ..checkpoints.layout import CheckpointFiles, find_files
 from ..checkpoints.load import read_all, read_checkpoint_and_model
 from ..checkpoints.quantised_files import is_quantised
@@ -80,9 +81,8 @@ def convert(
     _refuse_existing(path)
     files = find_files(resolve_model(model))
     _refuse_quantised(files)
-    config, built = _read(files)
+    config, source = _read(files)
     texts, tokenizer = texts_of(files, config), read_model_text(files.folder / TOKENIZER)
-    source = Source(files, built)
     job = _Job(source, dtype, kind, _tokenizer_tensor(tokenizer) if path.suffix == SUFFIX else None)
     ready_folder(path.parent)
     _check_space(path.parent, job.nbytes)
@@ -111,13 +111,17 @@ def _refuse_quantised(files: CheckpointFiles) -> None:
         )
 
 
-def _read(files: CheckpointFiles) -> tuple[object, nn.Module]:
-    """Read a model to check all of it; return its configuration and the model that it was checked against."""
+def _read(files: CheckpointFiles) -> tuple[object, Source]:
+    """Read a model to check all of it; return its configuration and its tensors."""
     if files.layout == "janusflow":
         flow, flow_model = read_flow_checkpoint(files.folder)
-        return flow.config, flow_model
-    checkpoint, model = read_checkpoint_and_model(files.folder)
-    return checkpoint.config, model
+        return flow.config, Source(files, flow_model)
+    checkpoint, model = read_checkpoint_and_model(files.folder, looks_for_gaps=False)
+    config, words = checkpoint.config, checkpoint.tokenizer.vocab_size
+    del checkpoint  # and with it the files' mapping
+    source = Source(files, model)
+    refuse_gaps(source.each(), words, files.folder)
+    return config, source
 
 
 class _Job:

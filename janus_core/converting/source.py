@@ -49,6 +49,12 @@ class Source:
         self._tensors = self._map()
         self.kinds = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in self._tensors.items()}
 
+    def each(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield names and tensors of which a few pages are read, each valid until the next."""
+        for name in self.kinds:
+            self._count(min(self._tensors[name].nbytes, _PIECE))
+            yield name, self._tensors[name]
+
     def whole(self, name: str) -> Tensor:
         """Return one tensor, valid until the next is asked for."""
         self._count(self._tensors[name].nbytes)

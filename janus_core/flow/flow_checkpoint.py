@@ -87,7 +87,7 @@ def read_flow_checkpoint(
     quantised = apart.put_back(state_dict)
     # The convolutional networks begin with zeros in places, and nobody has seen whether training leaves any.
     looked_at = {name: tensor for name, tensor in state_dict.items() if not name.startswith("flow.")}
-    refuse_gaps(looked_at, tokenizer.vocab_size, files.folder)
+    refuse_gaps(looked_at.items(), tokenizer.vocab_size, files.folder)
     remark_on_adapters(files.folder)
     checkpoint = FlowCheckpoint(
         config=config,
