@@ -50,8 +50,13 @@ _DOCUMENT_SHARE = 0.25  # of text samples without questions
 _OTHER_SCENE = 500_000_000  # from the number of a first picture to that of a second
 _SIMPLE: tuple[Kind, ...] = ("single",)
 _SEVERAL: tuple[Kind, ...] = ("pair", "mixed")
-_VARIED_SHARE = 0.7  # of pictures in stage "questions": what one is called tells which one is meant
-_LOOKUPS_SHARE = 0.4  # of its questions
+# Of pictures in stage "questions": what one is called tells which one is meant. They grow rarer at the end:
+# counting and comparing want things of one kind, too.
+_VARIED_SHARES = (0.7, 0.3)
+_FEWER_VARIED_FROM = 0.65  # of the stage
+_LOOKUPS_SHARE = 0.5  # of its questions
+_MANY: tuple[Kind, ...] = ("mixed", "count")
+_MANY_SHARE = 0.1  # of its drawings, beside those that come by themselves
 _PASSAGES = 4  # of one text sample
 _PASSAGE_TOKENS = 140
 _ONE_INSIDE_IN = 3  # pictures to restore: the hardest
@@ -132,14 +137,18 @@ class Samples:
 
     def _kinds(self, number: int) -> tuple[Kind, ...]:
         """Return which scenes may come; simple ones grow rarer in the first half of the stage."""
-        stage = self._stage
-        done = (number - self._offset) / (stage.steps * stage.accumulation * stage.batch_size)
-        share = stage.simple_share * max(1 - done / _UNTIL_ALL_KINDS, 0)
+        share = self._stage.simple_share * max(1 - self._done(number) / _UNTIL_ALL_KINDS, 0)
         return _SIMPLE if chance(new_dice("simple", number), share) else KINDS
+
+    def _done(self, number: int) -> float:
+        """Return which share of the stage lies before a sample."""
+        stage = self._stage
+        return (number - self._offset) / (stage.steps * stage.accumulation * stage.batch_size)
 
     def asked_about(self, number: int) -> Sight:
         """Return the picture of this number to be asked about."""
-        is_varied = self._binds() and chance(new_dice("varied", number), _VARIED_SHARE)
+        share = _VARIED_SHARES[self._done(number) >= _FEWER_VARIED_FROM]
+        is_varied = self._binds() and chance(new_dice("varied", number), share)
         kinds = _SEVERAL if is_varied else self._kinds(number)
         return sight(number, self._size_px, kinds, is_varied)
 
@@ -184,10 +193,9 @@ class Samples:
         return learn_all(write_conversation(asked, self._tokenizer, image_tokens=0, tokens=_PASSAGE_TOKENS))
 
     def _generation(self, number: int) -> DrawSample:
-        dice, scene = (
-            new_dice("drawing", number),
-            sample_scene(number, kinds=self._kinds(number), is_drawn=True),
-        )
+        dice = new_dice("drawing", number)
+        many = self._binds() and chance(new_dice("many", number), _MANY_SHARE)
+        scene = sample_scene(number, kinds=_MANY if many else self._kinds(number), is_drawn=True)
         told = chance(dice, _CAPTION_PROMPT_SHARE)
         prompt = caption(scene, "detailed") if told else drawing_prompt(scene, number)
         plan = plan_drawing(prompt, self._tokenizer)

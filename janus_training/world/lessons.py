@@ -35,7 +35,20 @@ _SHARES: dict[str, float] = {
     "fit": 1.5,
     "outside": 0.7,
 }
-_LOOKUPS = {"colour": 1.0, "shape": 1.0}
+# What can be answered only by finding what is named, more of it where more is to be found or counted.
+_LOOKUPS: dict[str, float] = {
+    "colour": 0.8,
+    "shape": 1.2,
+    "where": 2.5,
+    "mix_up": 1.2,
+    "relation": 2.8,
+    "size": 0.8,
+    "compare": 1.7,
+    "fit": 1.3,
+    "count": 1.5,
+    "content": 0.5,
+    "outside": 0.3,
+}
 _STYLE_WEIGHTS = (0.4, 0.35, 0.2, 0.05)  # short, detailed, tags, text
 _SEVERAL_TURNS_SHARE = 0.1
 _SPEAK_OF_GROUND = ("ground", "yes_no")  # kinds that may name the ground
@@ -49,7 +62,7 @@ def lessons_about_one(sight: Sight, seed: int, count: int, lookups: float = 0.0)
         sight: the picture.
         seed: of what is asked.
         count: of conversations.
-        lookups: share of those that ask for a colour or a shape alone.
+        lookups: share of those that ask for what must be found by its name.
     """
     dice = new_dice("lessons", seed)
     asked: list[list[Question]] = []

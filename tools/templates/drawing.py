@@ -48,7 +48,7 @@ def _outpainting() -> Template:
         ],
         nodes={
             "load": load(),
-            "draw": draw("a blue square left of a red circle", title="A picture to widen"),
+            "draw": draw("a blue square left of a red circle", seed=2, title="A picture to widen"),
             "wider": Node(
                 kind="ImagePadForOutpaint",
                 inputs={"image": Link("draw", "images"), "left": 0, "right": 32, "feathering": 0},
@@ -130,14 +130,14 @@ DRAWING = {
         nodes={
             "load": load(),
             **mask_on_the_right(),
-            "draw": draw("a purple square left of an orange circle", seed=3, title="A picture to change"),
+            "draw": draw("a purple square left of an orange circle", seed=2, title="A picture to change"),
             "redraw": Node(
                 kind="JanusRedraw",
                 inputs={
                     "model": Link("load", "janus"),
                     "image": Link("draw", "images"),
                     "mask": Link("mask", "MASK"),
-                    "prompt": "a purple square left of a green star",
+                    "prompt": "a purple square left of a green triangle",
                     "seed": 2,
                 },
                 width=360,
@@ -201,7 +201,7 @@ DRAWING = {
         nodes={
             "load": load(),
             **mask_on_the_right(),
-            "draw": draw("a purple square left of an orange circle", title="A picture to change"),
+            "draw": draw("a purple square left of an orange circle", seed=2, title="A picture to change"),
             "encode": Node(
                 kind="JanusEncodeImage",
                 inputs={"model": Link("load", "janus"), "image": Link("draw", "images")},
@@ -307,10 +307,10 @@ DRAWING = {
         nodes={
             "load": load(),
             "draw": draw("a red circle", title="A picture to choose by"),
-            "choose": _choose("What colour is the circle?", "draw", "red\nblue"),
+            "choose": _choose("What colour is the circle?", "draw", "Red\nBlue"),
             "before": enlarge("draw"),
             "shown": show("before", title="Before"),
-            "is_right": _is("red"),
+            "is_right": _is("Red"),
             "yes": Node(kind="PrimitiveString", inputs={"value": "a red square"}, title="If red"),
             "no": Node(kind="PrimitiveString", inputs={"value": "a blue square"}, title="If blue"),
             "switch": _switch("is_right", yes=Link("yes", "STRING"), no=Link("no", "STRING")),
