@@ -18,6 +18,7 @@ from ..checkpoints.folders import resolve_model
 from ..checkpoints.gaps import refuse_gaps
 from ..checkpoints.layout import CheckpointFiles, find_files
 from ..checkpoints.load import read_all, read_checkpoint_and_model
+from ..checkpoints.names import is_unused
 from ..checkpoints.quantised_files import is_quantised
 from ..checkpoints.weight_files import read_weight_file
 from ..errors import CheckpointError, OutputError
@@ -120,7 +121,9 @@ def _read(files: CheckpointFiles) -> tuple[object, Source]:
     config, words = checkpoint.config, checkpoint.tokenizer.vocab_size
     del checkpoint  # and with it the files' mapping
     source = Source(files, model)
-    refuse_gaps(source.each(), words, files.folder)
+    # what no computation reads may well be zeros: running means that nobody has updated
+    looked_at = (pair for pair in source.each() if not is_unused(pair[0]))
+    refuse_gaps(looked_at, words, files.folder)
     return config, source
 
 

@@ -52,6 +52,7 @@ class Source:
     def each(self) -> Iterator[tuple[str, Tensor]]:
         """Yield names and tensors of which a few pages are read, each valid until the next."""
         for name in self.kinds:
+            # some dozens of pages, each of which the system may map with the two megabytes around it
             self._count(min(self._tensors[name].nbytes, _PIECE))
             yield name, self._tensors[name]
 

@@ -1,7 +1,7 @@
 """Which questions are asked about a picture while a model learns: kinds by their share, each on its own.
 
 Knows nothing of tokens. What binds (colour, mix-up, relation, where, which) is asked twice as often as the
-rest: it is what a model learns last.
+rest: it is what a model learns last. Lookups, in the last stage, have shares of their own.
 """
 
 from __future__ import annotations

@@ -17,14 +17,16 @@ def new_page(server, browser):
     """The page as somebody sees it who has never opened it before."""
     settings = server.base / "user" / "default" / "comfy.settings.json"
     usual = settings.read_text(encoding="utf-8")
-    settings.write_text("{}", encoding="utf-8")
     context = browser.new_context(viewport={"width": 1700, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(_START_MS)
-    page.goto(server.url)
-    yield page
-    context.close()
-    settings.write_text(usual, encoding="utf-8")  # a new page writes its own
+    try:
+        settings.write_text("{}", encoding="utf-8")
+        page = context.new_page()
+        page.set_default_timeout(_START_MS)
+        page.goto(server.url)
+        yield page
+    finally:
+        context.close()
+        settings.write_text(usual, encoding="utf-8")  # a new page writes its own
 
 
 def test_three_clicks_lead_to_the_first_picture(new_page):

@@ -208,6 +208,7 @@ def test_the_answer_about_two_pictures_is_right(client: Client) -> None:
 
 
 # Nodes that hand on what they are given, and where; the switch of a template stands where it says yes.
+# What is stitched of two pictures (outpainting) is left out: the detector looks at squares.
 DRAWING = ("JanusDraw", "JanusRedraw")
 HAND_ON = {
     "ImageScaleBy": "image",
@@ -215,6 +216,11 @@ HAND_ON = {
     "JanusDecodeTokens": "image_tokens",
     "ComfySwitchNode": "on_true",
 }
+
+
+def previews(name: str) -> list[str]:
+    """Return the nodes of a workflow that show pictures."""
+    return nodes(json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8")), "PreviewImage")
 
 
 def origin(graph: dict[str, Any], link: list[Any]) -> str:
@@ -226,7 +232,7 @@ def origin(graph: dict[str, Any], link: list[Any]) -> str:
 
 
 @means_something
-@pytest.mark.parametrize("name", [name for name in RIGHT_AFTER_INSTALL if "save pairs" not in name])
+@pytest.mark.parametrize("name", [name for name in RIGHT_AFTER_INSTALL if previews(name)])
 def test_pictures_show_what_was_to_be_drawn(client: Client, name: str) -> None:
     graph = prompt(name)
     run = client.run(graph)

@@ -197,6 +197,18 @@ def test_a_download_that_was_never_finished_is_refused(tmp_path: Path, target: s
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_zeros_that_no_computation_reads_are_no_gap(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "janus-tiny-bin", tmp_path / "model")
+    shard = tmp_path / "model" / "pytorch_model-00001-of-00002.bin"
+    stored = torch.load(shard, weights_only=True)
+    torch.save({**stored, "gen_vision_model.quantize.embed_avg": torch.zeros(16384, 8)}, shard)
+    index = tmp_path / "model" / "pytorch_model.bin.index.json"
+    content = json.loads(index.read_text(encoding="utf-8"))
+    content["weight_map"]["gen_vision_model.quantize.embed_avg"] = shard.name
+    index.write_text(json.dumps(content), encoding="utf-8")
+    assert convert(tmp_path / "model", tmp_path / "one.safetensors").path.exists()
+
+
 @pytest.mark.parametrize("target", ["one.safetensors", "folder"])
 def test_nothing_is_left_of_what_was_interrupted(tmp_path: Path, target: str) -> None:
     def stop(done: int, total: int) -> None:

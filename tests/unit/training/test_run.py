@@ -17,6 +17,7 @@ from janus_training import evaluate, gates, measuring, run, stages
 from janus_training.charts import draw_curves, picture_grid, read_curves
 from janus_training.commands import main
 from janus_training.figures import Share, share
+from janus_training.loop import Slice
 from janus_training.measuring import (
     familiar_scenes,
     held_out_key,
@@ -117,6 +118,30 @@ def test_the_tokenizer_of_a_run_is_learnt_once(folder: Path, monkeypatch: pytest
     assert main(["run", "micro", "--run", str(folder), "--steps", "1", "--device", "cpu", "--quiet"]) == 0
 
     assert (folder / "tokenizer.json").read_text(encoding="utf-8") == kept
+
+
+def test_a_cpu_learns_in_float32_also_where_it_knows_bfloat16(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[Slice] = []
+
+    def train(*arguments: Any) -> bool:
+        limits.extend(argument for argument in arguments if isinstance(argument, Slice))
+        return True
+
+    monkeypatch.setattr(run, "choose_dtype", lambda *_: torch.bfloat16)
+    monkeypatch.setattr(run, "train", train)
+    run.run_training(
+        run.Run(
+            recipe="micro",
+            folder=folder,
+            limit=Slice(autocast=True),
+            device="cpu",
+            out=tmp_path / "model",
+            is_quiet=True,
+        )
+    )
+    assert [limit.autocast for limit in limits] == [False]
 
 
 def test_wrong_use_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
