@@ -6,8 +6,9 @@ pytestmark = pytest.mark.browser
 TEMPLATE = "Draw four pictures with Janus"
 _START_MS = 400_000
 _HAS_DRAWING_NODES = "app.rootGraph.nodes.some(node => node.type === 'JanusDraw')"
-# Core shows what Save Image has saved as pictures of the node.
+# Finished pictures: those of the node that draws may be previews of what is half drawn.
 _SHOWN = """() => app.rootGraph.nodes
+    .filter(node => node.type === "PreviewImage")
     .flatMap(node => node.imgs ?? [])
     .filter(picture => picture.complete && picture.naturalWidth > 1).length"""
 

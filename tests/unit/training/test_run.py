@@ -295,7 +295,8 @@ class TruePictures:
     """Stands for a model that draws what it is asked for, or something else."""
 
     def __init__(self, janus: Janus, pictures: torch.Tensor, grids: torch.Tensor) -> None:
-        self.config, self.images = janus.config, pictures
+        self.config = janus.config
+        self.images = pictures
         self.tokens = ImageTokens(grid=grids, codebook="true")
 
     def draw(self, prompt: list[str], **_: object) -> TruePictures:
